@@ -1,0 +1,4 @@
+//! Kurir's manager.
+
+pub mod password;
+pub mod store;

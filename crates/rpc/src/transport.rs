@@ -1,0 +1,82 @@
+//! Channels and servers for internal gRPC: tonic has no deadline of its own, so every one is set here.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint, Server};
+
+/// A connection that is not there by then counts as refused.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// HTTP/2 pings on internal streams: sent after this much silence, and answered within as much again, or the
+/// stream is dead (ARCHITECTURE "Tables").
+pub const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// Room for batches in flight on one stream; HTTP/2's own 64 KiB would make links wait for window updates.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Why another component could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The configured or announced address is no URL.
+    #[error("{url} is not a gRPC address (expected http://host:port)")]
+    Address {
+        /// As given.
+        url: String,
+        /// What the parser said.
+        source: tonic::transport::Error,
+    },
+    /// Nobody answered within [`CONNECT_TIMEOUT`].
+    #[error("cannot connect to {url}")]
+    Unreachable {
+        /// As given.
+        url: String,
+        /// What the transport said.
+        source: tonic::transport::Error,
+    },
+}
+
+/// Connects to another component's gRPC address, `http://host:port`.
+///
+/// Takes at most [`CONNECT_TIMEOUT`]. Streams on the channel end with an error within twice [`KEEPALIVE`] of the
+/// other side's host going silent.
+pub async fn connect(url: &str) -> Result<Channel, ConnectError> {
+    let endpoint = Endpoint::from_shared(url.to_owned())
+        .map_err(|source| ConnectError::Address { url: url.to_owned(), source })?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(STREAM_WINDOW_BYTES)
+        .tcp_nodelay(true);
+    endpoint.connect().await.map_err(|source| ConnectError::Unreachable { url: url.to_owned(), source })
+}
+
+/// A server for internal gRPC, with the keepalives and windows that [`connect`] expects of the other side.
+pub fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(STREAM_WINDOW_BYTES)
+        .tcp_nodelay(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_without_a_scheme_is_named_in_the_error() {
+        let error = connect("not a url").await.unwrap_err();
+        assert!(error.to_string().contains("not a url"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_unreachable() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        assert!(matches!(connect(&url).await, Err(ConnectError::Unreachable { .. })));
+    }
+}

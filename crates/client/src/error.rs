@@ -1,0 +1,150 @@
+//! What can go wrong, one enum per operation.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::event::Ended;
+
+/// Why [`Client::connect`](crate::Client::connect) gave up.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// [`Options::trackers`](crate::Options::trackers) is empty.
+    #[error("no tracker is configured")]
+    NoTrackers,
+    /// A manager answered, and trying again would not help.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Nothing that was tried until the deadline worked; the source says what failed last.
+    #[error("not connected in time")]
+    TimedOut(#[source] Failure),
+}
+
+/// A manager's final no to registration or login (PROTOCOL section 2).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Registration: somebody has this name.
+    #[error("the username is taken")]
+    UsernameUsed,
+    /// Login: no such account.
+    #[error("there is no such user")]
+    UserNotFound,
+    /// The password is wrong, or name or password are not acceptable (the protocol does not say which).
+    #[error("wrong password, or a username or password that is not allowed")]
+    BadCredentials,
+    /// The user is connected elsewhere.
+    #[error("the user is logged in already")]
+    AlreadyLoggedIn,
+    /// An answer of none of these kinds.
+    #[error("refused: {text} ({code})")]
+    Other {
+        /// The packet's `code`.
+        code: u16,
+        /// The packet's `msg`.
+        text: String,
+    },
+}
+
+/// One thing that failed and is tried again by itself.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// No tracker answered.
+    #[error("no tracker answered")]
+    TrackersUnreachable(#[source] Arc<io::Error>),
+    /// Trackers answered, and know no active manager.
+    #[error("no manager is active")]
+    NoManager,
+    /// The manager has no relay to offer.
+    #[error("no relay is active")]
+    NoRelay,
+    /// A manager or relay could not be reached, or its connection broke.
+    #[error("connection to {address} failed")]
+    Connection {
+        /// Whose address.
+        address: String,
+        /// What happened.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The server closed the connection.
+    #[error("{address} closed the connection{}", .said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default())]
+    Closed {
+        /// Whose address.
+        address: String,
+        /// The error packet that came just before, as `text (code)`.
+        said: Option<String>,
+    },
+    /// No answer within the deadline.
+    #[error("{address} does not answer")]
+    Silent {
+        /// Whose address.
+        address: String,
+    },
+    /// The manager's database is away, or it is busy (503).
+    #[error("the manager is temporarily unable to answer")]
+    Temporary,
+    /// An own, lost session is still counted as online.
+    #[error("the lost session is still online")]
+    StillLoggedIn,
+    /// What came was not the protocol.
+    #[error("{address} does not speak the client protocol")]
+    Protocol {
+        /// Whose address.
+        address: String,
+    },
+}
+
+/// Why a roster, bio or other request to the manager failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The manager refused; RFC 6120's error type and condition.
+    #[error("refused: {condition}")]
+    Refused {
+        /// `auth`, `cancel`, `modify` or `wait`.
+        kind: String,
+        /// Such as `item-not-found`.
+        condition: String,
+    },
+    /// No answer within [`Timing::request`](crate::Timing::request). What was asked may have been done.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The session is over.
+    #[error("{0}")]
+    Ended(Ended),
+}
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// No relay connection took it within [`Timing::request`](crate::Timing::request).
+    #[error("no relay connection took the message in time")]
+    TimedOut,
+    /// It is larger than a server would read.
+    #[error("the message is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// The session is over.
+    #[error("{0}")]
+    Ended(Ended),
+}
+
+/// Why a directed presence had no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PresenceError {
+    /// No such user (row M28).
+    #[error("there is no such user")]
+    UserNotFound,
+    /// No answer within [`Timing::request`](crate::Timing::request).
+    #[error("no answer in time")]
+    TimedOut,
+    /// The session is over.
+    #[error("{0}")]
+    Ended(Ended),
+}

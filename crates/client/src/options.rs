@@ -1,0 +1,101 @@
+//! Who to be, where to ask, and all the deadlines.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Who connects, and how.
+#[derive(Clone)]
+pub struct Options {
+    /// Client addresses (`host:port`) of the trackers. Any one of them that answers is enough.
+    pub trackers: Vec<String>,
+    /// The account's name.
+    pub username: String,
+    /// The account's password. Kept in memory: reconnecting needs it.
+    pub password: String,
+    /// Create the account (U3) instead of logging in (U4). Only the first time: a reconnect logs in.
+    pub register: bool,
+    /// Emit an [`Event::Packet`](crate::Event::Packet) for every packet received, besides what it means.
+    pub packets: bool,
+    /// Deadlines and delays.
+    pub timing: Timing,
+}
+
+impl Options {
+    /// Log in as `username`; the other fields have their defaults and can be set afterwards.
+    pub fn new<T: Into<String>>(
+        trackers: impl IntoIterator<Item = T>,
+        username: impl Into<String>,
+        password: impl Into<String>,
+    ) -> Self {
+        Self {
+            trackers: trackers.into_iter().map(Into::into).collect(),
+            username: username.into(),
+            password: password.into(),
+            register: false,
+            packets: false,
+            timing: Timing::default(),
+        }
+    }
+
+    /// The same, creating the account.
+    #[must_use]
+    pub fn register(mut self) -> Self {
+        self.register = true;
+        self
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("trackers", &self.trackers)
+            .field("username", &self.username)
+            .field("register", &self.register)
+            .field("packets", &self.packets)
+            .field("timing", &self.timing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Deadlines and delays. The defaults are PROTOCOL's; tests make them shorter.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// How long [`Client::connect`](crate::Client::connect) tries altogether. Default 30 s.
+    pub connect: Duration,
+    /// One TCP connection, or one tracker's answer. Default 3 s.
+    pub dial: Duration,
+    /// The manager's answer to registration or login: hashing waits in a queue there. Default 15 s.
+    pub login: Duration,
+    /// How long a request or a message waits, a reconnection in between included. Default 10 s.
+    pub request: Duration,
+    /// Silence after which a socket is pinged. Default 5 s.
+    pub silence: Duration,
+    /// How long the ping's answer may take before the socket counts as lost. Default 3 s.
+    pub ping: Duration,
+    /// The first retry comes after a random time up to this. Default 200 ms.
+    pub first_retry: Duration,
+    /// No retry waits longer than this. Default 5 s.
+    pub longest_retry: Duration,
+    /// How long "Already logged in" is retried after an own session was lost: a server may take 30 s to notice that
+    /// a cut connection is gone. Default 60 s.
+    pub already_logged_in: Duration,
+    /// How long [`Client::logout`](crate::Client::logout) waits for the manager to close. Default 3 s.
+    pub logout: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            dial: Duration::from_secs(3),
+            login: Duration::from_secs(15),
+            request: Duration::from_secs(10),
+            silence: Duration::from_secs(5),
+            ping: Duration::from_secs(3),
+            first_retry: Duration::from_millis(200),
+            longest_retry: Duration::from_secs(5),
+            already_logged_in: Duration::from_secs(60),
+            logout: Duration::from_secs(3),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The manager's client socket (PROTOCOL §2, §3, §4).
+
+mod auth;
+mod from_client;
+mod presence;
+mod roster;
+mod to_client;
+
+pub use auth::{Auth, Password};
+pub use from_client::FromClient;
+pub use presence::{Presence, PresenceRequest};
+pub use roster::{
+    BadSubscription, Item, NewName, RosterAction, RosterCondition, RosterRequest, Sender, Subscription,
+};
+pub use to_client::{RelayEntry, ToClient};

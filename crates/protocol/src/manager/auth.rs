@@ -1,0 +1,35 @@
+//! Registration and login (M8–M12).
+
+use std::fmt;
+
+/// An attempt to register or to log in.
+///
+/// Fields that are *bad* in the words of PROTOCOL §2 (missing, null, not a string, empty, or with white space) are
+/// `None`: in which order they are answered is the manager's to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// The name as the client wrote it. Whether a new account may have it,
+    /// [`Username::register`](crate::name::Username::register) says.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<Password>,
+    /// A new account is asked for: `register` was there and truthy.
+    pub register: bool,
+}
+
+/// A password that is not bad. Its `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// The password itself, to hash or to verify.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}

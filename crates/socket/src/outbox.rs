@@ -1,0 +1,200 @@
+//! What waits to be written to one client, bounded in bytes.
+
+use std::{
+    fmt, mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+/// The connection is closing: nothing more is written to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is closing")]
+pub struct Closed;
+
+/// How full an outbox is after a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// The client keeps up.
+    Light,
+    /// More than a quarter of the limit waits: whoever sends this much should let the client catch up.
+    Heavy,
+}
+
+/// Canonical stanzas, each ended by LF, waiting for the connection's task to write them.
+///
+/// Any task may push; only the connection's task takes. When `limit_bytes` would be passed the client is too slow: what
+/// waits is dropped and the connection is closed with PROTOCOL section 5's 408.
+pub struct Outbox {
+    limit_bytes: usize,
+    closed: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    lines: Vec<u8>,
+    closing: Option<Closing>,
+    waker: Option<Waker>,
+}
+
+/// Why the connection's task is to write what is left and close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    Asked,
+    TooSlow,
+}
+
+impl Outbox {
+    /// An empty outbox that holds at most `limit_bytes`.
+    pub fn new(limit_bytes: usize) -> Arc<Outbox> {
+        Arc::new(Outbox { limit_bytes, closed: AtomicBool::new(false), state: Mutex::default() })
+    }
+
+    /// Appends canonical stanzas (each ended by LF) and wakes the connection's task.
+    pub fn push(&self, lines: &[u8]) -> Result<(), Closed> {
+        let pushed = self.push_quietly(lines);
+        self.wake();
+        pushed.map(|_| ())
+    }
+
+    /// Like [`Outbox::push`] without waking: a sender with many messages pushes them all and then calls
+    /// [`Outbox::wake`] once, so that they leave with one system call.
+    pub fn push_quietly(&self, lines: &[u8]) -> Result<Fill, Closed> {
+        self.push_with(|out| out.extend_from_slice(lines))
+    }
+
+    /// Like [`Outbox::push_quietly`], written in place by `write`, which may only append.
+    pub fn push_with(&self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Fill, Closed> {
+        let mut state = self.lock();
+        if state.closing.is_some() {
+            return Err(Closed);
+        }
+        write(&mut state.lines);
+        if state.lines.len() <= self.limit_bytes {
+            let heavy = state.lines.len() > self.limit_bytes / 4;
+            return Ok(if heavy { Fill::Heavy } else { Fill::Light });
+        }
+        state.lines = Vec::new();
+        state.closing = Some(Closing::TooSlow);
+        drop(state);
+        self.closed.store(true, Ordering::Release);
+        self.wake();
+        Err(Closed)
+    }
+
+    /// Appends the client's own replies, past the limit too: its connection reads nothing more until they are
+    /// written, so they bound themselves.
+    pub(crate) fn push_replies(&self, lines: &[u8]) -> usize {
+        let mut state = self.lock();
+        if state.closing.is_none() {
+            state.lines.extend_from_slice(lines);
+        }
+        state.lines.len()
+    }
+
+    /// Lets the connection's task write what was pushed quietly.
+    pub fn wake(&self) {
+        let waker = self.lock().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Has the connection's task write what waits and then `last` (a canonical stanza without LF, or nothing), and
+    /// close. A second call changes nothing.
+    pub fn close(&self, last: &str) {
+        let mut state = self.lock();
+        if state.closing.is_none() {
+            state.closing = Some(Closing::Asked);
+            if !last.is_empty() {
+                state.lines.extend_from_slice(last.as_bytes());
+                state.lines.push(b'\n');
+            }
+        }
+        drop(state);
+        self.closed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether pushes are refused. Takes no lock.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Ready when there is something to write or the connection is to be closed. What waits is moved into `into`,
+    /// which has to be empty and lends its capacity to what is pushed next.
+    pub(crate) fn poll_take(&self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<Option<Closing>> {
+        let mut state = self.lock();
+        if state.lines.is_empty() && state.closing.is_none() {
+            match &mut state.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        mem::swap(&mut state.lines, into);
+        Poll::Ready(state.closing)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves at worst half a stanza's bytes of a connection whose task is gone.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Outbox")
+            .field("waiting_bytes", &state.lines.len())
+            .field("limit_bytes", &self.limit_bytes)
+            .field("closing", &state.closing)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(outbox: &Outbox) -> Option<(Vec<u8>, Option<Closing>)> {
+        let mut into = Vec::new();
+        match outbox.poll_take(&mut Context::from_waker(Waker::noop()), &mut into) {
+            Poll::Ready(closing) => Some((into, closing)),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn what_is_pushed_is_taken_once_and_in_order() {
+        let outbox = Outbox::new(100);
+        assert_eq!(take(&outbox), None);
+        outbox.push(b"one\n").unwrap();
+        outbox.push_quietly(b"two\n").unwrap();
+        assert_eq!(take(&outbox), Some((b"one\ntwo\n".to_vec(), None)));
+        assert_eq!(take(&outbox), None);
+    }
+
+    #[test]
+    fn one_byte_over_the_limit_closes_as_too_slow_and_frees_what_waited() {
+        let outbox = Outbox::new(8);
+        outbox.push(b"1234567\n").unwrap();
+        assert!(!outbox.is_closed());
+        assert_eq!(outbox.push(b"\n"), Err(Closed));
+        assert!(outbox.is_closed());
+        assert_eq!(take(&outbox), Some((Vec::new(), Some(Closing::TooSlow))));
+    }
+
+    #[test]
+    fn close_keeps_what_waited_and_appends_the_last_stanza_once() {
+        let outbox = Outbox::new(100);
+        outbox.push(b"{}\n").unwrap();
+        outbox.close("{\"a\":1}");
+        outbox.close("{\"b\":1}");
+        assert_eq!(outbox.push(b"{}\n"), Err(Closed));
+        assert_eq!(take(&outbox), Some((b"{}\n{\"a\":1}\n".to_vec(), Some(Closing::Asked))));
+    }
+}

@@ -1,0 +1,79 @@
+//! `kurir bench`: load generator and reports.
+//!
+//! A benchmark starts the server it measures as a process of its own, so that the server's processor time and memory
+//! are told apart from the generator's, and puts it beside a reference in the same run: absolute figures of a shared
+//! machine say little, ratios a lot.
+//!
+//! - [`server`]: the process under test and what `/proc` says of it
+//! - [`users`]: accounts, logins and relay connections for the load
+//! - [`login`], [`flood`], [`latency`], [`idle`]: one benchmark each
+//! - [`pairs`]: connections in pairs, at a relay or at the forwarder
+//! - [`forwarder`]: the ceiling: a forwarder that parses nothing
+//! - [`check`]: loss, duplication, order
+//! - [`report`]: table and JSON
+
+mod check;
+mod flood;
+mod forwarder;
+mod idle;
+mod latency;
+mod login;
+mod pairs;
+mod report;
+mod server;
+mod users;
+
+use clap::{Args as ClapArgs, Subcommand};
+
+/// Load generator and reports.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Logins per second: registers N users, then logs them all in again.
+    Login(login::Args),
+    /// Messages per server CPU second: pairs of users with a window of messages in flight.
+    Flood(flood::Args),
+    /// Latency at a fixed rate, open loop: measured from the moment each message was due.
+    Latency(latency::Args),
+    /// Memory per online user who does nothing.
+    Idle(idle::Args),
+    /// Serves as a bare TCP forwarder, the ceiling for a relay on this machine. A client's first line is its name, each
+    /// further line a target's name, a space and the payload.
+    Forwarder(forwarder::Args),
+}
+
+/// Options that every benchmark has.
+#[derive(Debug, Clone, ClapArgs)]
+struct Common {
+    /// Relays of the server under test.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    relays: u16,
+    /// First port of the server under test (it uses the next 200).
+    #[arg(long, default_value_t = 21_000, value_name = "P")]
+    port_base: u16,
+    /// Print the report as JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the relay is put beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Reference {
+    /// `kurir bench forwarder`, started and measured in turn with the relay.
+    Forwarder,
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Login(args) => login::run(args).await,
+        Command::Flood(args) => flood::run(args).await,
+        Command::Latency(args) => latency::run(args).await,
+        Command::Idle(args) => idle::run(args).await,
+        Command::Forwarder(args) => forwarder::run(args).await,
+    }
+}

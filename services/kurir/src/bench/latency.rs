@@ -1,0 +1,203 @@
+//! `kurir bench latency`: open loop at a fixed rate; a message's latency counts from the moment it was due, so a
+//! stall is felt by every message that should have been sent during it.
+
+use std::{
+    io::Write as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+use hdrhistogram::Histogram;
+use serde_json::Value;
+use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinSet, time::timeout};
+
+use super::{
+    Common, Reference,
+    check::{Check, Findings},
+    pairs::{Stage, Target},
+    report::{Report, median, quantile_ms, rounded},
+    users,
+};
+
+/// What is under way when the time is over has this long to arrive.
+const TAIL: Duration = Duration::from_secs(5);
+
+/// `kurir bench latency`
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Messages per second over all pairs.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    rate: u64,
+    /// Pairs of users, sending in turn.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pairs: usize,
+    /// Bytes of one message as the sender writes it.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    bytes: usize,
+    /// Seconds measured.
+    #[arg(long, default_value_t = 10, value_name = "S")]
+    seconds: u64,
+    /// How often each target is measured; the table shows each run and the medians' ratios.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    rounds: usize,
+    /// Measure this too, in turn, for the ratio.
+    #[arg(long, value_enum)]
+    vs: Option<Reference>,
+}
+
+/// Messages per server CPU second and p99 in milliseconds of one run.
+type Figures = (f64, f64);
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    ensure!(args.rate > 0 && args.pairs > 0 && args.rounds > 0, "rate, pairs and rounds must be at least 1");
+    let mut report = Report::default();
+    let (mut relay, mut reference): (Vec<Figures>, Vec<Figures>) = Default::default();
+    for round in 1..=args.rounds {
+        if args.vs == Some(Reference::Forwarder) {
+            reference.push(measure(Target::Forwarder, &args, round, &mut report).await?);
+        }
+        relay.push(measure(Target::Relay, &args, round, &mut report).await?);
+    }
+    report.print(args.common.json)?;
+    if !reference.is_empty() && !args.common.json {
+        let of = |runs: &[Figures], part: fn(&Figures) -> f64| median(runs.iter().map(part).collect());
+        let work = of(&relay, |run| run.0) / of(&reference, |run| run.0);
+        let p99 = of(&relay, |run| run.1) / of(&reference, |run| run.1);
+        users::progress(&format!(
+            "medians, relay / forwarder: messages per server CPU second {work:.3}, p99 {p99:.3}"
+        ));
+        users::end_progress();
+    }
+    Ok(())
+}
+
+async fn measure(target: Target, args: &Args, round: usize, report: &mut Report) -> anyhow::Result<Figures> {
+    let mut stage = Stage::set(target, &args.common, args.pairs).await?;
+    let total = args.rate * args.seconds;
+    let start = Instant::now() + Duration::from_millis(500);
+    let schedule = Arc::new(Schedule { start, rate: args.rate, pairs: args.pairs as u64 });
+
+    let mut senders = Vec::new();
+    let mut receivers = JoinSet::new();
+    for pair in std::mem::take(&mut stage.pairs) {
+        // A blocking socket: the pacing thread writes it directly, so that no scheduler stands between the moment a
+        // message is due and its system call.
+        let sender = pair.sender.into_std()?;
+        sender.set_nonblocking(false)?;
+        senders.push(sender);
+        let expected = schedule.count_of(pair.index as u64, total);
+        receivers.spawn(receive(pair.receiver, pair.index as u64, expected, Arc::clone(&schedule)));
+    }
+    let before = stage.usage()?;
+    let (bytes, pacing) = (args.bytes, Arc::clone(&schedule));
+    let pacer = tokio::task::spawn_blocking(move || pace(&mut senders, target, &pacing, total, bytes));
+    users::progress(&format!("{}: {} messages at {}/s", target.name(), total, args.rate));
+    pacer.await??;
+    let after = stage.usage()?;
+    let mut histogram = Histogram::<u64>::new(3)?;
+    let mut findings = Findings::default();
+    while let Some(result) = receivers.join_next().await {
+        let (part, found) = result??;
+        histogram.add(&part)?;
+        findings += found;
+    }
+    users::end_progress();
+    stage.server.stop().await?;
+
+    let per_cpu_second = total as f64 / (after.cpu_seconds - before.cpu_seconds).max(0.01);
+    let p99 = quantile_ms(&histogram, 0.99);
+    report.row(vec![
+        ("target", Value::from(target.name())),
+        ("round", Value::from(round)),
+        ("per_second", Value::from(args.rate)),
+        ("messages", Value::from(total)),
+        ("per_cpu_second", rounded(per_cpu_second)),
+        ("cpu_us_per_message", rounded(1e6 / per_cpu_second)),
+        ("p50_ms", rounded(quantile_ms(&histogram, 0.5))),
+        ("p99_ms", rounded(p99)),
+        ("p999_ms", rounded(quantile_ms(&histogram, 0.999))),
+        ("max_ms", rounded(histogram.max() as f64 / 1000.0)),
+        ("rss_mib", rounded(after.rss_bytes as f64 / f64::from(1 << 20))),
+        ("lost", Value::from(findings.lost)),
+        ("duplicated", Value::from(findings.duplicated)),
+        ("reordered", Value::from(findings.reordered)),
+    ]);
+    Ok((per_cpu_second, p99))
+}
+
+/// When each message is due: message n of all goes to pair n mod pairs.
+#[derive(Debug)]
+struct Schedule {
+    start: Instant,
+    rate: u64,
+    pairs: u64,
+}
+
+impl Schedule {
+    /// When message `number` of pair `index` is due.
+    fn due(&self, index: u64, number: u64) -> Instant {
+        let overall = number * self.pairs + index;
+        self.start + Duration::from_nanos(overall * 1_000_000_000 / self.rate)
+    }
+
+    /// How many of `total` messages pair `index` sends.
+    fn count_of(&self, index: u64, total: u64) -> u64 {
+        (total + self.pairs - 1 - index) / self.pairs
+    }
+}
+
+fn pace(
+    senders: &mut [std::net::TcpStream],
+    target: Target,
+    schedule: &Schedule,
+    total: u64,
+    bytes: usize,
+) -> anyhow::Result<()> {
+    for overall in 0..total {
+        let (index, number) = (overall % schedule.pairs, overall / schedule.pairs);
+        let message = target.message(usize::try_from(index)?, number, bytes);
+        let wait = schedule.due(index, number).saturating_duration_since(Instant::now());
+        if !wait.is_zero() {
+            std::thread::sleep(wait);
+        }
+        if let Some(sender) = senders.get_mut(usize::try_from(index)?) {
+            sender.write_all(message.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+async fn receive(
+    mut stream: TcpStream,
+    index: u64,
+    expected: u64,
+    schedule: Arc<Schedule>,
+) -> anyhow::Result<(Histogram<u64>, Findings)> {
+    let mut histogram = Histogram::<u64>::new(3)?;
+    let mut check = Check::default();
+    let mut input = Vec::new();
+    let patience = schedule.due(index, expected).saturating_duration_since(Instant::now()) + TAIL;
+    let whole = async {
+        while check.received < expected && stream.read_buf(&mut input).await? != 0 {
+            let now = Instant::now();
+            let mut done = 0;
+            while let Some(end) = memchr::memchr(b'\n', input.get(done..).unwrap_or_default()) {
+                if let Some(number) = check.note(input.get(done..done + end).unwrap_or_default()) {
+                    let late = now.saturating_duration_since(schedule.due(index, number));
+                    histogram.record(u64::try_from(late.as_micros())?)?;
+                }
+                done += end + 1;
+            }
+            input.drain(..done);
+        }
+        anyhow::Ok(())
+    };
+    // A lost message leaves its receiver waiting: the check counts it.
+    if let Ok(result) = timeout(patience, whole).await {
+        result?;
+    }
+    Ok((histogram, check.findings(expected)))
+}

@@ -83,14 +83,14 @@ impl Member {
         todo!()
     }
 
-    /// Puts a route that this component has had all along back on record.
+    /// Puts a route that this component has had all along back on record. Of two routes the newer login's stays, and of
+    /// two of one login the one that is on record.
     pub async fn reclaim_route(
         &self,
         user: &UserKey,
         resource: &Resource,
         login: LoginId,
         connection: u64,
-        cause: Cause,
     ) -> Result<Reclaimed<Route>, DirectoryError> {
         todo!()
     }
@@ -176,7 +176,7 @@ pub enum Reclaimed<E> {
     Lost,
 }
 
-/// Why an entry is claimed again.
+/// Why a session is claimed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// After [`Event::Renewed`]: this component was dead to others, so whoever claimed meanwhile did so rightly.
@@ -209,8 +209,10 @@ pub enum Event {
         /// The life from now on.
         new: Generation,
     },
-    /// The tables were lost: claim every connection again, at once.
+    /// The tables were lost: claim every connection again, at once. What is read now is not complete.
     Epoch,
+    /// Everybody has had a lease's time to write their entries again: what is read from now on is complete.
+    Recovered,
     /// The directory can't be reached: go on with what there is.
     Away,
     /// The directory is in reach again.

@@ -9,3 +9,14 @@ pub mod password;
 pub mod store;
 
 pub use config::{Config, RelayChoice};
+
+use kurir_directory::Directory;
+use kurir_service::Shell;
+
+use crate::store::Store;
+
+/// Serves until `shell` says to stop, and returns when the users here have been told goodbye.
+pub async fn serve(config: Config, store: Store, directory: Directory, shell: Shell) -> anyhow::Result<()> {
+    let _ = (store, directory, shell);
+    todo!("{config:?}")
+}

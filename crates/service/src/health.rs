@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use tokio::sync::watch;
 
 /// The readiness of this process, by part. Cheap to clone; clones are the same.
@@ -90,7 +90,7 @@ impl Ready {
 }
 
 /// The readiness of the process at one moment.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     stopping: bool,
     parts: BTreeMap<String, State>,
@@ -103,6 +103,19 @@ impl Report {
     }
 }
 
+/// `{"ready": false, "parts": {"relay": "ready", "directory": "the reason why not"}}`, with `"stopping": true` once it is.
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("ready", &self.is_ready())?;
+        if self.stopping {
+            map.serialize_entry("stopping", &true)?;
+        }
+        map.serialize_entry("parts", &self.parts)?;
+        map.end()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Ready,
@@ -110,10 +123,72 @@ enum State {
 }
 
 impl Serialize for State {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(match self {
             Self::Ready => "ready",
             Self::NotReady(reason) => reason,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(health: &Health) -> String {
+        serde_json::to_string(&health.report()).unwrap()
+    }
+
+    #[test]
+    fn the_process_is_ready_when_every_part_is() {
+        let health = Health::default();
+        assert!(!health.report().is_ready());
+        let (relay, directory) = (health.register("relay"), health.register("directory"));
+        relay.ready();
+        assert_eq!(json(&health), r#"{"ready":false,"parts":{"directory":"starting","relay":"ready"}}"#);
+        directory.ready();
+        assert!(health.report().is_ready());
+        directory.not_ready("cannot reach redis");
+        assert_eq!(
+            json(&health),
+            r#"{"ready":false,"parts":{"directory":"cannot reach redis","relay":"ready"}}"#
+        );
+    }
+
+    #[test]
+    fn a_role_that_has_not_registered_yet_holds_the_process_back() {
+        let health = Health::default();
+        let (one, two) = (health.child("relay-1"), health.child("relay-2"));
+        one.register("clients").ready();
+        assert_eq!(
+            json(&health),
+            r#"{"ready":false,"parts":{"relay-1/clients":"ready","relay-2":"starting"}}"#
+        );
+        two.register("clients").ready();
+        assert!(health.report().is_ready());
+    }
+
+    #[test]
+    fn a_process_that_stops_is_not_ready_whatever_its_parts_say() {
+        let health = Health::default();
+        let relay = health.register("relay");
+        relay.ready();
+        health.stopping();
+        relay.ready();
+        assert_eq!(json(&health), r#"{"ready":false,"stopping":true,"parts":{"relay":"ready"}}"#);
+    }
+
+    #[tokio::test]
+    async fn waiting_for_readiness_ends_with_the_last_part() {
+        let health = Health::default();
+        let (one, two) = (health.register("one"), health.register("two"));
+        one.ready();
+        let waiting = tokio::spawn({
+            let health = health.clone();
+            async move { health.wait_until_ready().await }
+        });
+        assert!(!waiting.is_finished());
+        two.ready();
+        waiting.await.unwrap();
     }
 }

@@ -22,6 +22,7 @@ pub mod health;
 pub mod listener;
 pub mod metrics;
 pub mod open_files;
+mod process;
 pub mod run;
 pub mod shell;
 pub mod telemetry;

@@ -2,14 +2,27 @@
 
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Raises the soft limit of open files to the hard one and returns it.
+/// Files kept back from client connections: for the directory, the database, the links to other components, the admin
+/// port, the log. Of a small limit a quarter is kept back.
+const RESERVED: u64 = 256;
+
+/// Raises the soft limit of open files to the hard one and returns what then holds.
 pub fn raise_open_file_limit() -> u64 {
-    todo!()
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "cannot raise the open-file limit");
+        }
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Permits for client connections, one each, shared by all listeners of a process.
+/// Permits for client connections, one each, shared by all listeners of a process. When none is left, listeners stop
+/// accepting until a connection ends.
 #[derive(Clone, Debug)]
 pub struct Connections {
     permits: Arc<Semaphore>,
@@ -19,7 +32,19 @@ pub struct Connections {
 impl Connections {
     /// Permits for `limit` connections.
     pub fn new(limit: usize) -> Self {
+        let limit = limit.min(Semaphore::MAX_PERMITS);
         Self { permits: Arc::new(Semaphore::new(limit)), limit }
+    }
+
+    /// As many as an open-file limit allows.
+    pub fn within(open_files: u64) -> Self {
+        let allowed = open_files - RESERVED.min(open_files / 4);
+        Self::new(usize::try_from(allowed).unwrap_or(usize::MAX))
+    }
+
+    /// How many may be open at once.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// How many are open now.
@@ -27,7 +52,32 @@ impl Connections {
         self.limit.saturating_sub(self.permits.available_permits())
     }
 
+    /// A permit at once, if one is left.
+    pub(crate) fn try_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).try_acquire_owned().ok()
+    }
+
+    /// A permit as soon as there is one. Cancel-safe. `None` never: the semaphore is not closed.
     pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.permits).acquire_owned().await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_files_are_kept_back_from_connections() {
+        assert_eq!(Connections::within(65_536).limit(), 65_280);
+        assert_eq!(Connections::within(400).limit(), 300);
+        assert_eq!(Connections::within(0).limit(), 0);
+        assert_eq!(Connections::within(u64::MAX).limit(), Semaphore::MAX_PERMITS);
+    }
+
+    #[test]
+    fn the_soft_limit_becomes_the_hard_one() {
+        let raised = raise_open_file_limit();
+        assert_eq!(raised, getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX));
     }
 }

@@ -1,8 +1,24 @@
 //! The life of a server process.
 
-use std::process::ExitCode;
+use std::{
+    io,
+    pin::{Pin, pin},
+    process::{self, ExitCode},
+};
 
-use crate::{Shell, ShutdownConfig, admin::AdminConfig, telemetry::LogConfig};
+use tokio::{
+    runtime, select,
+    signal::unix::{Signal, SignalKind, signal},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    Shell, ShutdownConfig,
+    admin::{Admin, AdminConfig},
+    open_files::{Connections, raise_open_file_limit},
+    process as own_process,
+    telemetry::{self, LogConfig, TelemetryError},
+};
 
 /// What the process around a role is configured with.
 #[derive(Clone, Debug, Default)]
@@ -14,19 +30,209 @@ pub struct Settings {
     /// Section `[shutdown]`.
     pub shutdown: ShutdownConfig,
     /// Client sockets that one user needs in this process, to say at the start how many users fit.
-    pub sockets_per_user: u32,
+    pub sockets_per_user: usize,
 }
 
 /// Runs a server until it ends or is told to stop: TLS provider, logs, open-file limit, admin port, signals, `serve`,
 /// bounded drain. The configuration has been read before, so that what is wrong in it is said before anything starts.
 ///
-/// Exits with 0 after an orderly stop and with 1 if `serve` or the start failed. A second signal ends the process at
-/// once with 1.
-pub fn run<S, F>(name: &str, settings: &Settings, serve: S) -> ExitCode
+/// Exits with 0 after an orderly stop, even if connections had to be cut, and with 1 if the start or `serve` failed, which
+/// is logged. A second signal ends the process at once with 1.
+pub fn run<S, F>(name: &'static str, settings: &Settings, serve: S) -> ExitCode
 where
     S: FnOnce(Shell) -> F,
     F: Future<Output = anyhow::Result<()>>,
 {
-    let _ = (name, settings, serve);
-    todo!()
+    // With two providers in the tree rustls would panic at first use; it fails only if one is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if let Err(error @ TelemetryError::Filter { .. }) = telemetry::init(&settings.log) {
+        eprintln!("kurir: {error}");
+        return ExitCode::from(2);
+    }
+    let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(name, &error.into()),
+    };
+    let outcome = runtime.block_on(live(name, settings, serve));
+    // What the drain has cut is left where it stands.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(name, &error),
+    }
+}
+
+fn failed(role: &'static str, error: &anyhow::Error) -> ExitCode {
+    tracing::error!(role, error = format!("{error:#}"), "stopped");
+    ExitCode::FAILURE
+}
+
+async fn live<S, F>(role: &'static str, settings: &Settings, serve: S) -> anyhow::Result<()>
+where
+    S: FnOnce(Shell) -> F,
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let open_files = raise_open_file_limit();
+    let connections = Connections::within(open_files);
+    let limit = connections.limit();
+    let users = limit / settings.sockets_per_user.max(1);
+    tracing::info!(role, open_files, connections = limit, users, "users that the open-file limit allows");
+
+    let shell = Shell { connections, ..Shell::new(0) };
+    own_process::register(&shell.metrics);
+    let admin = Admin::start(&settings.admin, &shell).await?;
+    if let Some(address) = admin.address() {
+        tracing::info!(%address, "admin port open");
+    }
+    let signals = Signals::install()?;
+    // Not in the shutdown's tracker: it waits for the second signal while that is being drained.
+    let watching = tokio::spawn(signals.stop(shell.clone(), settings.shutdown.clone()));
+    let outcome = serve_and_drain(&shell, &settings.shutdown, serve(shell.clone())).await;
+    watching.abort();
+    outcome
+}
+
+/// Serves until `serving` ends or draining begins, and then waits for it and for the tracked tasks, but no longer than
+/// the grace.
+async fn serve_and_drain(
+    shell: &Shell,
+    shutdown: &ShutdownConfig,
+    serving: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let mut serving = pin!(serving);
+    let mut outcome = select! {
+        outcome = &mut serving => Some(outcome),
+        () = shell.shutdown.began() => None,
+    };
+    // If it ended by itself, what it has spawned must end too.
+    shell.health.stopping();
+    shell.shutdown.begin();
+    let connections = shell.connections.open();
+    tracing::info!(connections, "draining");
+    let drained = timeout(shutdown.grace(), drain(shell, serving, &mut outcome)).await;
+    if drained.is_err() {
+        let (connections, tasks) = (shell.connections.open(), shell.shutdown.tracker.len());
+        tracing::warn!(connections, tasks, "cut what had not ended within shutdown.grace_seconds");
+    }
+    outcome.unwrap_or(Ok(()))
+}
+
+async fn drain(
+    shell: &Shell,
+    serving: Pin<&mut impl Future<Output = anyhow::Result<()>>>,
+    outcome: &mut Option<anyhow::Result<()>>,
+) {
+    if outcome.is_none() {
+        *outcome = Some(serving.await);
+    }
+    shell.shutdown.tracker.close();
+    shell.shutdown.tracker.wait().await;
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// The first signal begins the stop, the second ends the process.
+    async fn stop(mut self, shell: Shell, shutdown: ShutdownConfig) {
+        self.next().await;
+        tracing::info!("told to stop, a second signal stops at once");
+        shell.health.stopping();
+        select! {
+            () = sleep(shutdown.pause()) => shell.shutdown.begin(),
+            () = self.next() => {}
+        }
+        if shell.shutdown.token.is_cancelled() {
+            self.next().await;
+        }
+        tracing::warn!("told twice to stop, stopping at once");
+        process::exit(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future, time::Duration};
+
+    use anyhow::anyhow;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn grace() -> ShutdownConfig {
+        ShutdownConfig { grace_seconds: 10, ..ShutdownConfig::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_waits_for_serve_and_its_tasks() {
+        let shell = Shell::new(1);
+        let told = shell.clone();
+        shell.shutdown.tracker.spawn(async move {
+            told.shutdown.began().await;
+            sleep(Duration::from_secs(3)).await;
+        });
+        shell.shutdown.begin();
+        let start = Instant::now();
+        let serving = async {
+            shell.shutdown.began().await;
+            Ok(())
+        };
+        serve_and_drain(&shell, &grace(), serving).await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), 3);
+        assert!(shell.shutdown.tracker.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_ends_with_the_grace_and_cuts_what_is_left() {
+        let shell = Shell::new(1);
+        shell.shutdown.tracker.spawn(future::pending::<()>());
+        shell.shutdown.begin();
+        let start = Instant::now();
+        serve_and_drain(&shell, &grace(), future::pending()).await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), 10);
+        assert_eq!(shell.shutdown.tracker.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_serve_that_fails_ends_its_tasks_and_tells_why() {
+        let shell = Shell::new(1);
+        let told = shell.clone();
+        shell.shutdown.tracker.spawn(async move { told.shutdown.began().await });
+        let error = serve_and_drain(&shell, &grace(), async { Err(anyhow!("no redis")) }).await.unwrap_err();
+        assert_eq!(error.to_string(), "no redis");
+        assert!(shell.shutdown.tracker.is_empty());
+        assert!(!shell.health.report().is_ready());
+    }
+
+    #[test]
+    fn a_server_lives_and_ends_in_order() {
+        let settings = Settings {
+            admin: AdminConfig { listen: "127.0.0.1:0".to_owned() },
+            log: LogConfig { level: "off".to_owned(), ..LogConfig::default() },
+            ..Settings::default()
+        };
+        let code = run("test", &settings, async |shell| {
+            let part = shell.health.register("test");
+            part.ready();
+            shell.health.wait_until_ready().await;
+            shell.shutdown.begin();
+            Ok(())
+        });
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+        let code = run("test", &settings, async |_| Err(anyhow!("on purpose")));
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
+    }
 }

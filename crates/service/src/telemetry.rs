@@ -1,6 +1,9 @@
 //! Logs, on stderr. Stdout belongs to what a command prints.
 
+use std::io::{self, IsTerminal};
+
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Section `[log]` of the configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,7 +37,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// `log.level` cannot be understood.
-    #[error("log.level {level:?} is no log filter: {source}")]
+    #[error("log.level: {level:?} is no log filter")]
     Filter {
         /// As configured.
         level: String,
@@ -49,6 +52,47 @@ pub enum TelemetryError {
 
 /// Starts logging for the whole process.
 pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
-    let _ = config;
-    todo!()
+    let filter = filter(config)?;
+    let terminal = io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(terminal);
+    let lines = match config.format {
+        LogFormat::Human => lines.boxed(),
+        LogFormat::Auto if terminal => lines.boxed(),
+        LogFormat::Json | LogFormat::Auto => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init()
+        .map_err(|_| TelemetryError::Twice)
+}
+
+/// Whether [`init`] would take this configuration.
+pub fn check(config: &LogConfig) -> Result<(), TelemetryError> {
+    filter(config).map(|_| ())
+}
+
+fn filter(config: &LogConfig) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(&config.level)
+        .map_err(|source| TelemetryError::Filter { level: config.level.clone(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn level(level: &str) -> LogConfig {
+        LogConfig { level: level.to_owned(), ..LogConfig::default() }
+    }
+
+    #[test]
+    fn levels_by_module_are_understood() {
+        check(&LogConfig::default()).unwrap();
+        check(&level("warn,kurir_relay=debug")).unwrap();
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_named() {
+        let error = check(&level("info,kurir_relay=loud")).unwrap_err();
+        assert_eq!(error.to_string(), "log.level: \"info,kurir_relay=loud\" is no log filter");
+    }
 }

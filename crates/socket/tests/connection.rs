@@ -1,0 +1,203 @@
+//! One connection over a real socket: framing, bounds, and how it is closed.
+
+use std::{sync::Arc, time::Duration};
+
+use kurir_protocol::{Malformed, framing::DELIMITER, replies};
+use kurir_socket::{Ended, Flow, Options, Outbox, Session, run};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Answers each value with itself, `{"big":N}` with N bytes, and closes after `{"bye":1}`.
+struct Echo;
+
+impl Session for Echo {
+    async fn received(&mut self, value: &str, replies: &mut Vec<u8>) -> Result<Flow, Malformed> {
+        if let Some(bytes) = value.strip_prefix("{\"big\":").and_then(|rest| rest.strip_suffix('}')) {
+            let text = "x".repeat(bytes.parse().unwrap());
+            replies.extend_from_slice(format!("\"{text}\"\n").as_bytes());
+        } else {
+            replies.extend_from_slice(value.as_bytes());
+            replies.push(b'\n');
+        }
+        Ok(if value.contains("bye") { Flow::Close } else { Flow::Continue })
+    }
+}
+
+struct Served {
+    client: TcpStream,
+    outbox: Arc<Outbox>,
+    shutdown: CancellationToken,
+    task: JoinHandle<Ended>,
+}
+
+impl Served {
+    async fn new(outbox_bytes: usize, options: Options) -> Served {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let outbox = Outbox::new(outbox_bytes);
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn({
+            let (outbox, shutdown) = (Arc::clone(&outbox), shutdown.clone());
+            async move { run(stream, &mut Echo, &outbox, &options, &shutdown).await }
+        });
+        Served { client, outbox, shutdown, task }
+    }
+
+    async fn sends(&mut self, bytes: impl AsRef<[u8]>) {
+        self.client.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    async fn receives(&mut self, expected: impl AsRef<[u8]>) {
+        let expected = expected.as_ref();
+        let mut got = vec![0; expected.len()];
+        timeout(PATIENCE, self.client.read_exact(&mut got)).await.expect("nothing came").unwrap();
+        assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(expected));
+    }
+
+    async fn sees_the_end(mut self) -> Ended {
+        let mut rest = Vec::new();
+        timeout(PATIENCE, self.client.read_to_end(&mut rest)).await.expect("still open").unwrap();
+        assert_eq!(String::from_utf8_lossy(&rest), "");
+        drop(self.client);
+        timeout(PATIENCE, self.task).await.expect("the task goes on").unwrap()
+    }
+
+    /// Bytes waiting in the outbox.
+    fn waiting(&self) -> usize {
+        let shown = format!("{:?}", self.outbox);
+        let (_, after) = shown.split_once("waiting_bytes: ").unwrap();
+        after.split(',').next().unwrap().parse().unwrap()
+    }
+}
+
+fn original(value: &str) -> Vec<u8> {
+    [value.as_bytes(), DELIMITER].concat()
+}
+
+#[tokio::test]
+async fn lines_are_answered_in_lines() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends("{\"a\":\"é\"}\n{\"b\":1}\n").await;
+    served.receives("{\"a\":\"é\"}\n{\"b\":1}\n").await;
+}
+
+#[tokio::test]
+async fn the_original_is_answered_with_its_delimiter_in_ascii() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends(original("{\"a\":\"\u{80}\u{81}\u{82}é\"}")).await;
+    served.receives(original("{\"a\":\"\\u0080\\u0081\\u0082\\u00e9\"}")).await;
+}
+
+#[tokio::test]
+async fn without_the_deciding_byte_a_reply_waits_briefly_and_takes_the_originals_framing() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends("{}").await;
+    served.receives(original("{}")).await;
+    served.sends("\n{}\n").await;
+    served.receives(original("{}")).await;
+}
+
+#[tokio::test]
+async fn values_in_any_pieces_are_answered_in_order() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    for byte in b"{\"a\":1}\n{\"b\":[1,2]}\n" {
+        served.sends([*byte]).await;
+    }
+    served.receives("{\"a\":1}\n{\"b\":[1,2]}\n").await;
+}
+
+#[tokio::test]
+async fn three_malformed_values_in_a_row_are_answered_and_then_closed() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends("{}\n!\n{}\n!\n!\n!\n").await;
+    served.receives("{}\n").await;
+    served.receives(format!("{}\n{{}}\n", replies::BAD_REQUEST)).await;
+    served.receives(format!("{}\n", replies::BAD_REQUEST).repeat(3)).await;
+    assert!(matches!(served.sees_the_end().await, Ended::ByServer));
+}
+
+#[tokio::test]
+async fn a_value_that_never_ends_is_refused_before_it_is_buffered_whole() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends(format!("{{\"a\":\"{}", "x".repeat(70_000))).await;
+    served.receives(original(replies::TOO_LARGE)).await;
+    assert!(matches!(served.sees_the_end().await, Ended::ByServer));
+}
+
+#[tokio::test]
+async fn the_last_reply_arrives_although_input_is_left_unread() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends(format!("{{\"bye\":1}}\n{}", "{\"a\":1}\n".repeat(1000))).await;
+    served.receives("{\"bye\":1}\n").await;
+    served.sends("{\"more\":1}\n").await;
+    assert!(matches!(served.sees_the_end().await, Ended::ByServer));
+}
+
+#[tokio::test]
+async fn what_others_push_is_written_and_closing_says_the_last_word() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends("{}\n").await;
+    served.receives("{}\n").await;
+    served.outbox.push(b"{\"from\":\"esa\"}\n").unwrap();
+    served.receives("{\"from\":\"esa\"}\n").await;
+    served.outbox.close(replies::CONFLICT);
+    served.receives(format!("{}\n", replies::CONFLICT)).await;
+    assert!(matches!(served.sees_the_end().await, Ended::ByServer));
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_while_others_write_is_closed_as_too_slow() {
+    let mut served = Served::new(100_000, Options::default()).await;
+    served.sends("{}\n").await;
+    served.receives("{}\n").await;
+    let line = format!("\"{}\"\n", "x".repeat(998));
+    while served.outbox.push(line.as_bytes()).is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let mut rest = Vec::new();
+    timeout(PATIENCE, served.client.read_to_end(&mut rest)).await.expect("still open").unwrap();
+    assert!(rest.ends_with(format!("{}\n", replies::TOO_SLOW).as_bytes()));
+    drop(served.client);
+    assert!(matches!(served.task.await.unwrap(), Ended::TooSlow));
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_replies_is_read_no_further_and_gets_them_all_when_it_does() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends("{\"big\":60000}\n".repeat(300)).await;
+    let reply = format!("\"{}\"\n", "x".repeat(60_000));
+    for _ in 0..300 {
+        // The limit, plus the reply that went over it.
+        assert!(served.waiting() <= 2 * (64 * 1024 + reply.len()), "{}", served.waiting());
+        served.receives(&reply).await;
+    }
+}
+
+#[tokio::test]
+async fn t4_the_trackers_first_reply_has_no_delimiter() {
+    let options = Options { first_reply_without_delimiter: true, ..Options::default() };
+    let mut served = Served::new(1 << 20, options).await;
+    served.sends("{\"a\":1}").await;
+    served.receives("{\"a\":1}").await;
+    served.sends("{\"b\":1}").await;
+    served.receives([DELIMITER, b"{\"b\":1}", DELIMITER].concat()).await;
+}
+
+#[tokio::test]
+async fn shutdown_writes_what_waits_and_closes() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends("{}\n").await;
+    served.receives("{}\n").await;
+    served.outbox.push_quietly(b"{\"last\":1}\n").unwrap();
+    served.shutdown.cancel();
+    served.receives("{\"last\":1}\n").await;
+    assert!(matches!(served.sees_the_end().await, Ended::Shutdown));
+}

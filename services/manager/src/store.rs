@@ -8,57 +8,118 @@
 //!
 //! Every call ends within `database.timeout_seconds`: a database that is away or busy is
 //! [`StoreError::Unavailable`], never an answer about the account that was asked for.
+//!
+//! Every call may be dropped while it runs: it then happens as a whole or not at all.
 
 pub mod account;
 pub mod roster;
 pub mod subscription;
 
-use std::fmt;
+mod connection;
+mod entity;
+mod error;
+mod migration;
 
-use kurir_protocol::name::{LoginId, UserKey};
+use std::{sync::Arc, time::Duration};
+
+use kurir_service::config::Secret;
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, MutexGuard};
 
 pub use account::{Account, AccountId, CreateError, NewAccount};
+pub use error::StoreError;
 pub use roster::{Added, Contact, Item, Profile, Removed, RosterError};
 pub use subscription::Subscription;
 
-/// Where accounts and rosters are kept.
-#[derive(Clone, Serialize, Deserialize)]
+use error::DeadlineExceeded;
+
+/// Section `database` of the configuration: where accounts and rosters are kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
-    /// `postgres://user:password@host:port/name`, `sqlite://path/to/file` (created when missing) or `sqlite::memory:`.
-    pub url: String,
+    /// `postgres://user:password@host:port/name`, `sqlite://path/to/file` (created when missing) or `sqlite::memory:`
+    /// (gone with the process).
+    pub url: Secret,
     /// Most connections that one process opens. When all are in use a request waits for one within its deadline.
     pub max_connections: u32,
     /// How long a request may take in all: waiting for a connection, opening one, every statement and the commit.
     pub timeout_seconds: f64,
-    /// Bring the schema up to date at start.
+    /// Bring the schema up to date at start. Otherwise `kurir migrate` has to.
     pub migrate: bool,
 }
 
-/// The accounts and rosters. Cheap to clone; clones share their connections.
-#[derive(Clone)]
-pub struct Store {}
-
-impl Store {
-    /// Opens the database, and brings its schema up to date if `config.migrate` says so.
-    pub async fn connect(_config: &DatabaseConfig) -> Result<Store, StoreError> {
-        todo!()
-    }
-
-    /// Brings the schema up to date. Any number of processes may do so at once: one does it, the others wait.
-    pub async fn migrate(&self) -> Result<(), StoreError> {
-        todo!()
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        DatabaseConfig {
+            url: Secret::new("postgres://kurir@127.0.0.1:5432/kurir"),
+            max_connections: 10,
+            timeout_seconds: 2.0,
+            migrate: true,
+        }
     }
 }
 
-/// Why the database gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// It is away, starting, overloaded, or took too long: the same request may well succeed later.
-    #[error("the database is unavailable")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// It answered, and the answer is a defect, a broken row or a wrong configuration.
-    #[error("the database refused a request")]
-    Other(#[source] Box<dyn std::error::Error + Send + Sync>),
+/// The accounts and rosters. Cheap to clone; clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    database: DatabaseConnection,
+    timeout: Duration,
+    /// SQLite has one writer: here they queue in order, inside it they would poll for their turn.
+    writer: Option<Arc<Mutex<()>>>,
+}
+
+impl Store {
+    /// Opens the database, and brings its schema up to date if `config.migrate` says so.
+    ///
+    /// A database that cannot be reached is [`StoreError::Unavailable`] after `timeout_seconds`; it is for the caller to
+    /// try again.
+    pub async fn connect(config: &DatabaseConfig) -> Result<Store, StoreError> {
+        let timeout =
+            Duration::try_from_secs_f64(config.timeout_seconds).map_err(|e| StoreError::Other(e.into()))?;
+        let opened = connection::open(config, timeout).await?;
+        let writer = opened.one_writer.then(Arc::default);
+        let store = Store { database: opened.database, timeout, writer };
+        if config.migrate {
+            store.migrate().await?;
+        }
+        Ok(store)
+    }
+
+    /// Gives `work` up when the deadline has passed.
+    async fn within<T, E: From<StoreError>>(
+        &self,
+        deadline: Duration,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        tokio::time::timeout(deadline, work)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable(DeadlineExceeded.into()).into()))
+    }
+
+    /// Waits for the turn to write, where only one can.
+    async fn turn_to_write(&self) -> Option<MutexGuard<'_, ()>> {
+        match &self.writer {
+            Some(writer) => Some(writer.lock().await),
+            None => None,
+        }
+    }
+
+    /// Begins a transaction that is going to write. Dropped, it is rolled back.
+    async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
+        let database = self.database.clone();
+        let options = TransactionOptions {
+            // One that writes only later may find that somebody else has written meanwhile, and fail.
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        // A task of its own: were this future dropped between BEGIN and its answer, sqlx would hand the connection to
+        // others inside a transaction that nobody commits. The task lasts no longer than one statement.
+        tokio::spawn(async move { database.begin_with_options(options).await })
+            .await
+            .map_err(|e| StoreError::Other(e.into()))?
+            .map_err(StoreError::from)
+    }
 }

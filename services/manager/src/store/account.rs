@@ -1,15 +1,23 @@
 //! Who exists: registration (M8, M10), login (M11), and when a user was last heard of.
 
-use super::{LoginId, Store, StoreError, UserKey};
-use crate::password::PasswordHash;
-use kurir_protocol::name::Username;
+use kurir_protocol::name::{BadName, LoginId, UserKey, Username};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter, SqlErr, sea_query::Expr};
 
-/// An account's row in the database.
+use super::{
+    Store, StoreError,
+    entity::account::{ActiveModel, Column, Entity, Model},
+};
+use crate::password::PasswordHash;
+
+/// The login that a registration is.
+const FIRST_LOGIN: i64 = 1;
+
+/// An account's number in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AccountId(i64);
+pub struct AccountId(pub(super) i64);
 
 /// An account as stored.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     pub id: AccountId,
     /// As registered.
@@ -41,30 +49,120 @@ pub enum CreateError {
     Store(#[from] StoreError),
 }
 
+/// A row that this version of Kurir did not write, or a row that is gone.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BrokenRow {
+    #[error("account {0} does not exist")]
+    Missing(i64),
+    #[error("account {0} has a key that is no username")]
+    Key(i64, #[source] BadName),
+    #[error("account {0} has a negative login counter")]
+    Login(i64),
+}
+
 impl Store {
     /// Stores a new account, logged in for the first time.
     ///
     /// After [`StoreError::Unavailable`] it may exist nevertheless: the answer may have been lost, not the request.
-    pub async fn create_account(&self, _new: NewAccount) -> Result<Account, CreateError> {
-        todo!()
+    pub async fn create_account(&self, new: NewAccount) -> Result<Account, CreateError> {
+        self.within(self.timeout, async {
+            let _turn = self.turn_to_write().await;
+            // The constraint decides. Whoever looks first and inserts then, registers a name twice.
+            let row = Entity::insert(ActiveModel {
+                username_key: Set(new.username.key().into()),
+                username: Set(new.username.to_string()),
+                password_hash: Set(new.password_hash),
+                bio: Set(new.bio),
+                updated_at_ms: Set(new.now_ms),
+                login: Set(FIRST_LOGIN),
+                ..ActiveModel::default()
+            })
+            .exec_with_returning(&self.database)
+            .await
+            .map_err(|error| match error.sql_err() {
+                Some(SqlErr::UniqueConstraintViolation(_)) => CreateError::Taken,
+                _ => CreateError::Store(error.into()),
+            })?;
+            Ok(Account::try_from(row)?)
+        })
+        .await
     }
 
-    pub async fn account(&self, _key: &UserKey) -> Result<Option<Account>, StoreError> {
-        todo!()
+    pub async fn account(&self, key: &UserKey) -> Result<Option<Account>, StoreError> {
+        self.within(self.timeout, async {
+            let row = Entity::find().filter(Column::UsernameKey.eq(key.as_str())).one(&self.database).await?;
+            row.map(Account::try_from).transpose()
+        })
+        .await
     }
 
-    /// Counts a login and sets `updated_at`. Of two logins of an account at any managers the later has the larger id.
-    pub async fn record_login(&self, _id: AccountId, _now_ms: i64) -> Result<LoginId, StoreError> {
-        todo!()
+    /// Counts a login and sets `updated_at`. Of two logins of an account, at any managers, the later has the larger id.
+    pub async fn record_login(&self, id: AccountId, now_ms: i64) -> Result<LoginId, StoreError> {
+        self.within(self.timeout, async {
+            let _turn = self.turn_to_write().await;
+            let rows = Entity::update_many()
+                .col_expr(Column::Login, Expr::col(Column::Login).add(1))
+                .col_expr(Column::UpdatedAtMs, Expr::value(now_ms))
+                .filter(Column::Id.eq(id.0))
+                .exec_with_returning(&self.database)
+                .await?;
+            let row = rows.into_iter().next().ok_or(BrokenRow::Missing(id.0))?;
+            Ok(login_of(&row)?)
+        })
+        .await
     }
 
     /// Sets `updated_at`: initial presence, going offline.
-    pub async fn touch(&self, _id: AccountId, _now_ms: i64) -> Result<(), StoreError> {
-        todo!()
+    pub async fn touch(&self, id: AccountId, now_ms: i64) -> Result<(), StoreError> {
+        self.update(id, ActiveModel { updated_at_ms: Set(now_ms), ..ActiveModel::default() }).await
     }
 
     /// Sets bio and `updated_at` (M25).
-    pub async fn set_bio(&self, _id: AccountId, _bio: &str, _now_ms: i64) -> Result<(), StoreError> {
-        todo!()
+    pub async fn set_bio(&self, id: AccountId, bio: &str, now_ms: i64) -> Result<(), StoreError> {
+        let values =
+            ActiveModel { bio: Set(bio.to_owned()), updated_at_ms: Set(now_ms), ..ActiveModel::default() };
+        self.update(id, values).await
     }
+
+    async fn update(&self, id: AccountId, values: ActiveModel) -> Result<(), StoreError> {
+        self.within(self.timeout, async {
+            let _turn = self.turn_to_write().await;
+            let updated =
+                Entity::update_many().set(values).filter(Column::Id.eq(id.0)).exec(&self.database).await?;
+            if updated.rows_affected == 0 { Err(BrokenRow::Missing(id.0).into()) } else { Ok(()) }
+        })
+        .await
+    }
+}
+
+impl TryFrom<Model> for Account {
+    type Error = StoreError;
+
+    fn try_from(row: Model) -> Result<Self, StoreError> {
+        let login = login_of(&row)?;
+        let key = key_of(row.id, &row.username_key)?;
+        Ok(Account {
+            id: AccountId(row.id),
+            username: Username::stored(row.username),
+            key,
+            password_hash: row.password_hash,
+            bio: row.bio,
+            updated_at_ms: row.updated_at_ms,
+            login,
+        })
+    }
+}
+
+impl From<BrokenRow> for StoreError {
+    fn from(error: BrokenRow) -> Self {
+        StoreError::Other(error.into())
+    }
+}
+
+fn login_of(row: &Model) -> Result<LoginId, BrokenRow> {
+    u64::try_from(row.login).map(LoginId).map_err(|_| BrokenRow::Login(row.id))
+}
+
+pub(super) fn key_of(id: i64, username_key: &str) -> Result<UserKey, BrokenRow> {
+    UserKey::of(username_key).map_err(|bad_name| BrokenRow::Key(id, bad_name))
 }

@@ -1,64 +1,198 @@
 //! The handle and its requests.
 
+use std::sync::{Arc, OnceLock};
+
+use kurir_protocol::client::ToServer;
+use kurir_protocol::framing::Limits;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::backoff::Backoff;
 use crate::error::{ConnectError, PresenceError, RequestError, SendError};
-use crate::event::{Events, Presence, RosterItem};
-use crate::options::Options;
+use crate::event::{Ended, Events, Outlet, Presence, RosterItem};
+use crate::options::{Options, Timing};
+use crate::pending::{Answer, Ask, Request};
+use crate::relay::Outgoing;
+use crate::session::{Command, Session};
+
+/// Commands on their way to the session's task; callers wait when it is full.
+const COMMANDS: usize = 256;
+
+/// As long as an `id` gets.
+const LONGEST_ID: &str = "18446744073709551615";
 
 /// A connected user. Clones are handles of the same session; when the last one is dropped, the connections are closed,
 /// which counts as a logout (M31).
 #[derive(Debug, Clone)]
-pub struct Client {}
+pub struct Client {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    username: String,
+    timing: Timing,
+    ended: Arc<OnceLock<Ended>>,
+}
 
 impl Client {
-    /// Finds a manager (U1), registers or logs in (U2–U4), connects to a relay (U5), sends the initial presence and asks
-    /// for the roster (U6). Returns once all of that is answered.
+    /// Finds a manager (U1), registers or logs in there (U2–U4), connects to a relay (U5), sends the initial presence and
+    /// asks for the roster (U6). Returns once all of that is answered; from then on the session reconnects by itself.
+    ///
+    /// What may pass is tried again until [`Timing::connect`]. Must be called in a tokio runtime.
     pub async fn connect(options: Options) -> Result<(Self, Events), ConnectError> {
-        todo!("{options:?}")
+        if options.trackers.is_empty() {
+            return Err(ConnectError::NoTrackers);
+        }
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (outlet, events) = Outlet::new();
+        let (done, online) = oneshot::channel();
+        let ended = Arc::new(OnceLock::new());
+        let shared = Shared {
+            username: options.username.clone(),
+            timing: options.timing.clone(),
+            ended: Arc::clone(&ended),
+        };
+        let session = Session::new(options, receiver, outlet, ended, done);
+        // It ends by itself when the last `Client` is gone, this one included if this future is dropped.
+        tokio::spawn(session.run());
+        let client = Self { shared: Arc::new(shared), commands };
+        // The session always answers, at its deadline at the latest.
+        online.await.unwrap_or(Err(ConnectError::NoTrackers))?;
+        Ok((client, events))
     }
 
     /// The name that this client was given.
     pub fn username(&self) -> &str {
-        todo!()
+        &self.shared.username
     }
 
     /// Sends a message (U14). `Ok` when the relay's socket took all of it; if it reaches nobody, an
-    /// [`Event::MessageFailed`](crate::Event::MessageFailed) follows.
+    /// [`Event::MessageFailed`](crate::Event::MessageFailed) follows. While the relay is being connected again it waits,
+    /// up to [`Timing::request`].
     pub async fn send_message(&self, to: &str, body: &str) -> Result<(), SendError> {
-        todo!("{to}{body}")
+        let mut line = Vec::new();
+        ToServer::Message { from: self.username(), to, body, lang: None }.write(&mut line);
+        if let Some(limit) = too_large(&line) {
+            return Err(SendError::TooLarge { limit });
+        }
+        let (done, sent) = oneshot::channel();
+        let message = Command::Message(Outgoing { line, done });
+        let sent = async {
+            if self.commands.send(message).await.is_err() {
+                return Err(self.ended());
+            }
+            sent.await.unwrap_or_else(|_| Err(self.ended()))
+        };
+        timeout(self.shared.timing.request, sent)
+            .await
+            .map_err(|_| SendError::TimedOut)?
+            .map_err(SendError::Ended)
     }
 
     /// The roster (U7).
     pub async fn roster(&self) -> Result<Vec<RosterItem>, RequestError> {
-        todo!()
+        match self.request(Ask::Roster).await? {
+            Answer::Roster(items) => Ok(items),
+            _ => Err(RequestError::Incomplete),
+        }
     }
 
     /// Adds a contact (U8); the item as it is then.
     pub async fn add(&self, jid: &str, name: Option<&str>) -> Result<RosterItem, RequestError> {
-        todo!("{jid}{name:?}")
+        let ask = Ask::Set { jid: jid.to_owned(), name: name.map(str::to_owned) };
+        match self.request(ask).await? {
+            Answer::Item(item) => Ok(item),
+            _ => Err(RequestError::Incomplete),
+        }
     }
 
-    /// Renames a contact (U9); the item as it is then.
+    /// Renames a contact (U9); the item as it is then. The protocol knows no difference to adding: who is not in the
+    /// roster is added.
     pub async fn rename(&self, jid: &str, name: Option<&str>) -> Result<RosterItem, RequestError> {
-        todo!("{jid}{name:?}")
+        self.add(jid, name).await
     }
 
     /// Removes a contact (U10).
     pub async fn remove(&self, jid: &str) -> Result<(), RequestError> {
-        todo!("{jid}")
+        self.request(Ask::Remove { jid: jid.to_owned() }).await.map(|_| ())
     }
 
     /// Changes what others see of this user (U12). `Ok` when the manager has handled it.
     pub async fn bio(&self, bio: &str) -> Result<(), RequestError> {
-        todo!("{bio}")
+        self.request(Ask::Bio { bio: bio.to_owned() }).await.map(|_| ())
     }
 
     /// Asks for anybody's presence, showing them one's own (U11).
     pub async fn presence(&self, of: &str) -> Result<Presence, PresenceError> {
-        todo!("{of}")
+        match self.request(Ask::Presence { of: of.to_owned() }).await {
+            Ok(Answer::Presence(presence)) => Ok(presence),
+            // Nor has a user a name that does not fit into a packet.
+            Ok(_) | Err(RequestError::TooLarge { .. }) => Err(PresenceError::UserNotFound),
+            Err(RequestError::Refused { kind, condition }) => Err(PresenceError::Refused { kind, condition }),
+            Err(RequestError::Ended(ended)) => Err(PresenceError::Ended(ended)),
+            Err(RequestError::TimedOut | RequestError::Incomplete) => Err(PresenceError::TimedOut),
+        }
     }
 
-    /// Logs out (U13) and ends the session. Bounded by [`Timing::logout`](crate::Timing::logout).
+    /// Logs out (U13) and ends the session, after the relay has taken every message already sent. Bounded by
+    /// [`Timing::logout`].
     pub async fn logout(&self) {
-        todo!()
+        let (done, left) = oneshot::channel();
+        let left = async {
+            if self.commands.send(Command::Logout(done)).await.is_ok() {
+                // An error says the same: the session is over.
+                let _ = left.await;
+            }
+        };
+        // The session has the same deadline; this one holds even if it is stuck.
+        let _ = timeout(self.shared.timing.logout * 2, left).await;
     }
+
+    /// Asks, and asks again while the manager is only temporarily unable to answer.
+    async fn request(&self, ask: Ask) -> Result<Answer, RequestError> {
+        let mut line = Vec::new();
+        ask.write(self.username(), LONGEST_ID, &mut line);
+        if let Some(limit) = too_large(&line) {
+            return Err(RequestError::TooLarge { limit });
+        }
+        let timing = &self.shared.timing;
+        let deadline = Instant::now() + timing.request;
+        let mut backoff = Backoff::new(timing.first_retry, timing.longest_retry);
+        loop {
+            let answer =
+                timeout_at(deadline, self.ask(ask.clone())).await.map_err(|_| RequestError::TimedOut)?;
+            let (kind, condition) = match answer {
+                Answer::Refused { kind, condition } => (kind, condition),
+                Answer::Ended(ended) => return Err(RequestError::Ended(ended)),
+                answer => return Ok(answer),
+            };
+            let delay = backoff.next(rand::random());
+            if kind != "wait" || Instant::now() + delay >= deadline {
+                return Err(RequestError::Refused { kind, condition });
+            }
+            sleep(delay).await;
+        }
+    }
+
+    async fn ask(&self, ask: Ask) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let request = Command::Request(Request { ask, reply: Some(reply) });
+        if self.commands.send(request).await.is_err() {
+            return Answer::Ended(self.ended());
+        }
+        answer.await.unwrap_or_else(|_| Answer::Ended(self.ended()))
+    }
+
+    fn ended(&self) -> Ended {
+        self.shared.ended.get().cloned().unwrap_or(Ended::LoggedOut)
+    }
+}
+
+/// The limit, if the servers' default limits refuse this line.
+fn too_large(line: &[u8]) -> Option<usize> {
+    let limit = Limits::default().max_value_bytes;
+    // The LF does not count.
+    (line.len() > limit + 1).then_some(limit)
 }

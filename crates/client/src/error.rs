@@ -50,9 +50,9 @@ pub enum Refusal {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// No tracker answered.
+    /// No tracker answered; the source says what happened at the last one asked.
     #[error("no tracker answered")]
-    TrackersUnreachable(#[source] Arc<io::Error>),
+    NoTracker(#[source] Box<Failure>),
     /// Trackers answered, and know no active manager.
     #[error("no manager is active")]
     NoManager,
@@ -108,6 +108,15 @@ pub enum RequestError {
         /// Such as `item-not-found`.
         condition: String,
     },
+    /// It is larger than a server would read.
+    #[error("the request is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// The manager's answer lacks what was asked for.
+    #[error("the manager's answer is incomplete")]
+    Incomplete,
     /// No answer within [`Timing::request`](crate::Timing::request). What was asked may have been done.
     #[error("no answer in time")]
     TimedOut,
@@ -141,6 +150,14 @@ pub enum PresenceError {
     /// No such user (row M28).
     #[error("there is no such user")]
     UserNotFound,
+    /// The manager refused; RFC 6120's error type and condition.
+    #[error("refused: {condition}")]
+    Refused {
+        /// `auth`, `cancel`, `modify` or `wait`.
+        kind: String,
+        /// Such as `resource-constraint`.
+        condition: String,
+    },
     /// No answer within [`Timing::request`](crate::Timing::request).
     #[error("no answer in time")]
     TimedOut,

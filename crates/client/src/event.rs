@@ -1,7 +1,10 @@
 //! What the application is told.
 
+use std::collections::VecDeque;
 use std::fmt;
 
+pub use kurir_protocol::client::Presence;
+pub use kurir_protocol::manager::{Item as RosterItem, Subscription};
 use tokio::sync::mpsc;
 
 use crate::error::{Failure, Refusal};
@@ -27,10 +30,7 @@ pub enum Event {
     /// A message (R16).
     Message(Message),
     /// A message of ours reached nobody (R15). The protocol does not say which.
-    MessageFailed {
-        /// What the relay says.
-        text: String,
-    },
+    MessageFailed,
     /// A user's presence, directed ones included.
     Presence(Presence),
     /// A contact went offline (M30).
@@ -90,57 +90,14 @@ pub enum Ended {
 pub struct Message {
     /// Who sent it, as the relay knows them.
     pub from: String,
+    /// The receiver as the sender wrote it.
+    pub to: Option<String>,
     /// The text, if it has one.
     pub body: Option<String>,
+    /// The text's language.
+    pub lang: Option<String>,
     /// The whole stanza: what this library does not know travels along.
     pub stanza: String,
-}
-
-/// What a user shows to others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Presence {
-    /// Who.
-    pub from: String,
-    /// What they say about themselves.
-    pub bio: String,
-    /// Whether they are connected.
-    pub online: bool,
-    /// Milliseconds since the Unix epoch.
-    pub updated_at: i64,
-    /// The answer to a directed presence, or somebody's directed presence (M27).
-    pub directed: bool,
-}
-
-/// A contact.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RosterItem {
-    /// The contact's username.
-    pub jid: String,
-    /// The name that this user gave them.
-    pub name: Option<String>,
-    /// Who sees whose presence.
-    pub subscription: Subscription,
-}
-
-/// Who of the two sees the other's presence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Subscription {
-    /// I see theirs.
-    To,
-    /// They see mine.
-    From,
-    /// Both.
-    Both,
-}
-
-impl fmt::Display for Subscription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::To => "to",
-            Self::From => "from",
-            Self::Both => "both",
-        })
-    }
 }
 
 /// How many events wait for an application that does not read them. When full, the sockets are not read any more, and
@@ -162,5 +119,56 @@ impl Events {
     /// The next event if it is here already.
     pub fn try_next(&mut self) -> Option<Event> {
         self.receiver.try_recv().ok()
+    }
+}
+
+/// Where the session puts events: never blocks, and says when to stop making more.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    sender: Option<mpsc::Sender<Event>>,
+    overflow: VecDeque<Event>,
+}
+
+impl Outlet {
+    pub(crate) fn new() -> (Self, Events) {
+        let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
+        (Self { sender: Some(sender), overflow: VecDeque::new() }, Events { receiver })
+    }
+
+    pub(crate) fn put(&mut self, event: Event) {
+        let Some(sender) = &self.sender else { return };
+        if !self.overflow.is_empty() {
+            self.overflow.push_back(event);
+            return;
+        }
+        match sender.try_send(event) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(event)) => self.overflow.push_back(event),
+            Err(mpsc::error::TrySendError::Closed(_)) => self.sender = None,
+        }
+    }
+
+    /// While false, nothing is read from the sockets: what one packet means is all that can overflow.
+    pub(crate) fn has_room(&self) -> bool {
+        self.overflow.is_empty()
+    }
+
+    /// Resolves once the application has read something and nothing overflows any more. Cancel-safe.
+    pub(crate) async fn drained(&mut self) {
+        while let Some(event) = self.overflow.pop_front() {
+            let Some(sender) = self.sender.clone() else {
+                self.overflow.clear();
+                return;
+            };
+            // Put back before the wait, so that a cancelled one loses nothing.
+            self.overflow.push_front(event);
+            let Ok(permit) = sender.reserve().await else {
+                self.sender = None;
+                continue;
+            };
+            if let Some(event) = self.overflow.pop_front() {
+                permit.send(event);
+            }
+        }
     }
 }

@@ -94,7 +94,7 @@ impl Default for Timing {
             ping: Duration::from_secs(3),
             first_retry: Duration::from_millis(200),
             longest_retry: Duration::from_secs(5),
-            already_logged_in: Duration::from_secs(60),
+            already_logged_in: Duration::from_mins(1),
             logout: Duration::from_secs(3),
         }
     }

@@ -1,0 +1,244 @@
+//! Registration and login (U2–U4): what to send next, and what an answer means.
+
+use std::time::Duration;
+
+use kurir_protocol::client::{FromServer, ToServer};
+use tokio::time::{Instant, timeout};
+
+use crate::discovery;
+use crate::error::{Failure, Refusal};
+use crate::options::{Options, Timing};
+use crate::wire::Wire;
+
+/// The account, and how far it got.
+#[derive(Debug)]
+pub(crate) struct Account {
+    username: String,
+    password: String,
+    step: Step,
+    /// When an own session that a server may still count as online was lost.
+    lost: Option<Instant>,
+    patience: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Register,
+    /// A registration was sent and its answer never came: the account exists if a login works.
+    Unsure,
+    LogIn,
+}
+
+/// What an answer means.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Online,
+    Again(Failure),
+    Refused(Refusal),
+}
+
+impl Account {
+    pub(crate) fn new(options: &Options) -> Self {
+        Self {
+            username: options.username.clone(),
+            password: options.password.clone(),
+            step: if options.register { Step::Register } else { Step::LogIn },
+            lost: None,
+            patience: options.timing.already_logged_in,
+        }
+    }
+
+    /// The packet to send now, as a line.
+    pub(crate) fn packet(&self) -> Vec<u8> {
+        let (username, password) = (self.username.as_str(), self.password.as_str());
+        let packet = match self.step {
+            Step::Register => ToServer::Register { username, password },
+            Step::Unsure | Step::LogIn => ToServer::Login { username, password },
+        };
+        let mut line = Vec::new();
+        packet.write(&mut line);
+        line
+    }
+
+    /// The packet went out and no answer came: it may have worked.
+    pub(crate) fn unanswered(&mut self, now: Instant) {
+        if self.step == Step::Register {
+            self.step = Step::Unsure;
+        }
+        self.lost = Some(now);
+    }
+
+    /// The manager connection of a session that was online is lost.
+    pub(crate) fn lost(&mut self, now: Instant) {
+        self.lost = Some(now);
+    }
+
+    pub(crate) fn answered(&mut self, answer: &FromServer, now: Instant) -> Verdict {
+        let (code, text) = match answer {
+            FromServer::AccountCreated { .. } | FromServer::LoggedIn { .. } => {
+                self.step = Step::LogIn;
+                self.lost = None;
+                return Verdict::Online;
+            }
+            FromServer::Refused { code, msg } => (*code, msg.clone()),
+            other => return Verdict::Refused(Refusal::Other { code: 0, text: format!("{other:?}") }),
+        };
+        match (code, self.step) {
+            (503, _) => Verdict::Again(Failure::Temporary),
+            (404, Step::Unsure) => {
+                self.step = Step::Register;
+                Verdict::Again(Failure::Temporary)
+            }
+            (404, _) => Verdict::Refused(Refusal::UserNotFound),
+            // Unsure: the name is somebody's, and was before our registration.
+            (409, Step::Register) | (400, Step::Unsure) => Verdict::Refused(Refusal::UsernameUsed),
+            (400, _) => Verdict::Refused(Refusal::BadCredentials),
+            (409, _) if self.lost.is_some_and(|lost| now.duration_since(lost) < self.patience) => {
+                Verdict::Again(Failure::StillLoggedIn)
+            }
+            (409, _) => Verdict::Refused(Refusal::AlreadyLoggedIn),
+            _ => Verdict::Refused(Refusal::Other { code, text }),
+        }
+    }
+}
+
+/// How one attempt ended.
+#[derive(Debug)]
+pub(crate) struct Attempted {
+    pub(crate) outcome: Outcome,
+    /// The managers known now.
+    pub(crate) managers: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Answered {
+        wire: Box<Wire>,
+        answer: FromServer,
+    },
+    /// The packet went out.
+    Unanswered {
+        address: String,
+        failure: Failure,
+    },
+    /// No manager took the packet.
+    Unreachable(Failure),
+}
+
+/// One attempt: discovery, a manager, registration or login.
+pub(crate) struct Attempt {
+    pub(crate) trackers: Vec<String>,
+    /// The managers known from before, for when no tracker answers.
+    pub(crate) managers: Vec<String>,
+    /// The manager that failed last: another one is better.
+    pub(crate) avoid: Option<String>,
+    /// [`Account::packet`].
+    pub(crate) packet: Vec<u8>,
+    pub(crate) timing: Timing,
+}
+
+impl Attempt {
+    pub(crate) async fn run(mut self) -> Attempted {
+        match discovery::managers(&self.trackers, &self.timing).await {
+            Ok(managers) => self.managers = managers,
+            // Trackers are for newcomers: who was here before knows where managers are.
+            Err(Failure::NoTracker(_)) if !self.managers.is_empty() => {}
+            Err(failure) => {
+                return Attempted { outcome: Outcome::Unreachable(failure), managers: self.managers };
+            }
+        }
+        let avoid = self.avoid.as_deref();
+        self.managers.sort_by_key(|address| Some(address.as_str()) == avoid);
+        let mut failure = Failure::NoManager;
+        for address in &self.managers {
+            match Wire::dial(address, &self.timing).await {
+                Ok(wire) => {
+                    let outcome = self.authenticate(wire).await;
+                    return Attempted { outcome, managers: self.managers };
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Attempted { outcome: Outcome::Unreachable(failure), managers: self.managers }
+    }
+
+    async fn authenticate(&self, mut wire: Box<Wire>) -> Outcome {
+        wire.hello();
+        wire.queue_line(&self.packet);
+        let answer = async {
+            loop {
+                let packet = FromServer::parse(&wire.value().await?);
+                if let Ok(
+                    answer @ (FromServer::AccountCreated { .. }
+                    | FromServer::LoggedIn { .. }
+                    | FromServer::Refused { .. }),
+                ) = packet
+                {
+                    return Ok(answer);
+                }
+                tracing::debug!("a packet before the answer to the login");
+            }
+        };
+        let answer = timeout(self.timing.login, answer).await;
+        let address = wire.address().to_owned();
+        match answer {
+            Ok(Ok(answer)) => Outcome::Answered { wire, answer },
+            Ok(Err(failure)) => Outcome::Unanswered { address, failure },
+            Err(_) => Outcome::Unanswered { failure: Failure::Silent { address: address.clone() }, address },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(register: bool) -> Account {
+        Account::new(&Options { register, ..Options::new(["localhost:5000"], "esa", "12345") })
+    }
+
+    fn refused(code: u16) -> FromServer {
+        FromServer::Refused { code, msg: String::new() }
+    }
+
+    #[test]
+    fn only_the_first_login_registers() {
+        let mut account = account(true);
+        assert!(String::from_utf8(account.packet()).unwrap().contains("register"));
+        let created = FromServer::AccountCreated { relay: None };
+        assert!(matches!(account.answered(&created, Instant::now()), Verdict::Online));
+        assert!(!String::from_utf8(account.packet()).unwrap().contains("register"));
+    }
+
+    #[test]
+    fn a_registration_whose_answer_was_lost_is_found_out_by_a_login() {
+        let mut account = account(true);
+        account.unanswered(Instant::now());
+        assert!(!String::from_utf8(account.packet()).unwrap().contains("register"));
+        assert!(matches!(account.answered(&refused(404), Instant::now()), Verdict::Again(_)));
+        assert!(String::from_utf8(account.packet()).unwrap().contains("register"));
+        account.unanswered(Instant::now());
+        let verdict = account.answered(&refused(400), Instant::now());
+        assert!(matches!(verdict, Verdict::Refused(Refusal::UsernameUsed)), "{verdict:?}");
+    }
+
+    #[test]
+    fn already_logged_in_is_final_at_first_and_retried_after_an_own_session_was_lost() {
+        let mut account = account(false);
+        let now = Instant::now();
+        assert!(matches!(account.answered(&refused(409), now), Verdict::Refused(Refusal::AlreadyLoggedIn)));
+        account.lost(now);
+        let soon = now + Duration::from_secs(30);
+        assert!(matches!(account.answered(&refused(409), soon), Verdict::Again(Failure::StillLoggedIn)));
+        let late = now + Duration::from_secs(61);
+        assert!(matches!(account.answered(&refused(409), late), Verdict::Refused(Refusal::AlreadyLoggedIn)));
+    }
+
+    #[test]
+    fn a_busy_manager_blames_nobody() {
+        assert!(matches!(
+            account(false).answered(&refused(503), Instant::now()),
+            Verdict::Again(Failure::Temporary)
+        ));
+    }
+}

@@ -1,0 +1,244 @@
+//! One socket to a server: values in, lines out, pinged when silent.
+
+use std::io;
+use std::sync::Arc;
+
+use kurir_protocol::client::ToServer;
+use kurir_protocol::framing::{Decoded, Decoder, Limits};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::error::Failure;
+use crate::liveness::{Liveness, Verdict};
+use crate::options::Timing;
+
+/// Echoed in the answers to pings that look for life.
+const PING_ID: &str = "alive";
+
+/// Read at once.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// A connection to a tracker, manager or relay.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    address: String,
+    stream: TcpStream,
+    since: Instant,
+    decoder: Decoder,
+    /// Received; everything before `consumed` is done with.
+    input: Vec<u8>,
+    consumed: usize,
+    /// To be written; everything before `flushed` has been.
+    output: Vec<u8>,
+    flushed: usize,
+    /// Bytes handed to the system since the beginning.
+    written: u64,
+    liveness: Liveness,
+    /// The error packet that the server sent last: the reason, if it closes now.
+    said: Option<String>,
+}
+
+/// What happened on a [`Wire`].
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// One JSON value came.
+    Value(String),
+    /// Some of what was queued was written.
+    Written,
+}
+
+impl Wire {
+    /// Connects, within [`Timing::dial`].
+    pub(crate) async fn dial(address: &str, timing: &Timing) -> Result<Box<Self>, Failure> {
+        let failed = |source| Failure::Connection { address: address.to_owned(), source: Arc::new(source) };
+        let stream = timeout(timing.dial, TcpStream::connect(address))
+            .await
+            .map_err(|_| Failure::Silent { address: address.to_owned() })?
+            .map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        Ok(Box::new(Self {
+            address: address.to_owned(),
+            stream,
+            since: Instant::now(),
+            decoder: Decoder::for_client_library(Limits::FROM_SERVERS),
+            input: Vec::new(),
+            consumed: 0,
+            output: Vec::new(),
+            flushed: 0,
+            written: 0,
+            liveness: Liveness::new(timing.silence, timing.ping, Instant::now()),
+            said: None,
+        }))
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// This end's address, which a hello tells.
+    pub(crate) fn local(&self) -> (String, u16) {
+        self.stream
+            .local_addr()
+            .map_or_else(|_| ("0.0.0.0".to_owned(), 0), |local| (local.ip().to_string(), local.port()))
+    }
+
+    /// When it was connected.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Queues one packet.
+    pub(crate) fn queue(&mut self, packet: &ToServer<'_>) {
+        packet.write(&mut self.output);
+    }
+
+    /// Queues one packet already written as a line. What [`Wire::written`] will be once the server can have all of the
+    /// value, which ends before the line's LF.
+    pub(crate) fn queue_line(&mut self, line: &[u8]) -> u64 {
+        self.output.extend_from_slice(line);
+        (self.written + self.unwritten() as u64).saturating_sub(1)
+    }
+
+    /// Forgets what is not written: this wire is only read to its end.
+    pub(crate) fn stop_writing(&mut self) {
+        self.output = Vec::new();
+        self.flushed = 0;
+    }
+
+    /// Bytes handed to the system since the beginning.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Bytes queued and not handed to the system yet.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.output.len() - self.flushed
+    }
+
+    /// The server sent this error packet: if it closes now, that is why.
+    pub(crate) fn said(&mut self, error: String) {
+        self.said = Some(error);
+    }
+
+    /// What happens next. With `read` false the socket is only written to, and its silence is nobody's fault.
+    /// Cancel-safe.
+    pub(crate) async fn next(&mut self, read: bool) -> Result<Next, Failure> {
+        loop {
+            if read {
+                if let Some(value) = self.decode()? {
+                    return Ok(Next::Value(value));
+                }
+            } else {
+                self.liveness.heard(Instant::now());
+            }
+            let due = self.liveness.due();
+            let interest = match (read, self.unwritten() > 0) {
+                (true, true) => Interest::READABLE | Interest::WRITABLE,
+                (false, true) => Interest::WRITABLE,
+                // Unread, an error or the end of the connection is noticed when reading goes on.
+                (_, false) => Interest::READABLE,
+            };
+            let idle = !read && self.unwritten() == 0;
+            tokio::select! {
+                ready = self.stream.ready(interest), if !idle => {
+                    let ready = ready.map_err(|error| self.broken(error))?;
+                    if read && ready.is_readable() {
+                        self.read()?;
+                    }
+                    if ready.is_writable() && self.write()? {
+                        return Ok(Next::Written);
+                    }
+                }
+                () = sleep_until(due) => self.look()?,
+            }
+        }
+    }
+
+    /// The next value; for the time before this wire is part of a session.
+    pub(crate) async fn value(&mut self) -> Result<String, Failure> {
+        loop {
+            if let Next::Value(value) = self.next(true).await? {
+                return Ok(value);
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<(), Failure> {
+        match self.liveness.verdict(Instant::now()) {
+            Verdict::Alive => {}
+            Verdict::Ping => {
+                self.queue(&ToServer::Ping { id: PING_ID });
+            }
+            Verdict::Dead => return Err(Failure::Silent { address: self.address.clone() }),
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self) -> Result<Option<String>, Failure> {
+        let rest = self.input.get(self.consumed..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        match self.decoder.decode(rest) {
+            Decoded::Value { start, end } => {
+                let bytes = rest.get(start..end).unwrap_or_default();
+                let value = std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| self.garbage())?;
+                self.consumed += end;
+                Ok(Some(value))
+            }
+            Decoded::Incomplete { consumed } => {
+                self.consumed += consumed;
+                self.input.drain(..self.consumed);
+                self.consumed = 0;
+                Ok(None)
+            }
+            Decoded::Malformed { .. } | Decoded::TooLarge => Err(self.garbage()),
+        }
+    }
+
+    fn read(&mut self) -> Result<(), Failure> {
+        self.input.reserve(CHUNK_BYTES);
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => Err(Failure::Closed { address: self.address.clone(), said: self.said.take() }),
+            Ok(_) => {
+                self.liveness.heard(Instant::now());
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(self.broken(error)),
+        }
+    }
+
+    /// Whether anything was written.
+    fn write(&mut self) -> Result<bool, Failure> {
+        let rest = self.output.get(self.flushed..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(false);
+        }
+        match self.stream.try_write(rest) {
+            Ok(count) => {
+                self.flushed += count;
+                self.written += count as u64;
+                if self.unwritten() == 0 {
+                    self.output.clear();
+                    self.flushed = 0;
+                }
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(self.broken(error)),
+        }
+    }
+
+    fn broken(&self, source: io::Error) -> Failure {
+        match &self.said {
+            Some(said) => Failure::Closed { address: self.address.clone(), said: Some(said.clone()) },
+            None => Failure::Connection { address: self.address.clone(), source: Arc::new(source) },
+        }
+    }
+
+    fn garbage(&self) -> Failure {
+        Failure::Protocol { address: self.address.clone() }
+    }
+}

@@ -1,10 +1,49 @@
 //! Requests that every socket answers by itself: ping, and every iq that it does not know (PROTOCOL Part II).
 
-use crate::object::Malformed;
+use crate::{
+    object::{Fields, Key, text},
+    write,
+};
 
 /// An iq's `id`, echoed in its answer: any JSON string, kept exactly as the client wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Id(Box<str>);
+
+impl Id {
+    /// What is no string is not echoed.
+    pub(crate) fn of(fields: &Fields<'_>) -> Option<Self> {
+        let raw = fields.given(Key::Id)?;
+        text(raw).map(|_| Self(raw.into()))
+    }
+
+    /// The JSON string, with its quotes.
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What an iq's `type` makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Get,
+    Set,
+    /// A result or an error: never answered.
+    Answer,
+    /// Missing, or none of RFC 6120's.
+    Bad,
+}
+
+impl Kind {
+    pub(crate) fn of(fields: &Fields<'_>) -> Self {
+        let is = |kind| fields.says(Key::Type, kind);
+        match () {
+            () if is("get") => Self::Get,
+            () if is("set") => Self::Set,
+            () if is("result") || is("error") => Self::Answer,
+            () => Self::Bad,
+        }
+    }
+}
 
 /// An iq get or set that is answered on the spot, and exactly once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,20 +54,54 @@ pub struct Request {
 }
 
 impl Request {
+    /// None where the iq asks for nothing.
+    pub(crate) fn of(iq: &Fields<'_>) -> Option<Self> {
+        let kind = Kind::of(iq);
+        let namespace = iq.given(Key::Namespace).filter(|raw| text(raw).is_some());
+        matches!(kind, Kind::Get | Kind::Set).then(|| Self {
+            ping: kind == Kind::Get && iq.says(Key::Namespace, "ping"),
+            namespace: namespace.map(Into::into),
+            id: Id::of(iq),
+        })
+    }
+
+    /// Whether it is a ping, which anybody may send at any time.
+    pub fn is_ping(&self) -> bool {
+        self.ping
+    }
+
     /// Appends the answer as a canonical line: `result` to a ping, otherwise `cancel`, `service-unavailable`.
     pub fn answer(&self, out: &mut Vec<u8>) {
-        let _ = out;
-        todo!()
+        self.write(out, ("cancel", "service-unavailable"));
     }
 
     /// Like [`answer`](Self::answer) where the client must log in first: a ping is answered all the same, everything
     /// else is `auth`, `not-authorized`.
     pub fn answer_before_login(&self, out: &mut Vec<u8>) {
-        let _ = out;
-        todo!()
+        self.write(out, ("auth", "not-authorized"));
     }
-    #[allow(dead_code)]
-    fn read(_v: &str) -> Result<Self, Malformed> {
-        todo!()
+
+    fn write(&self, out: &mut Vec<u8>, refusal: (&str, &str)) {
+        let mut answer = write::Object::begin(out).text("stanza", "iq");
+        if let Some(namespace) = &self.namespace {
+            answer = answer.raw("namespace", namespace);
+        }
+        answer = answer.text("type", if self.ping { "result" } else { "error" });
+        if !self.ping {
+            answer = answer.value("error", |out| error(out, refusal));
+        }
+        with_id(answer, self.id.as_ref()).end_line();
+    }
+}
+
+/// Appends RFC 6120's error type and condition as an object.
+pub(crate) fn error(out: &mut Vec<u8>, (kind, condition): (&str, &str)) {
+    write::Object::begin(out).text("type", kind).text("condition", condition).end();
+}
+
+pub(crate) fn with_id<'o>(object: write::Object<'o>, id: Option<&Id>) -> write::Object<'o> {
+    match id {
+        Some(id) => object.raw("id", id.as_json()),
+        None => object,
     }
 }

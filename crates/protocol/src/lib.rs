@@ -28,6 +28,7 @@ pub mod name;
 pub mod object;
 pub mod relay;
 pub mod replies;
+mod runs;
 pub mod session;
 pub mod ticket;
 pub mod tracker;

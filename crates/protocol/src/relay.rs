@@ -4,7 +4,13 @@ mod message;
 
 pub use message::Message;
 
-use crate::{Malformed, iq};
+use std::borrow::Cow;
+
+use self::message::Kept;
+use crate::{
+    Malformed, iq,
+    object::{Fields, Key, Members, Seen, is_null, text},
+};
 
 /// What clients send to a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +28,66 @@ pub enum FromClient<'a> {
 impl<'a> FromClient<'a> {
     /// Reads one value, borrowed: on a message's way nothing is allocated.
     pub fn parse(value: &'a str) -> Result<Self, Malformed> {
-        let _ = value;
-        todo!()
+        let header = Header::read(value)?;
+        match header.stanza {
+            Some(stanza) if says(stanza, "message") => {
+                Ok(Self::Message(Message::new(value, header.to.and_then(text), header.kept)))
+            }
+            Some(stanza) if says(stanza, "iq") => {
+                Ok(iq::Request::of(&Fields::read(value)?).map_or(Self::Ignored, Self::Iq))
+            }
+            // A `stanza` that is no string is none.
+            Some(stanza) if text(stanza).is_some() => Ok(Self::Ignored),
+            _ => Ok(header.hello().map_or(Self::Ignored, Self::Hello)),
+        }
     }
+}
+
+/// What routing needs of a packet, found in one walk over its members.
+#[derive(Default)]
+struct Header<'a> {
+    stanza: Option<&'a str>,
+    to: Option<&'a str>,
+    username: Option<&'a str>,
+    token: Option<&'a str>,
+    kept: Kept,
+}
+
+impl<'a> Header<'a> {
+    fn read(value: &'a str) -> Result<Self, Malformed> {
+        let mut header = Self::default();
+        let mut seen = Seen::default();
+        for member in Members::of(value).ok_or(Malformed)? {
+            let key = Key::of(&member.key);
+            if let Some(key) = key {
+                seen.note(key)?;
+            }
+            match key {
+                Some(Key::From | Key::Seq | Key::StanzaId | Key::Ts | Key::Error) => {
+                    header.kept.cut();
+                    continue;
+                }
+                Some(Key::Stanza) => header.stanza = Some(member.raw),
+                Some(Key::To) => header.to = Some(member.raw),
+                Some(Key::Username) => header.username = Some(member.raw),
+                Some(Key::Token) => header.token = Some(member.raw),
+                _ => {}
+            }
+            header.kept.keep(&member.span).ok_or(Malformed)?;
+        }
+        Ok(header)
+    }
+
+    /// A packet without `stanza` is a hello if it names a user, however badly.
+    fn hello(&self) -> Option<Hello> {
+        let username = text(self.username?).map(Cow::into_owned);
+        let token = self.token.filter(|raw| !is_null(raw));
+        Some(Hello { username, token: token.map(|raw| text(raw).unwrap_or_default().into_owned()) })
+    }
+}
+
+fn says(raw: &str, what: &str) -> bool {
+    text(raw).is_some_and(|text| text.eq_ignore_ascii_case(what))
 }
 
 /// The first packet on a relay's socket. Its `Debug` hides the token.

@@ -2,6 +2,10 @@
 //!
 //! The constants are values without LF; [`push`] appends one as a canonical line.
 
+use std::time::Duration;
+
+use crate::write;
+
 /// Malformed input, on every socket; at the manager also bad usernames and passwords.
 pub const BAD_REQUEST: &str = r#"{"error":true,"msg":"Bad request","code":400}"#;
 /// A relay hello that is refused; the connection is closed.
@@ -29,6 +33,54 @@ pub fn push(out: &mut Vec<u8>, reply: &str) {
 
 /// Tells the sender `to` that a message found no receiver (R15), as a canonical line.
 pub fn not_delivered(out: &mut Vec<u8>, to: &str) {
-    let _ = (out, to);
-    todo!()
+    write::Object::begin(out)
+        .text("stanza", "message")
+        .text("from", "relay")
+        .text("to", to)
+        .raw("error", "true")
+        .text("body", "User not found or User not online")
+        .end_line();
+}
+
+/// Why a server closes a connection that used Part II.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamCondition {
+    /// Get a new ticket.
+    NotAuthorized,
+    /// Another connection took this one's place: go away.
+    Conflict,
+    /// The client broke a rule or a limit.
+    PolicyViolation,
+    /// The server has no room: wait.
+    ResourceConstraint,
+    /// The server stops: connect elsewhere.
+    SystemShutdown,
+}
+
+impl StreamCondition {
+    fn error(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NotAuthorized => ("auth", "not-authorized"),
+            Self::Conflict => ("cancel", "conflict"),
+            Self::PolicyViolation => ("modify", "policy-violation"),
+            Self::ResourceConstraint => ("wait", "resource-constraint"),
+            Self::SystemShutdown => ("wait", "system-shutdown"),
+        }
+    }
+}
+
+/// Tells a client of Part II why its connection is about to be closed, as a canonical line.
+pub fn stream_error(out: &mut Vec<u8>, condition: StreamCondition, retry_after: Option<Duration>) {
+    let (kind, condition) = condition.error();
+    write::Object::begin(out)
+        .text("stanza", "stream")
+        .text("type", "error")
+        .value("error", |out| {
+            let mut error = write::Object::begin(out).text("type", kind).text("condition", condition);
+            if let Some(after) = retry_after {
+                error = error.number("retry_after_ms", i64::try_from(after.as_millis()).unwrap_or(i64::MAX));
+            }
+            error.end();
+        })
+        .end_line();
 }

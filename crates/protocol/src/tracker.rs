@@ -1,6 +1,10 @@
 //! The tracker's client socket (PROTOCOL §1).
 
-use crate::{Malformed, iq};
+use crate::{
+    Malformed, iq,
+    object::{Fields, Key},
+    write,
+};
 
 /// What a component says it is (T2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -11,6 +15,23 @@ pub enum Kind {
     Manager,
     /// A relay.
     Relay,
+}
+
+impl Kind {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Manager => "manager",
+            Self::Relay => "relay",
+        }
+    }
+
+    pub(crate) fn of(fields: &Fields<'_>) -> Option<Self> {
+        [Self::Client, Self::Manager, Self::Relay]
+            .into_iter()
+            .find(|kind| fields.says(Key::Type, kind.as_str()))
+    }
 }
 
 /// What clients send to a tracker.
@@ -33,8 +54,15 @@ pub enum FromClient {
 impl FromClient {
     /// Reads one value.
     pub fn parse(value: &str) -> Result<Self, Malformed> {
-        let _ = value;
-        todo!()
+        let fields = Fields::read(value)?;
+        if fields.says(Key::Stanza, "iq") {
+            return Ok(iq::Request::of(&fields).map_or(Self::Ignored, Self::Iq));
+        }
+        if fields.says(Key::Message, "get components") {
+            return Ok(Self::GetComponents);
+        }
+        let kind = Kind::of(&fields);
+        Ok(kind.map_or(Self::Ignored, |kind| Self::Hello { kind }))
     }
 }
 
@@ -53,6 +81,13 @@ pub struct Component {
 
 /// Appends the array of components as a canonical line.
 pub fn write_components<'a>(out: &mut Vec<u8>, components: impl IntoIterator<Item = &'a Component>) {
-    let _ = (out, components.into_iter().count());
-    todo!()
+    write::array(out, components, |out, component| {
+        write::Object::begin(out)
+            .text("ip_local", &component.host)
+            .number("port", component.port.into())
+            .text("type", component.kind.as_str())
+            .text("is_private", if component.is_private { "1" } else { "0" })
+            .end();
+    });
+    out.push(b'\n');
 }

@@ -1,6 +1,13 @@
 //! What a client reads.
 
-use crate::{Malformed, manager::Item, tracker::Component};
+use std::{borrow::Cow, str::FromStr};
+
+use crate::{
+    Malformed,
+    manager::Item,
+    object::{Elements, Fields, Key, Members, text, truthy},
+    tracker::{Component, Kind},
+};
 
 /// What servers send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,9 +106,133 @@ pub enum FromServer {
 impl FromServer {
     /// Reads one value.
     pub fn parse(value: &str) -> Result<Self, Malformed> {
-        let _ = value;
-        todo!()
+        if let Some(mut elements) = Elements::of(value) {
+            let fields = elements.next().map(Fields::read).transpose()?;
+            return match fields {
+                Some(fields) if fields.raw(Key::Code).is_some() => Self::reply(&fields),
+                _ => Elements::of(value)
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|raw| component(raw).transpose())
+                    .collect::<Result<_, _>>()
+                    .map(Self::Components),
+            };
+        }
+        let fields = Fields::read(value)?;
+        match fields.text(Key::Stanza).as_deref() {
+            Some("message") => Ok(Self::message(value, &fields)),
+            Some("presence") => Self::presence(&fields),
+            Some("iq") => Self::iq(&fields),
+            Some(_) => Ok(Self::Unknown),
+            None => Self::reply(&fields),
+        }
     }
+
+    /// What has a code.
+    fn reply(fields: &Fields<'_>) -> Result<Self, Malformed> {
+        let (Some(code), Some(msg)) = (number(fields, Key::Code), fields.text(Key::Msg)) else {
+            return Ok(Self::Unknown);
+        };
+        if fields.raw(Key::Error).is_some_and(truthy) {
+            return Ok(Self::Refused { code, msg: msg.into_owned() });
+        }
+        let first = fields.raw(Key::Component).and_then(Elements::of).and_then(|mut all| all.next());
+        let relay = first.map(Relay::read).transpose()?.flatten();
+        Ok(match (code, msg.as_ref()) {
+            (_, "Relay Less Connection") => Self::RelayLessConnection { relay },
+            (201, _) => Self::AccountCreated { relay },
+            (200, _) => Self::LoggedIn { relay },
+            _ => Self::Unknown,
+        })
+    }
+
+    fn message(value: &str, fields: &Fields<'_>) -> Self {
+        // The relay removes `error` from what users send, so only a relay can say this.
+        if fields.raw(Key::Error).is_some_and(truthy) {
+            return Self::NotDelivered;
+        }
+        let Some(from) = owned(fields, Key::From) else { return Self::Unknown };
+        let lang = Members::of(value).and_then(|mut members| members.find(|member| member.key == "lang"));
+        let lang = lang.and_then(|lang| text(lang.raw)).map(Cow::into_owned);
+        Self::Message(Message { from, to: owned(fields, Key::To), body: owned(fields, Key::Body), lang })
+    }
+
+    fn presence(fields: &Fields<'_>) -> Result<Self, Malformed> {
+        let from = owned(fields, Key::From);
+        Ok(match (fields.text(Key::Type).as_deref(), from) {
+            (None, Some(from)) => Self::Presence(Presence {
+                from,
+                bio: owned(fields, Key::Bio).unwrap_or_default(),
+                online: fields.raw(Key::Online).is_some_and(truthy),
+                updated_at_ms: number(fields, Key::UpdatedAt).unwrap_or_default(),
+                directed: fields.raw(Key::DirectedEntity).is_some_and(truthy),
+            }),
+            (Some("subscribed"), Some(from)) => match fields.object(Key::Item)?.as_ref().and_then(item) {
+                Some(item) => Self::Subscribed { from, item },
+                None => Self::Unknown,
+            },
+            (Some("unsubscribed"), Some(from)) => Self::Unsubscribed { from },
+            (Some("unavailable"), Some(from)) => Self::Unavailable { from },
+            (Some("error"), _) => match owned(fields, Key::Target) {
+                Some(target) => Self::PresenceUnknown { target },
+                None => Self::PresenceForbidden,
+            },
+            _ => Self::Unknown,
+        })
+    }
+
+    fn iq(fields: &Fields<'_>) -> Result<Self, Malformed> {
+        let id = owned(fields, Key::Id);
+        let namespace = owned(fields, Key::Namespace);
+        Ok(match (fields.text(Key::Type).as_deref(), namespace.as_deref()) {
+            (Some("error"), _) => {
+                let error = fields.object(Key::Error)?;
+                let part = |key| error.as_ref().and_then(|error| owned(error, key)).unwrap_or_default();
+                Self::IqError { namespace, kind: part(Key::Type), condition: part(Key::Condition), id }
+            }
+            (Some("result"), Some("ping")) => Self::Pong { id },
+            (Some("result"), Some("roster")) if fields.says(Key::Subscription, "remove") => {
+                Self::RosterRemoved { id }
+            }
+            (Some("result"), Some("roster")) => match fields.object(Key::Query)? {
+                Some(query) => Self::Roster { items: items(&query)?, id },
+                None => Self::RosterSet { id },
+            },
+            _ => Self::Unknown,
+        })
+    }
+}
+
+fn items(query: &Fields<'_>) -> Result<Vec<Item>, Malformed> {
+    let elements = query.raw(Key::Items).and_then(Elements::of).into_iter().flatten();
+    elements.filter_map(|raw| Fields::read(raw).map(|fields| item(&fields)).transpose()).collect()
+}
+
+fn item(fields: &Fields<'_>) -> Option<Item> {
+    let subscription = fields.text(Key::Subscription)?.parse().ok()?;
+    Some(Item { jid: owned(fields, Key::Jid)?, name: owned(fields, Key::Name), subscription })
+}
+
+/// None where an array holds something else.
+fn component(raw: &str) -> Result<Option<Component>, Malformed> {
+    let fields = Fields::read(raw)?;
+    let read = || {
+        Some(Component {
+            kind: Kind::of(&fields)?,
+            host: owned(&fields, Key::IpLocal)?,
+            port: number(&fields, Key::Port)?,
+            is_private: fields.says(Key::IsPrivate, "1"),
+        })
+    };
+    Ok(read())
+}
+
+fn owned(fields: &Fields<'_>, key: Key) -> Option<String> {
+    fields.text(key).map(Cow::into_owned)
+}
+
+fn number<T: FromStr>(fields: &Fields<'_>, key: Key) -> Option<T> {
+    fields.raw(key)?.parse().ok()
 }
 
 /// Where to connect for messages: R of PROTOCOL §2. Its `Debug` hides the token.
@@ -115,6 +246,21 @@ pub struct Relay {
     pub port: u16,
     /// The ticket for the hello.
     pub token: Option<String>,
+}
+
+impl Relay {
+    fn read(raw: &str) -> Result<Option<Self>, Malformed> {
+        let fields = Fields::read(raw)?;
+        let read = || {
+            Some(Self {
+                id: owned(&fields, Key::Username)?,
+                host: owned(&fields, Key::IpLocal)?,
+                port: number(&fields, Key::Port)?,
+                token: owned(&fields, Key::Token),
+            })
+        };
+        Ok(read())
+    }
 }
 
 impl std::fmt::Debug for Relay {

@@ -1,7 +1,11 @@
 //! What a client writes.
 
-/// What clients send, to whichever role it is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use std::fmt;
+
+use crate::write::Object;
+
+/// What clients send, to whichever role it is for. Its `Debug` shows nothing: passwords and tickets are in it.
+#[derive(Clone, PartialEq, Eq)]
 pub enum ToServer<'a> {
     /// To tracker and manager: the first packet (U1, U2).
     Hello {
@@ -99,10 +103,72 @@ pub enum ToServer<'a> {
     },
 }
 
+impl fmt::Debug for ToServer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ToServer(…)")
+    }
+}
+
 impl ToServer<'_> {
     /// Appends the packet as one canonical line.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let _ = out;
-        todo!()
+        let packet = Object::begin(out);
+        match *self {
+            Self::Hello { host, port } => {
+                let address = packet.text("ip_local", host).number("port", port.into());
+                address.text("type", "client").raw("is_private", "true")
+            }
+            Self::GetComponents => packet.text("message", "get components"),
+            Self::Register { username, password } => auth(packet, username, password).raw("register", "true"),
+            Self::Login { username, password } => auth(packet, username, password),
+            Self::GetRelay => packet.text("type", "get_relay_less_connection"),
+            Self::RosterGet { from, id } => roster(packet, "get", from)
+                .value("query", |out| Object::begin(out).raw("items", "null").end())
+                .text("id", id),
+            Self::RosterSet { from, jid, name, id } => {
+                let item = |item: Object<'_>| item.text_or_null("name", name).text("subscription", "to");
+                roster_set(packet, from, jid, item).text("id", id)
+            }
+            Self::RosterRemove { from, jid, id } => {
+                roster_set(packet, from, jid, |item| item).text("subscription", "remove").text("id", id)
+            }
+            Self::InitialPresence => packet.text("stanza", "presence"),
+            Self::DirectedPresence { to } => packet.text("stanza", "presence").text("to", to),
+            Self::Bio { from, bio } => packet.text("stanza", "presence").text("from", from).text("bio", bio),
+            Self::Logout { from } => {
+                packet.text("stanza", "presence").text("from", from).text("type", "unavailable")
+            }
+            Self::RelayHello { username, token } => {
+                packet.text("username", username).text("message", "hello!").text_if("token", token)
+            }
+            Self::Message { from, to, body, lang } => {
+                let message = packet.text("stanza", "message").text("from", from).text("to", to);
+                message.text_if("lang", lang).text("body", body)
+            }
+            Self::Ping { id } => {
+                packet.text("stanza", "iq").text("namespace", "ping").text("type", "get").text("id", id)
+            }
+        }
+        .end_line();
     }
+}
+
+fn auth<'o>(packet: Object<'o>, username: &str, password: &str) -> Object<'o> {
+    packet.text("type", "auth").text("username", username).text("password", password)
+}
+
+fn roster<'o>(packet: Object<'o>, kind: &str, from: &str) -> Object<'o> {
+    packet.text("stanza", "iq").text("namespace", "roster").text("from", from).text("type", kind)
+}
+
+/// `rest` adds the item's other members.
+fn roster_set<'o>(
+    packet: Object<'o>,
+    from: &str,
+    jid: &str,
+    rest: impl FnOnce(Object<'_>) -> Object<'_>,
+) -> Object<'o> {
+    roster(packet, "set", from).value("query", |out| {
+        Object::begin(out).value("item", |out| rest(Object::begin(out).text("jid", jid)).end()).end();
+    })
 }

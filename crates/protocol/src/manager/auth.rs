@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::object::{Fields, Key, truthy};
+
 /// An attempt to register or to log in.
 ///
 /// Fields that are *bad* in the words of PROTOCOL §2 (missing, null, not a string, empty, or with white space) are
@@ -15,6 +17,22 @@ pub struct Auth {
     pub password: Option<Password>,
     /// A new account is asked for: `register` was there and truthy.
     pub register: bool,
+}
+
+impl Auth {
+    pub(super) fn read(fields: &Fields<'_>) -> Self {
+        Self {
+            username: good(fields, Key::Username),
+            password: good(fields, Key::Password).map(Password),
+            register: fields.raw(Key::Register).is_some_and(truthy),
+        }
+    }
+}
+
+/// A text that is not bad.
+fn good(fields: &Fields<'_>, key: Key) -> Option<String> {
+    let text = fields.text(key)?;
+    (!text.is_empty() && !text.contains(char::is_whitespace)).then(|| text.into_owned())
 }
 
 /// A password that is not bad. Its `Debug` hides it.

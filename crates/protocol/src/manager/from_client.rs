@@ -1,7 +1,11 @@
 //! Which packet it is.
 
 use super::{Auth, PresenceRequest, RosterRequest};
-use crate::{Malformed, iq};
+use crate::{
+    Malformed, iq,
+    object::{Fields, Key},
+    tracker::Kind,
+};
 
 /// What clients send to a manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +29,29 @@ pub enum FromClient {
 impl FromClient {
     /// Reads one value.
     pub fn parse(value: &str) -> Result<Self, Malformed> {
-        let _ = value;
-        todo!()
+        let fields = Fields::read(value)?;
+        if let Some(stanza) = fields.text(Key::Stanza) {
+            return Self::stanza(&stanza, &fields);
+        }
+        let is = |kind| fields.says(Key::Type, kind);
+        Ok(match () {
+            () if is("auth") => Self::Auth(Auth::read(&fields)),
+            () if is("get_relay_less_connection") => Self::GetRelay,
+            () if Kind::of(&fields).is_some() => Self::Hello,
+            () => Self::Ignored,
+        })
+    }
+
+    fn stanza(stanza: &str, fields: &Fields<'_>) -> Result<Self, Malformed> {
+        if stanza.eq_ignore_ascii_case("presence") {
+            return Ok(PresenceRequest::read(fields).map_or(Self::Ignored, Self::Presence));
+        }
+        if !stanza.eq_ignore_ascii_case("iq") {
+            return Ok(Self::Ignored);
+        }
+        if fields.says(Key::Namespace, "roster") {
+            return Ok(RosterRequest::read(fields)?.map_or(Self::Ignored, Self::Roster));
+        }
+        Ok(iq::Request::of(fields).map_or(Self::Ignored, Self::Iq))
     }
 }

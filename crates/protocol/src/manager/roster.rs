@@ -2,7 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{iq, name::UserKey};
+use crate::{
+    Malformed, iq,
+    name::UserKey,
+    object::{Fields, Key, is_null, text},
+};
 
 /// A request about the own roster.
 ///
@@ -14,6 +18,24 @@ pub struct RosterRequest {
     pub id: Option<iq::Id>,
     /// What is asked for.
     pub action: RosterAction,
+}
+
+impl RosterRequest {
+    /// None where an iq asks for nothing: a result or an error.
+    pub(super) fn read(iq: &Fields<'_>) -> Result<Option<Self>, Malformed> {
+        let query = iq.object(Key::Query)?;
+        let item = query.as_ref().map(|query| query.object(Key::Item)).transpose()?.flatten();
+        let from = iq.text(Key::From).map(|from| Sender(from.into_owned()));
+        let action = match iq::Kind::of(iq) {
+            iq::Kind::Answer => return Ok(None),
+            iq::Kind::Get => from.filter(|_| query.is_some()).map(|from| RosterAction::Get { from }),
+            iq::Kind::Set => from
+                .zip(item)
+                .and_then(|(from, item)| RosterAction::set(from, &item, iq.given(Key::Subscription))),
+            iq::Kind::Bad => None,
+        };
+        Ok(Some(Self { id: iq::Id::of(iq), action: action.unwrap_or(RosterAction::Bad) }))
+    }
 }
 
 /// What a [`RosterRequest`] asks for.
@@ -44,6 +66,18 @@ pub enum RosterAction {
     Bad,
 }
 
+impl RosterAction {
+    fn set(from: Sender, item: &Fields<'_>, subscription: Option<&str>) -> Option<Self> {
+        let jid = item.text(Key::Jid)?.into_owned();
+        let name = NewName::read(item)?;
+        match subscription {
+            None => Some(Self::Set { from, jid, name }),
+            Some(remove) if text(remove)?.eq_ignore_ascii_case("remove") => Some(Self::Remove { from, jid }),
+            Some(_) => None,
+        }
+    }
+}
+
 /// The name that a set gives a contact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NewName {
@@ -53,6 +87,17 @@ pub enum NewName {
     Set(Option<String>),
 }
 
+impl NewName {
+    /// None where it is neither string nor null.
+    fn read(item: &Fields<'_>) -> Option<Self> {
+        match item.raw(Key::Name) {
+            None => Some(Self::Keep),
+            Some(raw) if is_null(raw) => Some(Self::Set(None)),
+            Some(raw) => text(raw).map(|name| Self::Set(Some(name.into_owned()))),
+        }
+    }
+}
+
 /// A `from` as the client wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sender(String);
@@ -60,8 +105,11 @@ pub struct Sender(String);
 impl Sender {
     /// Whether it names this user.
     pub fn is(&self, user: &UserKey) -> bool {
-        let _ = user;
-        todo!()
+        UserKey::map(&self.0).is_some_and(|key| key == user.as_str())
+    }
+
+    pub(super) fn of(name: String) -> Self {
+        Self(name)
     }
 }
 
@@ -80,6 +128,19 @@ pub enum RosterCondition {
     ItemNotFound,
     /// wait, resource-constraint: database away or busy. Part I has no row for it; never one that blames the user.
     Temporary,
+}
+
+impl RosterCondition {
+    pub(super) fn error(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NotLoggedIn => ("auth", "not-authorized"),
+            Self::BadRequest => ("modify", "bad-request"),
+            Self::Forbidden => ("auth", "forbidden"),
+            Self::NotAllowed => ("cancel", "not-allowed"),
+            Self::ItemNotFound => ("cancel", "item-not-found"),
+            Self::Temporary => ("wait", "resource-constraint"),
+        }
+    }
 }
 
 /// Who of two contacts sees whose presence.

@@ -1,10 +1,15 @@
 //! What a manager writes.
 
-use super::{Item, Presence, RosterCondition};
-use crate::iq;
+use std::fmt;
 
-/// The relay that a client is to connect to: R of PROTOCOL §2.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use super::{Item, Presence, RosterCondition};
+use crate::{
+    iq,
+    write::{self, Object},
+};
+
+/// The relay that a client is to connect to: R of PROTOCOL §2. Its `Debug` hides the token.
+#[derive(Clone, PartialEq, Eq)]
 pub struct RelayEntry<'a> {
     /// The relay's id.
     pub id: &'a str,
@@ -16,6 +21,12 @@ pub struct RelayEntry<'a> {
     pub connections: u64,
     /// The ticket for its hello.
     pub token: Option<&'a str>,
+}
+
+impl fmt::Debug for RelayEntry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayEntry").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// What a manager sends to clients. Names are written as registered.
@@ -122,7 +133,103 @@ pub enum ToClient<'a> {
 impl ToClient<'_> {
     /// Appends the packet as one canonical line.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let _ = out;
-        todo!()
+        match self {
+            Self::AccountCreated { relay } => relay_reply(out, "Account created", 201, relay.as_ref()),
+            Self::LoggedIn { relay } => relay_reply(out, "Login successfull", 200, relay.as_ref()),
+            Self::RelayLessConnection { relay } => {
+                out.push(b'[');
+                relay_reply(out, "Relay Less Connection", 200, relay.as_ref());
+                out.push(b']');
+            }
+            Self::Roster { items, to, id } => {
+                let query = |out: &mut Vec<u8>| {
+                    Object::begin(out).value("items", |out| write::array(out, *items, write_item)).end();
+                };
+                roster_result(out, to, *id, |iq| iq.value("query", query));
+            }
+            Self::RosterSet { to, id } => roster_result(out, to, *id, |iq| iq),
+            Self::RosterRemoved { to, id } => {
+                roster_result(out, to, *id, |iq| iq.text("subscription", "remove"));
+            }
+            Self::RosterError { condition, to, id } => {
+                let iq = roster_iq(out, "error").value("error", |out| iq::error(out, condition.error()));
+                iq::with_id(iq.text_or_null("to", *to), *id).end();
+            }
+            Self::Subscribed { from, to, item } => {
+                let presence = stanza(out).text("from", from).text("to", to).text("type", "subscribed");
+                presence.value("item", |out| write_item(out, item)).end();
+            }
+            Self::Unsubscribed { from, to } => {
+                stanza(out).text("from", from).text("to", to).text("type", "unsubscribed").end();
+            }
+            Self::Presence(presence) => write_presence(out, presence).end(),
+            Self::PresenceTo { presence, to } => write_presence(out, presence).text("to", to).end(),
+            Self::PresenceDirected { presence, to } => {
+                write_presence(out, presence).text("to", to).raw("directed_entity", "true").end();
+            }
+            Self::Unavailable { from } => stanza(out).text("from", from).text("type", "unavailable").end(),
+            Self::PresenceForbidden { to } => {
+                let error = |out: &mut Vec<u8>| iq::error(out, RosterCondition::Forbidden.error());
+                stanza(out).text("type", "error").value("error", error).text("to", to).end();
+            }
+            Self::PresenceUnknown { to, target } => {
+                stanza(out).text("type", "error").text("to", to).text("target", target).end();
+            }
+        }
+        out.push(b'\n');
     }
+}
+
+fn relay_reply(out: &mut Vec<u8>, msg: &str, code: i64, relay: Option<&RelayEntry<'_>>) {
+    Object::begin(out)
+        .raw("error", "false")
+        .text("msg", msg)
+        .number("code", code)
+        .value("component", |out| {
+            write::array(out, relay, |out, relay| {
+                Object::begin(out)
+                    .text("username", relay.id)
+                    .text("ip_local", relay.host)
+                    .number("port", relay.port.into())
+                    .text("type", "relay")
+                    .number("connection", i64::try_from(relay.connections).unwrap_or(i64::MAX))
+                    .text_if("token", relay.token)
+                    .end();
+            });
+        })
+        .end();
+}
+
+fn roster_iq<'o>(out: &'o mut Vec<u8>, kind: &str) -> Object<'o> {
+    Object::begin(out).text("stanza", "iq").text("namespace", "roster").text("type", kind)
+}
+
+fn roster_result(
+    out: &mut Vec<u8>,
+    to: &str,
+    id: Option<&iq::Id>,
+    content: impl FnOnce(Object<'_>) -> Object<'_>,
+) {
+    iq::with_id(content(roster_iq(out, "result")).text("to", to), id).end();
+}
+
+fn write_item(out: &mut Vec<u8>, item: &Item) {
+    Object::begin(out)
+        .text("jid", &item.jid)
+        .text_or_null("name", item.name.as_deref())
+        .text("subscription", item.subscription.as_str())
+        .end();
+}
+
+fn stanza(out: &mut Vec<u8>) -> Object<'_> {
+    Object::begin(out).text("stanza", "presence")
+}
+
+fn write_presence<'o>(out: &'o mut Vec<u8>, presence: &Presence) -> Object<'o> {
+    stanza(out)
+        .text("from", &presence.username)
+        .text("username", &presence.username)
+        .text("bio", &presence.bio)
+        .number("online", presence.online.into())
+        .number("updated_at", presence.updated_at_ms)
 }

@@ -78,6 +78,13 @@ impl Ready {
         self.set(State::NotReady(reason.to_owned()));
     }
 
+    /// This part is no longer asked, as when what it stood for was to be waited for and has come.
+    pub fn withdraw(self) {
+        self.report.send_modify(|report| {
+            report.parts.remove(&self.name);
+        });
+    }
+
     fn set(&self, state: State) {
         self.report.send_if_modified(|report| {
             let changed = report.parts.get(&self.name) != Some(&state);
@@ -176,6 +183,13 @@ mod tests {
         health.stopping();
         relay.ready();
         assert_eq!(json(&health), r#"{"ready":false,"stopping":true,"parts":{"relay":"ready"}}"#);
+    }
+
+    #[test]
+    fn a_part_that_is_withdrawn_makes_nothing_ready() {
+        let health = Health::default();
+        health.register("start").withdraw();
+        assert_eq!(json(&health), r#"{"ready":false,"parts":{}}"#);
     }
 
     #[tokio::test]

@@ -69,7 +69,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// Another process has the port.
-    #[error("cannot listen on {address}: the port is in use; stop what listens there or choose another port")]
+    #[error("cannot listen on {address}: the port is in use")]
     InUse {
         /// As configured.
         address: String,
@@ -268,13 +268,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_port_in_use_is_named_with_what_to_do() {
+    async fn a_port_in_use_is_named() {
         let (_listener, address) = any_port().await;
         let error = Listener::bind(&address.to_string(), &ListenerConfig::default()).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(
-                "cannot listen on {address}: the port is in use; stop what listens there or choose another port"
+                "cannot listen on {address}: the port is in use"
             )
         );
     }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    Shell, ShutdownConfig,
+    BindError, Shell, ShutdownConfig,
     admin::{Admin, AdminConfig},
     open_files::{Connections, raise_open_file_limit},
     process as own_process,
@@ -31,6 +31,8 @@ pub struct Settings {
     pub shutdown: ShutdownConfig,
     /// Client sockets that one user needs in this process, to say at the start how many users fit.
     pub sockets_per_user: usize,
+    /// What the operator can do when a port is in use; added to the error.
+    pub port_advice: String,
 }
 
 /// Runs a server until it ends or is told to stop: TLS provider, logs, open-file limit, admin port, signals, `serve`,
@@ -51,20 +53,30 @@ where
     }
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(name, &error.into()),
+        Err(error) => return failed(name, settings, &error.into()),
     };
     let outcome = runtime.block_on(live(name, settings, serve));
     // What the drain has cut is left where it stands.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(name, &error),
+        Err(error) => failed(name, settings, &error),
     }
 }
 
-fn failed(role: &'static str, error: &anyhow::Error) -> ExitCode {
-    tracing::error!(role, error = format!("{error:#}"), "stopped");
+fn failed(role: &'static str, settings: &Settings, error: &anyhow::Error) -> ExitCode {
+    let error = explained(error, settings);
+    tracing::error!(role, error, "stopped");
     ExitCode::FAILURE
+}
+
+fn explained(error: &anyhow::Error, settings: &Settings) -> String {
+    let in_use = matches!(error.downcast_ref(), Some(BindError::InUse { .. }));
+    if in_use && !settings.port_advice.is_empty() {
+        format!("{error:#}; {}", settings.port_advice)
+    } else {
+        format!("{error:#}")
+    }
 }
 
 async fn live<S, F>(role: &'static str, settings: &Settings, serve: S) -> anyhow::Result<()>
@@ -215,6 +227,17 @@ mod tests {
         assert_eq!(error.to_string(), "no redis");
         assert!(shell.shutdown.tracker.is_empty());
         assert!(!shell.health.report().is_ready());
+    }
+
+    #[test]
+    fn a_port_in_use_comes_with_advice_and_other_errors_do_not() {
+        let settings = Settings { port_advice: "see --port-base".to_owned(), ..Settings::default() };
+        let in_use = anyhow::Error::from(BindError::InUse { address: "127.0.0.1:1".to_owned() });
+        assert_eq!(
+            explained(&in_use.context("relay"), &settings),
+            "relay: cannot listen on 127.0.0.1:1: the port is in use; see --port-base"
+        );
+        assert_eq!(explained(&anyhow!("no redis").context("relay"), &settings), "relay: no redis");
     }
 
     #[test]

@@ -1,19 +1,45 @@
-//! The relay: users' message connections, and the way of a message from one to another.
+//! The relay: users' message connections, and the way of a message from one to another. It speaks no SQL and trusts no
+//! `from`.
+//!
+//! A message's way:
 //!
 //! - [`config`]: what can be configured
+//! - `session`: one client's socket: what each packet does
+//! - `admission`, `tickets`: hello: who is let in
+//! - `router`: all routing rules; `table`: what they are applied to; `lookup`: their questions to the directory
+//! - `link`: what is on its way to another relay; `links`: all of them; `streams`: the streams that carry them;
+//!   `rpc`: those that other relays dial
+//!
+//! Around it:
+//!
+//! - `peers`: who else is there, and what this relay's own lease demands
+//! - `attach`, `load`: what managers are told, and tell
+//! - `fence`: whether this relay may act
+//! - `audit`: connections compared with the directory
+//! - `connection`, `relay`: what tasks share; `metrics`
 
 #![warn(missing_docs)]
 
+mod admission;
+mod attach;
+mod audit;
 pub mod config;
+mod connection;
+mod fence;
+mod link;
+mod links;
+mod load;
+mod lookup;
+mod metrics;
+mod peers;
+mod relay;
+mod router;
+mod rpc;
+mod serve;
+mod session;
+mod streams;
+mod table;
+mod tickets;
 
 pub use config::{BareHello, Config};
-
-/// Serves until `shell` says to stop.
-pub async fn serve(
-    config: Config,
-    directory: kurir_directory::Directory,
-    shell: kurir_service::Shell,
-) -> anyhow::Result<()> {
-    let _ = (directory, shell);
-    todo!("{config:?}")
-}
+pub use serve::serve;

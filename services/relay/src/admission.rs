@@ -1,0 +1,216 @@
+//! Hello: who is let in, and as whom.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use kurir_directory::{DirectoryError, Route, RouteClaim};
+use kurir_protocol::{
+    name::{LoginId, Resource, UserKey},
+    relay::Hello,
+};
+use kurir_socket::Outbox;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::{
+    config::BareHello,
+    connection::Connection,
+    metrics::HelloOutcome,
+    relay::{Relay, chain},
+    tickets::Ticket,
+};
+
+/// Users whose claims wait for each other are few among this many.
+const STRIPES: usize = 256;
+
+/// Claims of one user, one after another: the order in which the directory grants them is then the order in which
+/// connections replace each other here.
+#[derive(Debug)]
+pub(crate) struct Claims {
+    stripes: Box<[Mutex<()>]>,
+    hash: RandomState,
+}
+
+/// Why a hello is not admitted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// 401: this hello will not be admitted here or elsewhere.
+    #[error("unauthorized: {0}")]
+    Unauthorized(&'static str),
+    /// 503: the same hello may be admitted soon.
+    #[error("temporary failure")]
+    Directory(#[from] DirectoryError),
+    #[error("temporary failure: this relay may not act")]
+    Fenced,
+}
+
+/// Who somebody is, checked.
+struct Identity {
+    user: UserKey,
+    /// As registered.
+    name: String,
+    resource: Resource,
+    login: LoginId,
+    ticket: Option<Ticket>,
+}
+
+impl Claims {
+    pub(crate) fn new() -> Self {
+        Self { stripes: (0..STRIPES).map(|_| Mutex::default()).collect(), hash: RandomState::new() }
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the remainder is below the number of stripes, which is not 0"
+    )]
+    async fn turn_of(&self, user: &UserKey) -> MutexGuard<'_, ()> {
+        let hash = usize::try_from(self.hash.hash_one(user) >> 32).unwrap_or_default();
+        self.stripes[hash % self.stripes.len()].lock().await
+    }
+}
+
+impl Relay {
+    /// R5, R6: admits the device that `hello` speaks for, and closes the one that it replaces, wherever that is.
+    pub(crate) async fn admit(
+        &self,
+        hello: Hello,
+        address: IpAddr,
+        outbox: &Arc<Outbox>,
+    ) -> Result<Arc<Connection>, Refused> {
+        let admitted = self.try_admit(hello, address, outbox).await;
+        let outcome = match &admitted {
+            Ok(connection) => {
+                tracing::debug!(user = &*connection.user, session = connection.number, "hello");
+                HelloOutcome::Admitted
+            }
+            Err(refused @ Refused::Unauthorized(_)) => {
+                tracing::debug!(%address, error = %refused, "hello refused");
+                HelloOutcome::Unauthorized
+            }
+            Err(refused) => {
+                tracing::debug!(%address, error = chain(refused), "hello not possible now");
+                HelloOutcome::TemporaryFailure
+            }
+        };
+        self.metrics.hello(outcome);
+        admitted
+    }
+
+    async fn try_admit(
+        &self,
+        hello: Hello,
+        address: IpAddr,
+        outbox: &Arc<Outbox>,
+    ) -> Result<Arc<Connection>, Refused> {
+        let name = hello.username.ok_or(Refused::Unauthorized("no username"))?;
+        let user = UserKey::of(&name).map_err(|_| Refused::Unauthorized("bad username"))?;
+        let identity = match hello.token {
+            Some(token) => self.bearer(user, &token).await?,
+            None => self.bare(user, address).await?,
+        };
+        self.claim(identity, outbox).await
+    }
+
+    async fn bearer(&self, user: UserKey, token: &str) -> Result<Identity, Refused> {
+        let ticket = self.tickets.verify(token).await.map_err(|error| {
+            tracing::debug!(user = user.as_str(), error = chain(&error), "bad ticket");
+            Refused::Unauthorized("bad ticket")
+        })?;
+        let claims = &ticket.claims;
+        if claims.sub != user {
+            return Err(Refused::Unauthorized("somebody else's ticket"));
+        }
+        let (name, resource, login) = (claims.name.clone(), claims.res.clone(), claims.login);
+        Ok(Identity { user, name, resource, login, ticket: Some(ticket) })
+    }
+
+    /// The original's hello: believed as far as the configuration says.
+    async fn bare(&self, user: UserKey, address: IpAddr) -> Result<Identity, Refused> {
+        if self.settings.bare_hello == BareHello::TicketOnly {
+            return Err(Refused::Unauthorized("no ticket"));
+        }
+        let resource = Resource::default_device();
+        let entries = self.directory.user(&user).await?;
+        let (_, session) = entries
+            .sessions
+            .into_iter()
+            .find(|(device, _)| *device == resource)
+            .ok_or(Refused::Unauthorized("not online at a manager"))?;
+        let same = session.client_address.to_canonical() == address.to_canonical();
+        if self.settings.bare_hello == BareHello::SameAddress && !same {
+            return Err(Refused::Unauthorized("not from the manager connection's address"));
+        }
+        Ok(Identity { user, name: session.username, resource, login: session.login, ticket: None })
+    }
+
+    async fn claim(&self, identity: Identity, outbox: &Arc<Outbox>) -> Result<Arc<Connection>, Refused> {
+        let Identity { user, name, resource, login, ticket } = identity;
+        if !self.fence.may_act() && !self.fence.until_it_may_act().await {
+            return Err(Refused::Fenced);
+        }
+        let _turn = self.claims.turn_of(&user).await;
+        let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        let claim = self.member.claim_route(&user, &resource, login, number).await?;
+        let RouteClaim::Granted { generation, replaced } = claim else {
+            return Err(Refused::Unauthorized("a newer login has the device, or this one has ended"));
+        };
+        let connection = Arc::new(Connection {
+            user: user.as_str().into(),
+            name: name.into(),
+            resource,
+            login,
+            number,
+            outbox: Arc::clone(outbox),
+        });
+        self.router.connect(&connection);
+        // A new life may have begun since the claim, and then those who claim again may have missed this one.
+        if !self.fence.is_claimed(generation) {
+            self.router.disconnect(&connection);
+            return Err(Refused::Fenced);
+        }
+        if let Some(replaced) = replaced {
+            self.displace(&user, &replaced);
+        }
+        let promised = ticket.as_ref().filter(|ticket| ticket.claims.relay == self.member.id().as_str());
+        self.load.connected(promised, unix_seconds());
+        self.metrics.users.inc();
+        Ok(connection)
+    }
+
+    /// Has another relay close the connection that has lost its device. If that relay can't be told, its audit finds it;
+    /// one at this relay was closed by [`crate::router::Router::connect`].
+    pub(crate) fn displace(&self, user: &UserKey, replaced: &Route) {
+        if let Some(link) = self.links.existing(&replaced.relay, replaced.generation) {
+            link.displaced(user.as_str(), replaced.connection);
+        }
+    }
+
+    /// R9 to R12: an admitted connection is over.
+    pub(crate) async fn dismiss(&self, connection: &Arc<Connection>) {
+        self.router.disconnect(connection);
+        self.load.disconnected();
+        self.metrics.users.dec();
+        let Ok(user) = UserKey::of(&connection.user) else { return };
+        let released = self.member.release_route(&user, &connection.resource, connection.number).await;
+        if let Err(error) = released {
+            // The directory's member does it later.
+            tracing::debug!(user = user.as_str(), error = chain(&error), "route not released yet");
+        }
+    }
+
+    /// M29, R9: a manager has ended a login and all before it.
+    pub(crate) fn end_session(&self, user: &str, resource: &str, login: LoginId) {
+        let here = self.router.here(user);
+        if let Some(here) = here.filter(|here| here.resource.as_str() == resource && here.login <= login) {
+            tracing::debug!(user, session = here.number, "session ended by its manager");
+            here.outbox.close("");
+        }
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,145 @@
+//! Attached to one life of a manager (R2, R3): this relay's load goes there, its ticket key and its ended sessions come
+//! from there.
+
+use std::{sync::Arc, time::Duration};
+
+use kurir_protocol::name::LoginId;
+use kurir_rpc::{
+    ConnectError, connect,
+    v1::{
+        AttachRequest, AttachResponse, Component, RelayHello, attach_request, attach_response,
+        manager_client::ManagerClient,
+    },
+};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    relay::{Relay, chain},
+    tickets::BadKey,
+};
+
+/// A manager counts a relay as silent after 4 s.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// Changes are reported at most this often: a burst of hellos is a few reports, not one each.
+const REPORT_CHANGES_EVERY: Duration = Duration::from_millis(100);
+
+/// Reports on their way. When there are as many the manager is slow; the next one says it all.
+const REQUESTS: usize = 4;
+
+/// Between two attempts: the first pause and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+const ANSWER: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+enum AttachError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("no answer in time")]
+    Silent,
+    #[error("the stream failed")]
+    Stream(#[from] Status),
+    #[error(transparent)]
+    Key(#[from] BadKey),
+    #[error("the manager closed the stream")]
+    Closed,
+}
+
+/// Keeps attached to `manager` until `over`. This relay speaks as `me`.
+pub(crate) async fn keep(relay: Arc<Relay>, manager: Component, me: RelayHello, over: CancellationToken) {
+    let attached = async {
+        let mut pause = RETRY.0;
+        loop {
+            let mut key_id = None;
+            let ended = session(&relay, &manager, &me, &mut key_id).await;
+            if let Some(key_id) = key_id {
+                relay.tickets.detached(&key_id);
+                tracing::warn!(
+                    peer = manager.id,
+                    error = ended.err().map(|error| chain(&error)),
+                    "manager is away"
+                );
+                pause = RETRY.0;
+            } else {
+                tracing::debug!(
+                    peer = manager.id,
+                    error = ended.err().map(|error| chain(&error)),
+                    "no manager"
+                );
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(RETRY.1);
+        }
+    };
+    let _: Option<()> = over.run_until_cancelled(attached).await;
+}
+
+/// One stream. `key_id` is set once the manager has said its key.
+async fn session(
+    relay: &Arc<Relay>,
+    manager: &Component,
+    me: &RelayHello,
+    key_id: &mut Option<String>,
+) -> Result<(), AttachError> {
+    let mut client = ManagerClient::new(connect(&manager.grpc_url).await?);
+    let (requests, outgoing) = mpsc::channel(REQUESTS);
+    // It is empty, and its receiver is held here: there is room.
+    let _ = requests.try_send(request(attach_request::Message::Hello(me.clone())));
+    let opening = timeout(ANSWER, client.attach(ReceiverStream::new(outgoing))).await;
+    let mut incoming = opening.map_err(|_| AttachError::Silent)??.into_inner();
+    let mut changes = relay.load.changes();
+    let mut every = interval(REPORT_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut soon = interval(REPORT_CHANGES_EVERY);
+    soon.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let due = async {
+            tokio::select! {
+                _ = every.tick() => {}
+                _ = async { soon.tick().await; changes.changed().await } => {}
+            }
+        };
+        tokio::select! {
+            message = incoming.next() => {
+                heard(relay, message.ok_or(AttachError::Closed)??, manager, key_id)?;
+            }
+            () = due => {
+                let report = relay.load.report(key_id.as_deref());
+                let _ = requests.try_send(request(attach_request::Message::Report(report)));
+            }
+        }
+    }
+}
+
+fn heard(
+    relay: &Arc<Relay>,
+    message: AttachResponse,
+    manager: &Component,
+    key_id: &mut Option<String>,
+) -> Result<(), AttachError> {
+    match message.message {
+        Some(attach_response::Message::Key(key)) => {
+            relay.tickets.attached(&key)?;
+            tracing::info!(peer = manager.id, "attached to manager");
+            if let Some(before) = key_id.replace(key.key_id) {
+                relay.tickets.detached(&before);
+            }
+        }
+        Some(attach_response::Message::EndSession(end)) => {
+            relay.end_session(&end.user, &end.resource, LoginId(end.login));
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+fn request(message: attach_request::Message) -> AttachRequest {
+    AttachRequest { message: Some(message) }
+}

@@ -1,0 +1,40 @@
+//! A client connection that has said hello, as the rest of the relay sees it.
+
+use std::sync::Arc;
+
+use kurir_protocol::{
+    name::{LoginId, Resource},
+    replies,
+};
+use kurir_socket::{Closed, Outbox, outbox::Fill};
+
+/// One admitted device. Small: there is one for every user who is online.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// Case-mapped.
+    pub(crate) user: Box<str>,
+    /// As registered: what receivers see as `from`.
+    pub(crate) name: Box<str>,
+    pub(crate) resource: Resource,
+    pub(crate) login: LoginId,
+    /// Its number in the routing table.
+    pub(crate) number: u64,
+    pub(crate) outbox: Arc<Outbox>,
+}
+
+impl Connection {
+    /// Appends a stanza that has no LF, without waking the connection's task.
+    pub(crate) fn push(&self, stanza: &[u8]) -> Result<Fill, Closed> {
+        self.outbox.push_with(|out| {
+            out.extend_from_slice(stanza);
+            out.push(b'\n');
+        })
+    }
+
+    /// A message of this connection found no receiver (R15).
+    pub(crate) fn not_delivered(&self) {
+        // Closed: nobody is left to be told.
+        let _ = self.outbox.push_with(|out| replies::not_delivered(out, &self.name));
+        self.outbox.wake();
+    }
+}

@@ -1,0 +1,127 @@
+//! What this relay reports of itself: connections, redeemed tickets, and how late its own tasks run.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use kurir_rpc::v1::LoadReport;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use crate::tickets::Ticket;
+
+/// How often the loop's delay is measured, and over how many measurements the worst is reported: one second.
+const SAMPLE: Duration = Duration::from_millis(50);
+const SAMPLES: usize = 20;
+
+/// tokio's timer goes by whole milliseconds, so a sleep that ends up to one late tells nothing.
+const TIMER_STEP: Duration = Duration::from_millis(1);
+
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    state: Mutex<State>,
+    loop_delay_us: AtomicU64,
+    changed: watch::Sender<()>,
+}
+
+/// Connections and redeemed tickets change together: a report that had one without the other would count a user
+/// twice, as promised and as there.
+#[derive(Debug, Default)]
+struct State {
+    connections: u64,
+    /// By the key of a manager: each life of a manager counts its own promises.
+    redeemed: HashMap<String, Redeemed>,
+}
+
+#[derive(Debug, Default)]
+struct Redeemed {
+    count: u64,
+    /// Tickets that could come again, with their end: each counts once.
+    seen: HashMap<String, u64>,
+    /// When `seen` is swept next.
+    sweep_at: usize,
+}
+
+impl Load {
+    /// A hello was admitted; `promised` is its ticket if that was made out for this relay, at `now` in seconds since the
+    /// Unix epoch.
+    pub(crate) fn connected(&self, promised: Option<&Ticket>, now: u64) {
+        let mut state = self.lock();
+        state.connections += 1;
+        if let Some(ticket) = promised {
+            state.redeemed.entry(ticket.key_id.clone()).or_default().redeem(ticket, now);
+        }
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// An admitted connection is over.
+    pub(crate) fn disconnected(&self) {
+        let mut state = self.lock();
+        state.connections = state.connections.saturating_sub(1);
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// A new life: managers count its tickets from none.
+    pub(crate) fn begin_again(&self) {
+        self.lock().redeemed.clear();
+    }
+
+    /// What the manager with that key is told.
+    pub(crate) fn report(&self, key_id: Option<&str>) -> LoadReport {
+        let state = self.lock();
+        LoadReport {
+            connections: state.connections,
+            redeemed: key_id.and_then(|id| state.redeemed.get(id)).map_or(0, |redeemed| redeemed.count),
+            loop_delay_us: self.loop_delay_us.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.lock().connections
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Measures for as long as it is polled.
+    pub(crate) async fn measure_loop_delay(&self) {
+        let mut latest = VecDeque::with_capacity(SAMPLES);
+        loop {
+            let due = Instant::now() + SAMPLE;
+            sleep(SAMPLE).await;
+            let late = due.elapsed().saturating_sub(TIMER_STEP);
+            if latest.len() == SAMPLES {
+                latest.pop_front();
+            }
+            latest.push_back(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+            self.loop_delay_us.store(latest.iter().copied().max().unwrap_or_default(), Ordering::Relaxed);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Redeemed {
+    fn redeem(&mut self, ticket: &Ticket, now: u64) {
+        if self.seen.len() >= self.sweep_at {
+            // An ended ticket is refused before it is counted. A minute is more than clocks may differ.
+            self.seen.retain(|_, end| end.saturating_add(60) > now);
+            self.sweep_at = (self.seen.len() * 2).max(1024);
+        }
+        if self.seen.insert(ticket.claims.jti.clone(), ticket.claims.exp).is_none() {
+            self.count += 1;
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Questions to the directory: where is a user? Asked in pipelined batches, a bounded number open at once.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use kurir_directory::{Directory, UserEntries};
+use kurir_protocol::name::{Resource, UserKey};
+use tokio::sync::Notify;
+
+use crate::{link::Link, links::Links, metrics::Metrics, relay::chain, router::Router};
+
+/// Users asked for with one pipelined request.
+const BATCH: usize = 256;
+
+/// Where one user is.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) number: u64,
+    pub(crate) user: Box<str>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// At another relay.
+    Link(Arc<Link>),
+    /// At this relay, says the directory.
+    Here,
+    /// At none that lives.
+    Nobody,
+    /// The directory is away.
+    Failed,
+}
+
+/// The questions that are open.
+#[derive(Debug)]
+pub(crate) struct LookUps {
+    waiting: Mutex<VecDeque<Question>>,
+    ready: Notify,
+    open: AtomicUsize,
+    next: AtomicU64,
+    limit: usize,
+}
+
+impl LookUps {
+    /// At most `limit` open at once.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            ready: Notify::new(),
+            open: AtomicUsize::new(0),
+            next: AtomicU64::new(1),
+            limit,
+        }
+    }
+
+    /// Asks for `user`; the answer carries the number returned. None: too many are open.
+    pub(crate) fn ask(&self, user: &str) -> Option<u64> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.limit {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let question = Question { number, user: user.into() };
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(question);
+        self.ready.notify_one();
+        Some(number)
+    }
+
+    /// A question was answered.
+    pub(crate) fn answered(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Up to `count` questions that nobody has taken yet.
+    pub(crate) fn take(&self, count: usize) -> Vec<Question> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = count.min(waiting.len());
+        let taken = waiting.drain(..count).collect();
+        let more = !waiting.is_empty();
+        drop(waiting);
+        if more {
+            // Several tasks take; one notification may have been for many questions.
+            self.ready.notify_one();
+        }
+        taken
+    }
+
+    async fn some(&self) -> Vec<Question> {
+        loop {
+            let questions = self.take(BATCH);
+            if !questions.is_empty() {
+                return questions;
+            }
+            self.ready.notified().await;
+        }
+    }
+}
+
+/// Answers questions for as long as it is polled. Several may run at once: one slow answer then delays no other batch.
+pub(crate) async fn answer(router: &Router, directory: &Directory, links: &Arc<Links>, metrics: &Metrics) {
+    loop {
+        let questions = router.lookups.some().await;
+        let users: Result<Vec<UserKey>, _> =
+            questions.iter().map(|question| UserKey::of(&question.user)).collect();
+        let entries = match users {
+            Ok(users) => directory.users(&users).await.map_err(|error| {
+                tracing::debug!(error = chain(&error), "look-up failed");
+            }),
+            Err(_) => Err(()),
+        };
+        for (index, question) in questions.iter().enumerate() {
+            let answer = match &entries {
+                Ok(entries) => entries.get(index).map_or(Answer::Failed, |entries| of(entries, links)),
+                Err(()) => Answer::Failed,
+            };
+            metrics.looked_up(&answer);
+            router.found(question, &answer);
+        }
+    }
+}
+
+fn of(entries: &UserEntries, links: &Arc<Links>) -> Answer {
+    let default = Resource::default_device();
+    let Some((_, route)) = entries.routes.iter().find(|(resource, _)| *resource == default) else {
+        return Answer::Nobody;
+    };
+    if links.is_me(&route.relay) {
+        return Answer::Here;
+    }
+    links.get(&route.relay, route.generation).map_or(Answer::Nobody, Answer::Link)
+}

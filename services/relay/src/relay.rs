@@ -1,0 +1,61 @@
+//! What all tasks of a relay share.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use kurir_directory::{Directory, Member};
+use kurir_rpc::Discovery;
+use kurir_socket::Options;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admission::Claims, audit::Audit, config::BareHello, fence::Fence, links::Links, load::Load,
+    metrics::Metrics, router::Router, tickets::Tickets,
+};
+
+#[derive(Debug)]
+pub(crate) struct Relay {
+    pub(crate) member: Member,
+    pub(crate) directory: Directory,
+    pub(crate) discovery: Discovery,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) tickets: Tickets,
+    pub(crate) load: Load,
+    pub(crate) audit: Audit,
+    pub(crate) claims: Claims,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The number of the connection that says hello next; never given twice in one life.
+    pub(crate) next_connection: AtomicU64,
+    pub(crate) settings: Settings,
+    /// Connections of clients: whoever drains waits for them.
+    pub(crate) connections: TaskTracker,
+    /// Everything else that runs. Ended by `over`, after the connections.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) over: CancellationToken,
+}
+
+/// What connections need of the configuration.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) bare_hello: BareHello,
+    pub(crate) hello_deadline: Duration,
+    pub(crate) outbox_bytes: usize,
+    pub(crate) audit_every: Duration,
+    pub(crate) socket: Options,
+}
+
+/// An error with its causes, in the one log line it gets.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

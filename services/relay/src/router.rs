@@ -1,0 +1,303 @@
+//! All routing rules. A message goes to the receiver's connection here; otherwise over the link to the relay that its
+//! cached route names; otherwise the directory is asked.
+//!
+//! Order: all messages of this relay's senders to one receiver take one way at a time. A receiver's next way is used only
+//! when everything on the last one is settled: delivered, or back. Until then, and while the directory is asked, messages
+//! wait in that receiver's line; nobody else's wait. What came back goes ahead of the line, unless a later
+//! message of the same sender was delivered meanwhile: then it is answered R15, since nothing may overtake.
+//!
+//! No IO and no clock: look-ups are asked through [`LookUps`] and answered by [`Router::found`], links are moved by
+//! [`crate::streams`].
+
+use std::{mem, sync::Arc};
+
+use bytes::Bytes;
+use kurir_rpc::v1::Batch;
+use kurir_socket::outbox::Fill;
+
+use crate::{
+    connection::Connection,
+    link::{Link, Parcel, Position, Refusal, Rest, Settled, Trips},
+    lookup::{Answer, LookUps, Question},
+    table::{Entry, Line, Path, Shard, Table, Wait},
+};
+
+/// A connection that has just claimed its route may not be in the table yet when the directory already names it.
+const LOOKS: u8 = 2;
+
+/// What became of a message.
+#[derive(Debug)]
+pub(crate) enum Routed {
+    /// The receiver is connected here: the caller writes into its outbox, and again for every later message until that
+    /// outbox is closed.
+    Here(Arc<Connection>),
+    /// Put on its way to another relay; the caller wakes the link after the batch.
+    Linked(Arc<Link>),
+    /// Waits for the directory or for a link to settle. If it finds nobody the sender is told.
+    Waiting,
+    /// R15, now.
+    NotDelivered,
+}
+
+/// What became of another relay's batch.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    /// Indexes of the deliveries whose receiver is not here (R20).
+    pub(crate) back: Vec<u32>,
+    /// The fullest outbox of a receiver.
+    pub(crate) fill: Fill,
+}
+
+#[derive(Debug)]
+pub(crate) struct Router {
+    pub(crate) table: Table,
+    pub(crate) lookups: LookUps,
+    /// Bytes that may wait for one receiver.
+    line_bytes: usize,
+}
+
+impl Router {
+    pub(crate) fn new(table: Table, lookups: LookUps, line_bytes: usize) -> Self {
+        Self { table, lookups, line_bytes }
+    }
+
+    /// R14: where the message to `to` (case-mapped) goes. `write` appends it as a canonical line.
+    pub(crate) fn route(&self, to: &str, from: &Arc<Connection>, write: impl FnOnce(&mut Vec<u8>)) -> Routed {
+        let parcel = |to: Bytes| {
+            let mut line = Vec::new();
+            write(&mut line);
+            Parcel { from: Arc::clone(from), to, line: line.into(), trips: Trips::Fresh }
+        };
+        let mut shard = self.table.shard(to);
+        let Some(entry) = shard.get_mut(to) else {
+            let Some(mut line) = self.ask(to, 1) else { return Routed::NotDelivered };
+            line.push(parcel(Bytes::copy_from_slice(to.as_bytes())));
+            shard.insert(to.into(), Entry { here: None, path: Path::Line(line) });
+            return Routed::Waiting;
+        };
+        match &mut entry.path {
+            Path::None => {
+                if let Some(here) = entry.open() {
+                    return Routed::Here(Arc::clone(here));
+                }
+                let Some(mut line) = self.ask(to, 1) else { return Routed::NotDelivered };
+                line.push(parcel(Bytes::copy_from_slice(to.as_bytes())));
+                entry.path = Path::Line(line);
+                Routed::Waiting
+            }
+            Path::Link { link, to: name, last } => match link.push(parcel(name.clone())) {
+                Ok(number) => {
+                    *last = number;
+                    Routed::Linked(Arc::clone(link))
+                }
+                Err((Refusal::Full, _)) => Routed::NotDelivered,
+                // Whatever was on that link is settled. The receiver may be elsewhere by now.
+                Err((Refusal::Down, parcel)) => {
+                    let line = self.ask(to, 1).map(|mut line| {
+                        line.push(parcel);
+                        line
+                    });
+                    let asked = line.is_some();
+                    entry.path = line.map_or(Path::None, Path::Line);
+                    shard.forgot_route();
+                    if asked { Routed::Waiting } else { Routed::NotDelivered }
+                }
+            },
+            Path::Line(line) if line.bytes >= self.line_bytes => Routed::NotDelivered,
+            Path::Line(line) => {
+                line.push(parcel(Bytes::copy_from_slice(to.as_bytes())));
+                Routed::Waiting
+            }
+        }
+    }
+
+    /// R19, R16: messages of another relay, delivered here or nowhere.
+    pub(crate) fn arrived(&self, batch: &Batch) -> Arrived {
+        let mut arrived = Arrived { back: Vec::new(), fill: Fill::Light };
+        let mut last: Option<(&[u8], Arc<Connection>)> = None;
+        for (index, delivery) in (0..).zip(&batch.deliveries) {
+            let to: &[u8] = &delivery.to;
+            if last.as_ref().is_none_or(|(name, here)| *name != to || here.outbox.is_closed()) {
+                let here = str::from_utf8(to).ok().and_then(|to| self.here(to));
+                if let Some((_, before)) = mem::replace(&mut last, here.map(|here| (to, here))) {
+                    before.outbox.wake();
+                }
+            }
+            match last.as_ref().and_then(|(_, here)| here.push(&delivery.stanza).ok()) {
+                Some(Fill::Light) => {}
+                Some(Fill::Heavy) => arrived.fill = Fill::Heavy,
+                None => arrived.back.push(index),
+            }
+        }
+        if let Some((_, here)) = last {
+            here.outbox.wake();
+        }
+        arrived
+    }
+
+    /// R6, R21: a user's device is reachable here from now on. Returns the connection that it replaces, closed.
+    pub(crate) fn connect(&self, connection: &Arc<Connection>) -> Option<Arc<Connection>> {
+        let mut shard = self.table.shard(&connection.user);
+        let entry = shard.entry(&connection.user);
+        let replaced = entry.here.replace(Arc::clone(connection));
+        if let Some(replaced) = &replaced {
+            // Closed before anybody can find its successor: who has cached it asks again.
+            replaced.outbox.close("");
+        }
+        match mem::take(&mut entry.path) {
+            Path::None => {}
+            Path::Link { link, to, last } => {
+                if link.settles_later(last, &to) {
+                    entry.path = Path::Line(Line::new(Wait::Settled(link)));
+                }
+                shard.forgot_route();
+            }
+            Path::Line(line) if matches!(line.wait, Wait::Settled(_)) => entry.path = Path::Line(line),
+            Path::Line(line) => deliver(line.into_parcels(), connection),
+        }
+        replaced
+    }
+
+    /// R9, R12, R22: that connection is over.
+    pub(crate) fn disconnect(&self, connection: &Arc<Connection>) {
+        let mut shard = self.table.shard(&connection.user);
+        let Some(entry) = shard.get_mut(&connection.user) else { return };
+        if entry.here.as_ref().is_some_and(|here| Arc::ptr_eq(here, connection)) {
+            entry.here = None;
+            shard.tidy(&connection.user);
+        }
+    }
+
+    /// The open connection of a user.
+    pub(crate) fn here(&self, user: &str) -> Option<Arc<Connection>> {
+        self.table.shard(user).get_mut(user).and_then(|entry| entry.open().cloned())
+    }
+
+    /// The directory's answer to a question of [`Router::lookups`].
+    pub(crate) fn found(&self, question: &Question, answer: &Answer) {
+        self.lookups.answered();
+        let to = &*question.user;
+        let mut shard = self.table.shard(to);
+        let Some(entry) = shard.get_mut(to) else { return };
+        // The receiver may have connected here meanwhile, and even be looked up again.
+        let current = |line: &Line| matches!(line.wait, Wait::Answer(number, _) if number == question.number);
+        let Some(line) = entry.take_line(current) else { return };
+        let look = if let Wait::Answer(_, look) = line.wait { look } else { LOOKS };
+        match (entry.open(), answer) {
+            (Some(here), _) => deliver(line.into_parcels(), here),
+            (None, Answer::Link(link)) => {
+                if let Some(path) = forward(line.into_parcels(), link) {
+                    entry.path = path;
+                    shard.learned_route();
+                }
+            }
+            (None, Answer::Here) if look < LOOKS => {
+                if let Some(again) = self.ask(to, look + 1) {
+                    entry.path = Path::Line(line.waiting_for(again.wait));
+                } else {
+                    refuse(&line.into_parcels());
+                }
+            }
+            (None, Answer::Here | Answer::Nobody | Answer::Failed) => refuse(&line.into_parcels()),
+        }
+        shard.tidy(to);
+    }
+
+    /// R20, R23: deliveries came back over `link`. The route is forgotten; each may make one more trip.
+    pub(crate) fn bounced(&self, link: &Arc<Link>, back: Vec<(Position, Parcel)>) {
+        for (position, parcel) in back {
+            let to = parcel.to.clone();
+            let Ok(user) = str::from_utf8(&to) else { continue };
+            let mut shard = self.table.shard(user);
+            let entry = shard.entry(user);
+            if let Path::Link { link: on, last, .. } = &entry.path
+                && Arc::ptr_eq(on, link)
+            {
+                let (last, waits) = (*last, Wait::Settled(Arc::clone(link)));
+                entry.path = Path::Line(Line::new(waits));
+                let settled = !link.settles_later(last, &to);
+                entry.bounced(link, position, parcel);
+                shard.forgot_route();
+                if settled {
+                    self.go_on(&mut shard, user);
+                }
+            } else {
+                entry.bounced(link, position, parcel);
+                shard.tidy(user);
+            }
+        }
+    }
+
+    /// The peer has handled batches: lines that waited for that go on.
+    pub(crate) fn settled(&self, link: &Arc<Link>, settled: Settled) {
+        for (position, parcel) in settled.delivered {
+            let Ok(user) = str::from_utf8(&parcel.to) else { continue };
+            if let Some(entry) = self.table.shard(user).get_mut(user) {
+                entry.overtaken(link, position, &parcel.from);
+            }
+        }
+        self.go_on_all(&settled.waiting);
+    }
+
+    /// R24, R25: a stream of `link` is over, and with it everything that was on its way.
+    pub(crate) fn lost(&self, rest: &Rest) {
+        refuse(&rest.parcels);
+        self.go_on_all(&rest.waiting);
+    }
+
+    fn go_on_all(&self, waiting: &[Bytes]) {
+        for to in waiting {
+            if let Ok(user) = str::from_utf8(to) {
+                self.go_on(&mut self.table.shard(user), user);
+            }
+        }
+    }
+
+    /// The last way is settled: the line goes to the connection here, or waits for the directory.
+    fn go_on(&self, shard: &mut Shard<'_>, user: &str) {
+        let Some(entry) = shard.get_mut(user) else { return };
+        let Some(line) = entry.take_line(|line| matches!(line.wait, Wait::Settled(_))) else { return };
+        if let Some(here) = entry.open() {
+            deliver(line.into_parcels(), here);
+        } else if !line.is_empty() {
+            match self.ask(user, 1) {
+                Some(asked) => entry.path = Path::Line(line.waiting_for(asked.wait)),
+                None => refuse(&line.into_parcels()),
+            }
+        }
+        shard.tidy(user);
+    }
+
+    /// A line that waits for the directory; none when too many look-ups are open.
+    fn ask(&self, user: &str, look: u8) -> Option<Box<Line>> {
+        let number = self.lookups.ask(user)?;
+        Some(Line::new(Wait::Answer(number, look)))
+    }
+}
+
+fn deliver(parcels: Vec<Parcel>, here: &Connection) {
+    for parcel in parcels {
+        if here.outbox.push_quietly(&parcel.line).is_err() {
+            parcel.not_delivered();
+        }
+    }
+    here.outbox.wake();
+}
+
+/// None if the link took none.
+fn forward(parcels: Vec<Parcel>, link: &Arc<Link>) -> Option<Path> {
+    let mut path = None;
+    for parcel in parcels {
+        let to = parcel.to.clone();
+        match link.push(parcel) {
+            Ok(last) => path = Some(Path::Link { link: Arc::clone(link), to, last }),
+            Err((_, parcel)) => parcel.not_delivered(),
+        }
+    }
+    link.wake();
+    path
+}
+
+fn refuse(parcels: &[Parcel]) {
+    parcels.iter().for_each(Parcel::not_delivered);
+}

@@ -1,0 +1,31 @@
+//! `kurir.v1.Relay`: streams that other relays dial.
+
+use std::sync::Arc;
+
+use kurir_rpc::v1::{Frame, relay_server};
+use tokio_stream::{StreamExt, adapters::Map, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{links::Links, streams};
+
+#[derive(Debug)]
+pub(crate) struct Rpc {
+    pub(crate) links: Arc<Links>,
+}
+
+#[tonic::async_trait]
+impl relay_server::Relay for Rpc {
+    type LinkStream = Map<ReceiverStream<Frame>, fn(Frame) -> Result<Frame, Status>>;
+
+    async fn link(&self, request: Request<Streaming<Frame>>) -> Result<Response<Self::LinkStream>, Status> {
+        let mut incoming = request.into_inner();
+        let hello = streams::hello(&mut incoming)
+            .await
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let link =
+            self.links.accept(&hello).map_err(|error| Status::failed_precondition(error.to_string()))?;
+        let (tx, rx) = streams::outgoing(self.links.hello());
+        self.links.carry_in_background(link, incoming, tx);
+        Ok(Response::new(rx.map(Ok)))
+    }
+}

@@ -1,0 +1,249 @@
+//! Start and stop: what has to be there before the first client is let in, and what has to be done after the last
+//! one.
+
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use anyhow::Context;
+use kurir_directory::{Address, ComponentId, Directory, Kind, Member, NewComponent};
+use kurir_protocol::framing::Limits;
+use kurir_rpc::{
+    Discovery,
+    v1::{self, ComponentKind, relay_server::RelayServer},
+};
+use kurir_service::{Listener, Shell};
+use kurir_socket::Options;
+use tokio::time::timeout;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Config,
+    admission::Claims,
+    audit::{self, Audit},
+    fence::Fence,
+    links::{Links, Setup},
+    load::Load,
+    lookup::{self, LookUps},
+    metrics::Metrics,
+    peers::Peers,
+    relay::{Relay, Settings},
+    router::Router,
+    rpc::Rpc,
+    session,
+    table::Table,
+    tickets::Tickets,
+};
+
+/// Look-ups on their way to the directory at once, each of many users.
+const ASKERS: usize = 4;
+
+/// Before it accepts, a relay waits so long for the links to the relays that were there before it (R4): a user who comes is
+/// then reachable from all of them at once.
+const LINKS_OPEN: Duration = Duration::from_secs(2);
+
+/// What is still on its way to other relays when the last client is gone may take so long.
+const LINKS_SETTLE: Duration = Duration::from_secs(1);
+
+/// Serves until `shell` says to stop.
+///
+/// Ready when both ports are bound, the lease is held, a tracker has been joined, and the links to the relays on its list
+/// are up or have failed.
+pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow::Result<()> {
+    let ready = shell.health.register("relay");
+    let listener = Listener::bind(&config.listen, &config.socket).await?;
+    let grpc = Listener::bind(&config.grpc_listen, &config.socket).await?;
+    let me = me(&config, &listener, &grpc)?;
+    let over = CancellationToken::new();
+    // However this ends, nothing of it goes on.
+    let _over = over.clone().drop_guard();
+
+    ready.not_ready("taking the lease");
+    let joining = Member::join(directory.clone(), me.clone(), over.child_token());
+    let (member, events) = tokio::select! {
+        joined = joining => joined.context("cannot join the directory")?,
+        () = shell.shutdown.began() => return Ok(()),
+    };
+    let announced = announced(&me, &member, config.private);
+    let tasks = shell.shutdown.tracker.clone();
+    let discovery =
+        Discovery::start(config.trackers.clone(), announced.clone(), &shell.shutdown.token, &tasks);
+    let relay = assemble(&config, directory, member, discovery, &shell, over.clone());
+    let server = kurir_rpc::server()
+        .add_service(RelayServer::new(Rpc { links: Arc::clone(&relay.links) }))
+        .serve_with_incoming(TcpListenerStream::new(grpc.into_inner()));
+    run(&relay, async move {
+        if let Err(error) = server.await {
+            tracing::error!(error = crate::relay::chain(&error), "gRPC server failed");
+        }
+    });
+
+    ready.not_ready("joining a tracker");
+    if !config.trackers.is_empty() {
+        tokio::select! {
+            () = relay.discovery.joined() => {}
+            () = shell.shutdown.began() => return stop(&relay).await,
+        }
+    }
+    ready.not_ready("linking to the other relays");
+    let mut peers = Peers::new(Arc::clone(&relay), announced);
+    peers.meet_all().await;
+    let _ = timeout(LINKS_OPEN, relay.links.opened()).await;
+    start_tasks(&relay, peers, events);
+
+    ready.ready();
+    tracing::info!(relay = %relay.member.id(), address = %me.client, "relay is ready");
+    let clients = Arc::clone(&relay);
+    let shutdown = shell.shutdown.token.clone();
+    listener
+        .run(&shell, move |stream, peer| {
+            let relay = Arc::clone(&clients);
+            let connection = relay.connections.token();
+            let shutdown = shutdown.clone();
+            async move {
+                session::serve(relay, stream, peer, shutdown).await;
+                drop(connection);
+            }
+        })
+        .await;
+    stop(&relay).await
+}
+
+/// Clients have been told; waits until the last is gone, then leaves. The shell bounds it.
+async fn stop(relay: &Arc<Relay>) -> anyhow::Result<()> {
+    relay.connections.close();
+    relay.connections.wait().await;
+    let _ = timeout(LINKS_SETTLE, relay.links.settled()).await;
+    relay.member.leave().await;
+    relay.over.cancel();
+    relay.tasks.close();
+    relay.tasks.wait().await;
+    Ok(())
+}
+
+fn assemble(
+    config: &Config,
+    directory: Directory,
+    member: Member,
+    discovery: Discovery,
+    shell: &Shell,
+    over: CancellationToken,
+) -> Arc<Relay> {
+    let metrics = Arc::new(Metrics::register(shell));
+    let fence = Arc::new(Fence::new(member.clone()));
+    let lookups = LookUps::new(config.max_lookups);
+    let router = Arc::new(Router::new(Table::new(config.route_cache), lookups, config.line_bytes));
+    let tasks = TaskTracker::new();
+    let links = Links::new(Setup {
+        id: member.id().clone(),
+        generation: member.generation(),
+        limit_bytes: config.link_bytes,
+        router: Arc::clone(&router),
+        fence: Arc::clone(&fence),
+        directory: directory.clone(),
+        components: discovery.components(),
+        metrics: Arc::clone(&metrics),
+        shutdown: over.clone(),
+        tasks: tasks.clone(),
+    });
+    Arc::new(Relay {
+        member,
+        directory,
+        discovery,
+        fence,
+        router,
+        links,
+        tickets: Tickets::new(config.ticket_key_life()),
+        load: Load::default(),
+        audit: Audit::default(),
+        claims: Claims::new(),
+        metrics,
+        next_connection: AtomicU64::new(1),
+        settings: Settings {
+            bare_hello: config.bare_hello,
+            hello_deadline: config.hello_deadline(),
+            outbox_bytes: config.outbox_bytes,
+            audit_every: config.audit_every(),
+            socket: Options {
+                limits: Limits {
+                    max_value_bytes: config.max_value_bytes,
+                    max_depth: config.max_depth,
+                    max_malformed: config.max_malformed,
+                },
+                first_reply_without_delimiter: false,
+            },
+        },
+        connections: TaskTracker::new(),
+        tasks,
+        over,
+    })
+}
+
+fn start_tasks(
+    relay: &Arc<Relay>,
+    peers: Peers,
+    events: tokio::sync::mpsc::Receiver<kurir_directory::Event>,
+) {
+    run(relay, peers.follow(events));
+    for _ in 0..ASKERS {
+        let relay = Arc::clone(relay);
+        run(&Arc::clone(&relay), async move {
+            lookup::answer(&relay.router, &relay.directory, &relay.links, &relay.metrics).await;
+        });
+    }
+    let measured = Arc::clone(relay);
+    run(relay, async move { measured.load.measure_loop_delay().await });
+    let audited = Arc::clone(relay);
+    run(relay, async move { audit::keep(&audited).await });
+    let shown = Arc::clone(relay);
+    run(relay, async move {
+        let mut changes = shown.load.changes();
+        while changes.changed().await.is_ok() {
+            let connections = shown.load.connections();
+            shown.discovery.set_load(connections, connections);
+        }
+    });
+}
+
+/// A task that ends with the relay.
+fn run(relay: &Arc<Relay>, task: impl Future<Output = ()> + Send + 'static) {
+    let over = relay.over.clone();
+    relay.tasks.spawn(async move {
+        let _ = over.run_until_cancelled(task).await;
+    });
+}
+
+fn me(config: &Config, listener: &Listener, grpc: &Listener) -> anyhow::Result<NewComponent> {
+    let bound = listener.local_addr()?;
+    let id = if config.id.is_empty() { format!("relay-{}", bound.port()) } else { config.id.clone() };
+    let id: ComponentId = id.parse().context("relay.id")?;
+    let client = match config.advertise.rsplit_once(':') {
+        Some((host, port)) => {
+            let port = port
+                .parse()
+                .with_context(|| format!("relay.advertise: no port in {:?}", config.advertise))?;
+            Address { host: host.trim_matches(['[', ']']).to_owned(), port }
+        }
+        None if config.advertise.is_empty() => bound.into(),
+        None => anyhow::bail!("relay.advertise: expected host:port, not {:?}", config.advertise),
+    };
+    let grpc = match config.grpc_advertise.as_str() {
+        "" => format!("http://{}", grpc.local_addr()?),
+        url => url.to_owned(),
+    };
+    Ok(NewComponent { kind: Kind::Relay, id, client, grpc })
+}
+
+fn announced(me: &NewComponent, member: &Member, private: bool) -> v1::Component {
+    v1::Component {
+        kind: ComponentKind::Relay.into(),
+        id: me.id.to_string(),
+        generation: member.generation().to_string(),
+        client_host: me.client.host.clone(),
+        client_port: me.client.port.into(),
+        grpc_url: me.grpc.clone(),
+        private,
+    }
+}

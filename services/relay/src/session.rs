@@ -1,0 +1,235 @@
+//! One client's socket, from its first packet to its end: what each packet does.
+
+use std::{
+    mem,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use kurir_protocol::{
+    Malformed,
+    name::UserKey,
+    relay::{FromClient, Hello, Message},
+    replies,
+};
+use kurir_socket::{Flow, Outbox, Pace, Session, outbox::Fill};
+use tokio::{net::TcpStream, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{admission::Refused, connection::Connection, link::Link, relay::Relay, router::Routed};
+
+/// Two in a row is a receiver that reconnects; more is one that never reads.
+const TRIES: usize = 3;
+
+/// Serves a client until its connection is over.
+pub(crate) async fn serve(
+    relay: Arc<Relay>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    shutdown: CancellationToken,
+) {
+    let outbox = Outbox::new(relay.settings.outbox_bytes);
+    let options = relay.settings.socket;
+    let mut client = Client {
+        deadline: Some(Instant::now() + relay.settings.hello_deadline),
+        address: peer.ip(),
+        outbox: Arc::clone(&outbox),
+        me: None,
+        receiver: None,
+        others: Vec::new(),
+        batch: Batch::default(),
+        relay,
+    };
+    let ended = kurir_socket::run(stream, &mut client, &outbox, &options, &shutdown).await;
+    tracing::debug!(%peer, ?ended, "connection closed");
+    if let Some(me) = client.me.take() {
+        client.relay.dismiss(&me).await;
+    }
+}
+
+struct Client {
+    relay: Arc<Relay>,
+    outbox: Arc<Outbox>,
+    address: IpAddr,
+    /// Until there is a hello.
+    deadline: Option<Instant>,
+    me: Option<Arc<Connection>>,
+    /// Who the last message went to, by the name that this client wrote, if connected here.
+    receiver: Option<Receiver>,
+    /// Whom else this batch went to.
+    others: Vec<Woken>,
+    batch: Batch,
+}
+
+struct Receiver {
+    to: Box<str>,
+    connection: Arc<Connection>,
+    /// Has something of this batch.
+    owed: bool,
+}
+
+enum Woken {
+    Receiver(Arc<Connection>),
+    Link(Arc<Link>),
+}
+
+/// What one read has come to so far.
+#[derive(Default)]
+struct Batch {
+    /// The fence was asked.
+    checked: bool,
+    heavy: bool,
+    here: u32,
+    linked: u32,
+    waiting: u32,
+    refused: u32,
+}
+
+impl Session for Client {
+    async fn received(&mut self, value: &str, replies: &mut Vec<u8>) -> Result<Flow, Malformed> {
+        if !self.batch.checked {
+            if !self.relay.fence.may_act() && !Box::pin(self.relay.fence.until_it_may_act()).await {
+                replies::push(replies, replies::TEMPORARY_FAILURE);
+                return Ok(Flow::Close);
+            }
+            self.batch.checked = true;
+        }
+        let hello = match FromClient::parse(value)? {
+            FromClient::Message(message) => {
+                self.message(&message, replies);
+                return Ok(Flow::Continue);
+            }
+            FromClient::Iq(request) => {
+                if self.me.is_some() {
+                    request.answer(replies);
+                } else {
+                    request.answer_before_login(replies);
+                }
+                return Ok(Flow::Continue);
+            }
+            FromClient::Hello(hello) => hello,
+            FromClient::Ignored => return Ok(Flow::Continue),
+        };
+        // A second hello on one connection fits no row.
+        if self.me.is_some() {
+            return Ok(Flow::Continue);
+        }
+        Ok(Box::pin(self.hello(hello, replies)).await)
+    }
+
+    fn batch_end(&mut self) -> Pace {
+        let batch = mem::take(&mut self.batch);
+        let mut heavy = batch.heavy;
+        if let Some(receiver) = self.receiver.as_mut().filter(|receiver| receiver.owed) {
+            receiver.owed = false;
+            receiver.connection.outbox.wake();
+        }
+        for other in mem::take(&mut self.others) {
+            match other {
+                Woken::Receiver(receiver) => receiver.outbox.wake(),
+                Woken::Link(link) => {
+                    link.wake();
+                    heavy |= link.is_heavy();
+                }
+            }
+        }
+        self.count(&batch);
+        if heavy { Pace::Ease } else { Pace::Go }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+}
+
+impl Client {
+    async fn hello(&mut self, hello: Hello, replies: &mut Vec<u8>) -> Flow {
+        match self.relay.admit(hello, self.address, &self.outbox).await {
+            Ok(connection) => {
+                self.me = Some(connection);
+                self.deadline = None;
+                Flow::Continue
+            }
+            Err(Refused::Unauthorized(_)) => {
+                replies::push(replies, replies::UNAUTHORIZED);
+                Flow::Close
+            }
+            Err(Refused::Directory(_) | Refused::Fenced) => {
+                replies::push(replies, replies::TEMPORARY_FAILURE);
+                Flow::Close
+            }
+        }
+    }
+
+    /// R13 to R16. Before the hello a message fits no row.
+    fn message(&mut self, message: &Message<'_>, replies: &mut Vec<u8>) {
+        let Some(me) = self.me.clone() else { return };
+        let sent = message.to().is_some_and(|to| self.send(&me, to, message));
+        if !sent {
+            self.batch.refused += 1;
+            replies::not_delivered(replies, &me.name);
+        }
+    }
+
+    /// False: nowhere, now.
+    fn send(&mut self, me: &Arc<Connection>, to: &str, message: &Message<'_>) -> bool {
+        if let Some(receiver) = self.receiver.as_mut().filter(|receiver| *receiver.to == *to)
+            && let Ok(fill) = receiver.connection.outbox.push_with(|out| message.write(&me.name, out))
+        {
+            receiver.owed = true;
+            self.batch.here += 1;
+            self.batch.heavy |= fill == Fill::Heavy;
+            return true;
+        }
+        let Some(user) = UserKey::map(to) else { return false };
+        for _ in 0..TRIES {
+            match self.relay.router.route(&user, me, |out| message.write(&me.name, out)) {
+                Routed::Here(connection) => {
+                    let pushed = connection.outbox.push_with(|out| message.write(&me.name, out));
+                    // Closed since it was found: look again.
+                    let Ok(fill) = pushed else { continue };
+                    self.batch.here += 1;
+                    self.batch.heavy |= fill == Fill::Heavy;
+                    self.follow(to, connection);
+                    return true;
+                }
+                Routed::Linked(link) => {
+                    self.batch.linked += 1;
+                    let woken =
+                        |other: &Woken| matches!(other, Woken::Link(known) if Arc::ptr_eq(known, &link));
+                    if !self.others.last().is_some_and(woken) {
+                        self.others.push(Woken::Link(link));
+                    }
+                    return true;
+                }
+                Routed::Waiting => {
+                    self.batch.waiting += 1;
+                    return true;
+                }
+                Routed::NotDelivered => return false,
+            }
+        }
+        false
+    }
+
+    /// The next message is likely to go there too.
+    fn follow(&mut self, to: &str, connection: Arc<Connection>) {
+        let next = Receiver { to: to.into(), connection, owed: true };
+        if let Some(before) = self.receiver.replace(next).filter(|before| before.owed) {
+            self.others.push(Woken::Receiver(before.connection));
+        }
+    }
+
+    fn count(&self, batch: &Batch) {
+        let metrics = &self.relay.metrics;
+        let counts = [
+            (&metrics.here, batch.here),
+            (&metrics.linked, batch.linked),
+            (&metrics.waiting, batch.waiting),
+            (&metrics.refused, batch.refused),
+        ];
+        for (counter, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            counter.inc_by(count.into());
+        }
+    }
+}

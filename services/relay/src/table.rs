@@ -1,0 +1,252 @@
+//! What a relay knows of users: who is connected here, which relay the others are at, and what waits for them. Sharded,
+//! each shard behind its own lock, which is never held across an await.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use rustc_hash::FxBuildHasher;
+
+use crate::{
+    connection::Connection,
+    link::{Link, Parcel, Position, Trips},
+};
+
+/// Enough that senders on all cores seldom meet.
+const SHARDS: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    shards: Box<[Mutex<Users>]>,
+}
+
+/// The names come from clients, so the map's hash is keyed: nobody can make all of them collide.
+#[derive(Debug, Default)]
+struct Users {
+    map: HashMap<Box<str>, Entry>,
+    /// Entries with [`Path::Link`].
+    routes: usize,
+    max_routes: usize,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    /// The user's connection here. It may be closed already, and then counts as absent.
+    pub(crate) here: Option<Arc<Connection>>,
+    pub(crate) path: Path,
+}
+
+/// How messages of this relay's senders go to a user who has no open connection here.
+#[derive(Debug, Default)]
+pub(crate) enum Path {
+    /// Nothing is known, and nothing is on its way.
+    #[default]
+    None,
+    /// The cached route. `last` is the link's batch with the latest message to this user.
+    Link {
+        link: Arc<Link>,
+        to: Bytes,
+        last: u64,
+    },
+    Line(Box<Line>),
+}
+
+/// Messages that wait.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) wait: Wait,
+    /// What they weigh.
+    pub(crate) bytes: usize,
+    /// Came back over the link that is waited for, in the order sent; they go first.
+    bounced: Vec<(Position, Parcel)>,
+    fresh: Vec<Parcel>,
+}
+
+/// What a line waits for.
+#[derive(Debug)]
+pub(crate) enum Wait {
+    /// For everything to this user on that link to be settled.
+    Settled(Arc<Link>),
+    /// For the answer to that look-up, the how-manieth in a row.
+    Answer(u64, u8),
+}
+
+/// One shard, locked.
+pub(crate) struct Shard<'a> {
+    users: MutexGuard<'a, Users>,
+}
+
+impl Table {
+    /// Remembers the relays of about `max_routes` users.
+    pub(crate) fn new(max_routes: usize) -> Self {
+        let users = || Users { max_routes: max_routes.div_ceil(SHARDS), ..Users::default() };
+        Self { shards: (0..SHARDS).map(|_| Mutex::new(users())).collect() }
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the remainder is below the number of shards, which is not 0"
+    )]
+    pub(crate) fn shard(&self, user: &str) -> Shard<'_> {
+        // The upper bits: the map inside uses another, keyed hash. A flood of names for one shard costs its lock's
+        // queue, not more.
+        let hash = FxBuildHasher.hash_one(user);
+        let index = usize::try_from(hash >> 32).unwrap_or_default() % self.shards.len();
+        Shard::of(&self.shards[index])
+    }
+
+    /// Everybody connected here, shard by shard, without holding more than one lock.
+    pub(crate) fn connections(&self) -> impl Iterator<Item = Vec<Arc<Connection>>> + '_ {
+        self.shards.iter().map(|shard| {
+            let shard = Shard::of(shard);
+            shard.users.map.values().filter_map(|entry| entry.open().cloned()).collect()
+        })
+    }
+
+    /// R25: forgets the routes over a link that is over.
+    pub(crate) fn forget(&self, link: &Arc<Link>) {
+        for shard in &self.shards {
+            Shard::of(shard).forget_routes(|over| Arc::ptr_eq(over, link));
+        }
+    }
+}
+
+impl<'a> Shard<'a> {
+    fn of(users: &'a Mutex<Users>) -> Self {
+        Self { users: users.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    pub(crate) fn get_mut(&mut self, user: &str) -> Option<&mut Entry> {
+        self.users.map.get_mut(user)
+    }
+
+    pub(crate) fn insert(&mut self, user: Box<str>, entry: Entry) {
+        self.users.map.insert(user, entry);
+    }
+
+    pub(crate) fn entry(&mut self, user: &str) -> &mut Entry {
+        self.users.map.entry(user.into()).or_default()
+    }
+
+    /// Drops an entry that says nothing.
+    pub(crate) fn tidy(&mut self, user: &str) {
+        let says = |entry: &Entry| entry.here.is_some() || !matches!(entry.path, Path::None);
+        if self.users.map.get(user).is_some_and(|entry| !says(entry)) {
+            self.users.map.remove(user);
+            if self.users.map.capacity() > 1024 && self.users.map.len() < self.users.map.capacity() / 8 {
+                self.users.map.shrink_to_fit();
+            }
+        }
+    }
+
+    /// An entry has got a route: makes room if there are too many. Only settled ones may go, since a route that is
+    /// forgotten is looked up again and may then be another.
+    pub(crate) fn learned_route(&mut self) {
+        self.users.routes += 1;
+        if self.users.routes > self.users.max_routes {
+            self.forget_routes(|_| true);
+        }
+    }
+
+    /// An entry's route is gone.
+    pub(crate) fn forgot_route(&mut self) {
+        self.users.routes = self.users.routes.saturating_sub(1);
+    }
+
+    fn forget_routes(&mut self, which: impl Fn(&Arc<Link>) -> bool) {
+        let users = &mut *self.users;
+        users.map.retain(|_, entry| {
+            let Path::Link { link, last, .. } = &entry.path else { return true };
+            if !which(link) || !link.is_settled(*last) {
+                return true;
+            }
+            entry.path = Path::None;
+            users.routes = users.routes.saturating_sub(1);
+            entry.here.is_some()
+        });
+    }
+}
+
+impl Entry {
+    /// The connection here, if it is open.
+    pub(crate) fn open(&self) -> Option<&Arc<Connection>> {
+        self.here.as_ref().filter(|here| !here.outbox.is_closed())
+    }
+
+    /// Takes the line if it is one that `which` means.
+    pub(crate) fn take_line(&mut self, which: impl FnOnce(&Line) -> bool) -> Option<Box<Line>> {
+        match mem::take(&mut self.path) {
+            Path::Line(line) if which(&line) => Some(line),
+            other => {
+                self.path = other;
+                None
+            }
+        }
+    }
+
+    /// A delivery came back over `link`: ahead of the line, unless it has made its trips.
+    pub(crate) fn bounced(&mut self, link: &Arc<Link>, position: Position, mut parcel: Parcel) {
+        match &mut self.path {
+            Path::Line(line) if line.waits_for(link) && parcel.trips == Trips::Fresh => {
+                parcel.trips = Trips::Bounced;
+                line.bytes += parcel.bytes();
+                line.bounced.push((position, parcel));
+            }
+            _ => parcel.not_delivered(),
+        }
+    }
+
+    /// A message of `sender` was delivered over `link`: its earlier ones that came back can't follow it.
+    pub(crate) fn overtaken(&mut self, link: &Arc<Link>, position: Position, sender: &Arc<Connection>) {
+        let Path::Line(line) = &mut self.path else { return };
+        if !line.waits_for(link) {
+            return;
+        }
+        line.bounced.retain(|(earlier, parcel)| {
+            let overtaken = *earlier < position && Arc::ptr_eq(&parcel.from, sender);
+            if overtaken {
+                parcel.not_delivered();
+            }
+            !overtaken
+        });
+    }
+}
+
+impl Line {
+    pub(crate) fn new(wait: Wait) -> Box<Self> {
+        Box::new(Self { wait, bytes: 0, bounced: Vec::new(), fresh: Vec::new() })
+    }
+
+    pub(crate) fn push(&mut self, parcel: Parcel) {
+        self.bytes += parcel.bytes();
+        self.fresh.push(parcel);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bounced.is_empty() && self.fresh.is_empty()
+    }
+
+    /// The same messages, waiting for something else. What came back is in its place now.
+    pub(crate) fn waiting_for(self: Box<Self>, wait: Wait) -> Box<Self> {
+        let bytes = self.bytes;
+        Box::new(Self { wait, bytes, bounced: Vec::new(), fresh: self.into_parcels() })
+    }
+
+    pub(crate) fn into_parcels(self: Box<Self>) -> Vec<Parcel> {
+        let Self { bounced, mut fresh, .. } = *self;
+        if bounced.is_empty() {
+            return fresh;
+        }
+        let mut parcels: Vec<Parcel> = bounced.into_iter().map(|(_, parcel)| parcel).collect();
+        parcels.append(&mut fresh);
+        parcels
+    }
+
+    fn waits_for(&self, link: &Arc<Link>) -> bool {
+        matches!(&self.wait, Wait::Settled(on) if Arc::ptr_eq(on, link))
+    }
+}

@@ -57,7 +57,7 @@ async fn serve_on(
         "the tracker is listening"
     );
     let metrics = Metrics::register(&shell.metrics);
-    let roll = Roll::new(config.max_inactive, metrics.clone());
+    let roll = Roll::new(config.max_inactive, metrics.clone(), shell.shutdown.token.clone());
     let rpc = Rpc { roll: roll.clone(), metrics: metrics.clone(), shutdown: shell.shutdown.clone() };
     let grpc = kurir_rpc::server().add_service(TrackerServer::new(rpc)).serve_with_incoming_shutdown(
         TcpListenerStream::new(components.into_inner()),

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use kurir_rpc::v1::{Component, Load, status_response::Row};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::registry::{Key, Registry, StreamId, Superseded, key};
@@ -20,12 +21,14 @@ struct Shared {
     registry: Mutex<Registry>,
     active: watch::Sender<Arc<Vec<Component>>>,
     metrics: Metrics,
+    draining: CancellationToken,
 }
 
 impl Roll {
-    pub(crate) fn new(max_inactive: usize, metrics: Metrics) -> Self {
+    /// From `draining` on the last list stands: that this tracker ends its streams says nothing of who is on them.
+    pub(crate) fn new(max_inactive: usize, metrics: Metrics, draining: CancellationToken) -> Self {
         let registry = Mutex::new(Registry::new(max_inactive));
-        Self { shared: Arc::new(Shared { registry, active: watch::Sender::default(), metrics }) }
+        Self { shared: Arc::new(Shared { registry, active: watch::Sender::default(), metrics, draining }) }
     }
 
     /// Adds a component; it is active until the membership is dropped.
@@ -86,6 +89,9 @@ impl Shared {
 
     /// Called with the lock held, so that lists are published in the order of the changes.
     fn publish(&self, registry: &Registry) {
+        if self.draining.is_cancelled() {
+            return;
+        }
         let active = registry.active();
         self.metrics.set_active(&active);
         self.active.send_if_modified(|published| {

@@ -1,4 +1,4 @@
-//! Accounts and rosters in a relational database, PostgreSQL or SQLite, through sea-orm.
+//! Accounts and rosters in a relational database, `PostgreSQL` or `SQLite`, through sea-orm.
 //!
 //! - [`account`]: who exists, and the login counter
 //! - [`roster`]: who has whom as a contact, kept in step on both sides (PROTOCOL §3)
@@ -62,12 +62,17 @@ impl Default for DatabaseConfig {
     }
 }
 
+/// `database.timeout_seconds` leaves no time for anything, or more than there is.
+#[derive(Debug, thiserror::Error)]
+#[error("database.timeout_seconds = {0} is no time to wait")]
+struct ImpossibleTimeout(f64);
+
 /// The accounts and rosters. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Store {
     database: DatabaseConnection,
     timeout: Duration,
-    /// SQLite has one writer: here they queue in order, inside it they would poll for their turn.
+    /// `SQLite` has one writer: here they queue in order, inside it they would poll for their turn.
     writer: Option<Arc<Mutex<()>>>,
 }
 
@@ -77,8 +82,10 @@ impl Store {
     /// A database that cannot be reached is [`StoreError::Unavailable`] after `timeout_seconds`; it is for the caller to
     /// try again.
     pub async fn connect(config: &DatabaseConfig) -> Result<Store, StoreError> {
-        let timeout =
-            Duration::try_from_secs_f64(config.timeout_seconds).map_err(|e| StoreError::Other(e.into()))?;
+        let timeout = Duration::try_from_secs_f64(config.timeout_seconds).unwrap_or_default();
+        if timeout.is_zero() {
+            return Err(StoreError::Other(ImpossibleTimeout(config.timeout_seconds).into()));
+        }
         let opened = connection::open(config, timeout).await?;
         let writer = opened.one_writer.then(Arc::default);
         let store = Store { database: opened.database, timeout, writer };
@@ -122,4 +129,9 @@ impl Store {
             .map_err(|e| StoreError::Other(e.into()))?
             .map_err(StoreError::from)
     }
+}
+
+/// `text` without the one character that JSON allows and `PostgreSQL` cannot store.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

@@ -6,6 +6,7 @@ use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter
 use super::{
     Store, StoreError,
     entity::account::{ActiveModel, Column, Entity, Model},
+    storable,
 };
 use crate::password::PasswordHash;
 
@@ -72,7 +73,7 @@ impl Store {
                 username_key: Set(new.username.key().into()),
                 username: Set(new.username.to_string()),
                 password_hash: Set(new.password_hash),
-                bio: Set(new.bio),
+                bio: Set(storable(&new.bio)),
                 updated_at_ms: Set(new.now_ms),
                 login: Set(FIRST_LOGIN),
                 ..ActiveModel::default()
@@ -117,10 +118,10 @@ impl Store {
         self.update(id, ActiveModel { updated_at_ms: Set(now_ms), ..ActiveModel::default() }).await
     }
 
-    /// Sets bio and `updated_at` (M25).
+    /// Sets bio and `updated_at` (M25). U+0000 is stored as U+FFFD.
     pub async fn set_bio(&self, id: AccountId, bio: &str, now_ms: i64) -> Result<(), StoreError> {
         let values =
-            ActiveModel { bio: Set(bio.to_owned()), updated_at_ms: Set(now_ms), ..ActiveModel::default() };
+            ActiveModel { bio: Set(storable(bio)), updated_at_ms: Set(now_ms), ..ActiveModel::default() };
         self.update(id, values).await
     }
 

@@ -18,7 +18,7 @@ use super::{DatabaseConfig, StoreError, error::DeadlineExceeded};
 /// it dead there is time left to open another one.
 const PING_SHARE: u32 = 4;
 
-/// Pause before SQLite is asked again to open a file that another process is just turning into a database.
+/// Pause before `SQLite` is asked again to open a file that another process is just turning into a database.
 const SQLITE_OPEN_RETRY: Duration = Duration::from_millis(10);
 
 /// Which database a URL names.

@@ -113,7 +113,7 @@ const SQLITE_LOCKED: u32 = 6;
 /// Besides busy and locked: out of memory, an I/O error, disk full, the file cannot be opened.
 const PASSING_IN_SQLITE: [u32; 6] = [SQLITE_BUSY, SQLITE_LOCKED, 7, 10, 13, 14];
 
-/// PostgreSQL's appendix A: classes 08 (connection), 40 (rolled back), 53 (out of resources), 57 (operator: shutting down,
+/// Appendix A of `PostgreSQL`'s manual: classes 08 (connection), 40 (rolled back), 53 (out of resources), 57 (operator: shutting down,
 /// starting up, a statement past its deadline), 58 (system error), and single codes: a lock not granted in time, a
 /// server that is read only because another one has taken over.
 fn is_passing_in_postgres(code: &str) -> bool {

@@ -41,7 +41,8 @@ impl Store {
     }
 }
 
-/// Takes PostgreSQL's lock, which ends with the transaction. SQLite needs none: its write transactions exclude each other.
+/// Takes `PostgreSQL`'s lock, which ends with the transaction. `SQLite` needs none: its write transactions exclude each
+/// other.
 async fn wait_for_turn(transaction: &impl ConnectionTrait) -> Result<(), DbErr> {
     // The deadline of ordinary statements is too short for waiting, and for rebuilding a table.
     let deadline_ms = DEADLINE.as_millis();

@@ -13,6 +13,7 @@ use super::{
     Account, AccountId, Store, StoreError, Subscription,
     account::{BrokenRow, key_of},
     entity::{account, roster_item},
+    storable,
     subscription::{Entry, Pair, Refused},
 };
 
@@ -91,13 +92,15 @@ impl Store {
         Ok(roster)
     }
 
-    /// Adds `jid` to the owner's roster, or renames it (M17, M19). Without `name` it has none afterwards.
+    /// Adds `jid` to the owner's roster, or renames it (M17, M19). Without `name` it has none afterwards; U+0000 in it is
+    /// stored as U+FFFD.
     pub async fn add_contact(
         &self,
         owner: AccountId,
         jid: &UserKey,
         name: Option<String>,
     ) -> Result<Added, RosterError> {
+        let name = name.as_deref().map(storable);
         let change = |pair: Pair| Ok(pair.added(name.clone()));
         let Changed { me, contact, pair } = self.change_pair(owner, jid, &change).await?;
         let mine = pair.mine.map(|entry| entry.shown(&contact)).ok_or(RosterError::NotFound)?;

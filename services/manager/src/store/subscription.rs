@@ -101,6 +101,8 @@ impl Pair {
 
 #[cfg(test)]
 mod tests {
+    use Subscription::{Both, From, To};
+
     use super::*;
 
     fn pair(mine: Subscription, theirs: Subscription) -> Pair {
@@ -111,8 +113,6 @@ mod tests {
     fn subscriptions(pair: &Pair) -> (Option<Subscription>, Option<Subscription>) {
         (pair.mine.as_ref().map(|e| e.subscription), pair.theirs.as_ref().map(|e| e.subscription))
     }
-
-    use Subscription::{Both, From, To};
 
     #[test]
     fn m17_adding_a_stranger_gives_to_and_silently_from() {
@@ -158,13 +158,10 @@ mod tests {
     fn both_sides_always_agree_on_who_sees_whom() {
         for before in [Pair::default(), pair(To, From), pair(From, To), pair(Both, Both)] {
             for after in [Some(before.clone().added(None)), before.removed().ok()].into_iter().flatten() {
-                let mirrored = match subscriptions(&after) {
-                    (None, None)
-                    | (Some(To), Some(From))
-                    | (Some(From), Some(To))
-                    | (Some(Both), Some(Both)) => true,
-                    _ => false,
-                };
+                let mirrored = matches!(
+                    subscriptions(&after),
+                    (None, None) | (Some(To), Some(From)) | (Some(From), Some(To)) | (Some(Both), Some(Both))
+                );
                 assert!(mirrored, "{after:?}");
             }
         }

@@ -87,6 +87,10 @@ async fn m25_bio_and_updated_at_are_stored(database: TestDatabase) {
     let after = store.account(&key("esa")).await.unwrap().unwrap();
     assert_eq!((after.bio.as_str(), after.updated_at_ms), (bio, REGISTERED_AT_MS + 5));
 
+    store.set_bio(esa.id, "a\0b", 1).await.unwrap();
+    assert_eq!(store.account(&key("esa")).await.unwrap().unwrap().bio, "a\u{fffd}b");
+    store.set_bio(esa.id, bio, 2).await.unwrap();
+
     store.touch(esa.id, REGISTERED_AT_MS + 9).await.unwrap();
     let after = store.account(&key("esa")).await.unwrap().unwrap();
     assert_eq!(

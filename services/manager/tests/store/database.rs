@@ -17,7 +17,7 @@ pub(crate) const REGISTERED_AT_MS: i64 = 1_726_223_542_222;
 /// Where one test's database is.
 pub(crate) struct TestDatabase {
     config: DatabaseConfig,
-    /// Holds SQLite's file.
+    /// Holds the file of `SQLite`.
     _directory: Option<TempDir>,
 }
 

@@ -1,4 +1,12 @@
-//! The store on a real PostgreSQL and on SQLite: each test body runs on both.
+//! The store on a real `PostgreSQL` and on `SQLite`: each test body runs on both.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod accounts;
 mod database;
@@ -7,7 +15,7 @@ mod outages;
 mod postgres;
 mod rosters;
 
-/// Makes tests of the functions named: one on PostgreSQL and one on SQLite, each with an empty database.
+/// Makes tests of the functions named: one on `PostgreSQL` and one on `SQLite`, each with an empty database.
 macro_rules! on_both_databases {
     ($($test:ident),+ $(,)?) => {
         mod on_postgres {

@@ -50,6 +50,8 @@ async fn a_url_or_a_timeout_that_makes_no_sense_is_no_outage() {
     let defaults = DatabaseConfig::default();
     let bad_url = DatabaseConfig { url: Secret::new("mysql://localhost/kurir"), ..defaults.clone() };
     assert!(matches!(Store::connect(&bad_url).await, Err(StoreError::Other(_))));
-    let bad_timeout = DatabaseConfig { timeout_seconds: -1.0, ..defaults };
-    assert!(matches!(Store::connect(&bad_timeout).await, Err(StoreError::Other(_))));
+    for timeout_seconds in [-1.0, 0.0, f64::NAN, f64::INFINITY] {
+        let bad_timeout = DatabaseConfig { timeout_seconds, ..defaults.clone() };
+        assert!(matches!(Store::connect(&bad_timeout).await, Err(StoreError::Other(_))));
+    }
 }

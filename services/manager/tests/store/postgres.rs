@@ -1,4 +1,4 @@
-//! A PostgreSQL server of the tests' own: started from the installed binaries on an empty directory, and gone when the
+//! A `PostgreSQL` server of the tests' own: started from the installed binaries on an empty directory, and gone when the
 //! tests are, however they end.
 
 use std::{
@@ -17,7 +17,7 @@ use std::{
 use sea_orm::{ConnectionTrait, Database};
 use tempfile::TempDir;
 
-/// Who PostgreSQL runs as where the tests run as root, which it refuses to run as.
+/// Who `PostgreSQL` runs as where the tests run as root, which it refuses to run as.
 const UNPRIVILEGED_USER: &str = "postgres";
 
 /// Ends the server, at once as a crash would, when standard input says a word or is closed, as it is when the test
@@ -146,7 +146,7 @@ impl Drop for Server {
     }
 }
 
-/// The newest installed PostgreSQL.
+/// The newest installed `PostgreSQL`.
 fn binaries() -> PathBuf {
     let debian = fs::read_dir("/usr/lib/postgresql")
         .into_iter()

@@ -1,5 +1,7 @@
 //! M15–M23: contacts.
 
+use std::sync::Arc;
+
 use kurir_manager::store::{
     Account, Item, RosterError, Store,
     Subscription::{Both, From, To},
@@ -10,7 +12,6 @@ use crate::{
     database::{TestDatabase, key, register, roster},
     on_both_databases,
 };
-use std::sync::Arc;
 
 on_both_databases!(
     m17_adding_gives_to_and_silently_from,
@@ -29,6 +30,7 @@ async fn esa_and_fajar(store: &Store) -> (Account, Account) {
     (register(store, "Esa").await.unwrap(), register(store, "Fajar").await.unwrap())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a contact's name is optional")]
 fn named(name: &str) -> Option<String> {
     Some(name.to_owned())
 }
@@ -80,6 +82,9 @@ async fn m19_adding_again_renames_and_keeps_the_other_sides_name(database: TestD
     store.add_contact(fajar.id, &key("esa"), named("author")).await.unwrap();
     let renamed = store.add_contact(fajar.id, &key("esa"), named("ini 'esa'")).await.unwrap();
     assert_eq!((renamed.mine.name, renamed.mine.subscription), (named("ini 'esa'"), To));
+
+    let renamed = store.add_contact(fajar.id, &key("esa"), named("a\0b")).await.unwrap();
+    assert_eq!(renamed.mine.name, named("a\u{fffd}b"));
 
     store.add_contact(esa.id, &key("fajar"), named("jar")).await.unwrap();
     store.add_contact(fajar.id, &key("esa"), None).await.unwrap();

@@ -1,23 +1,46 @@
 //! A component's place in the directory: its lease, its fence, its entries.
 
-use kurir_protocol::name::{LoginId, Resource, UserKey};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use std::sync::Arc;
+use std::time::Duration;
 
+use kurir_protocol::name::{LoginId, Resource, UserKey};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::clock::Clock;
+use crate::membership::{Exchange, Membership};
+use crate::pending::Removal;
+use crate::watch::Peers;
 use crate::{
-    Component, ComponentId, Directory, DirectoryError, Fenced, Generation, NewComponent, NewSession, Route,
-    Session,
+    Cause, Component, ComponentId, Directory, DirectoryError, Event, Fenced, Generation, NewComponent,
+    NewSession, Reclaimed, Route, RouteClaim, Session, SessionClaim, SessionEnd,
 };
 
-/// A component that has joined. Clones share the lease.
+/// How many events wait for a slow reader. When full, news of the others waits, and news of the own lease is merged.
+const EVENTS: usize = 64;
+
+/// A component that has joined. Clones share the lease; once the last one is dropped it is no longer renewed.
 #[derive(Debug, Clone)]
-pub struct Member {}
+pub struct Member {
+    membership: Arc<Membership>,
+    directory: Directory,
+    tasks: Arc<Tasks>,
+}
+
+#[derive(Debug)]
+struct Tasks {
+    stop: CancellationToken,
+    running: Mutex<JoinSet<()>>,
+    _stop_when_dropped: DropGuard,
+}
 
 impl Member {
-    /// Takes the component's lease and starts the task that renews it until `shutdown` or [`leave`](Self::leave).
+    /// Takes the component's lease and starts the tasks that renew it until [`leave`](Self::leave).
     ///
     /// Where the lease is still held by an earlier life of the component, waits for it to run out; where that one
-    /// goes on renewing, fails with [`DirectoryError::IdInUse`].
+    /// goes on renewing, fails with [`DirectoryError::IdInUse`]. `shutdown` ends that wait, nothing else: while clients
+    /// are drained the lease is still needed.
     ///
     /// Events must be read: while the queue is full nothing is announced (the lease is renewed all the same).
     pub async fn join(
@@ -25,30 +48,48 @@ impl Member {
         component: NewComponent,
         shutdown: CancellationToken,
     ) -> Result<(Self, mpsc::Receiver<Event>), DirectoryError> {
-        todo!()
+        let timing = directory.timing();
+        let membership =
+            Arc::new(Membership::new(Arc::clone(&directory.backend), component, timing, Clock::Boot));
+        take_lease(&membership, &shutdown).await?;
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let stop = CancellationToken::new();
+        let mut running = JoinSet::new();
+        running.spawn(until(stop.clone(), tick(Arc::clone(&membership))));
+        running.spawn(until(stop.clone(), renew(Arc::clone(&membership), events.clone())));
+        running.spawn(until(stop.clone(), watch(Arc::clone(&membership), events)));
+        let tasks =
+            Tasks { running: Mutex::new(running), _stop_when_dropped: stop.clone().drop_guard(), stop };
+        let directory = directory.read_by(Arc::clone(&membership));
+        Ok((Self { membership, directory, tasks: Arc::new(tasks) }, receiver))
     }
 
     /// The configured name.
     pub fn id(&self) -> &ComponentId {
-        todo!()
+        &self.membership.me
+    }
+
+    /// The component as the others see it, in its latest life.
+    pub fn component(&self) -> Component {
+        self.membership.lease().component()
     }
 
     /// The latest life; see [`check`](Self::check) for whether it still lasts.
     pub fn generation(&self) -> Generation {
-        todo!()
+        self.membership.lease().generation()
     }
 
     /// The tables that this is a member of.
     pub fn directory(&self) -> &Directory {
-        todo!()
+        &self.directory
     }
 
-    /// Whether this component may act, and as which generation. Cheap: an atomic and a clock read.
+    /// Whether this component may act, and as which generation. Cheap: an uncontended lock and a clock read.
     ///
     /// Ask before acting on a batch, a claim or a delivery. A connection may be acted for only while the answer is the
     /// generation it was last claimed (or reclaimed) under.
     pub fn check(&self) -> Result<Generation, Fenced> {
-        todo!()
+        self.membership.check()
     }
 
     /// Puts a new login of a device on record.
@@ -58,7 +99,7 @@ impl Member {
         resource: &Resource,
         session: NewSession,
     ) -> Result<SessionClaim, DirectoryError> {
-        todo!()
+        self.membership.claim_session(user, resource, session).await
     }
 
     /// Puts a new message connection of a device on record.
@@ -69,7 +110,7 @@ impl Member {
         login: LoginId,
         connection: u64,
     ) -> Result<RouteClaim, DirectoryError> {
-        todo!()
+        self.membership.claim_route(user, resource, login, connection).await
     }
 
     /// Puts a session that this component has had all along back on record.
@@ -80,7 +121,7 @@ impl Member {
         session: NewSession,
         cause: Cause,
     ) -> Result<Reclaimed<Session>, DirectoryError> {
-        todo!()
+        self.membership.reclaim_session(user, resource, session, cause).await
     }
 
     /// Puts a route that this component has had all along back on record. Of two routes the newer login's stays, and of
@@ -92,7 +133,7 @@ impl Member {
         login: LoginId,
         connection: u64,
     ) -> Result<Reclaimed<Route>, DirectoryError> {
-        todo!()
+        self.membership.reclaim_route(user, resource, login, connection).await
     }
 
     /// Records how many presences a session has published. `false`: the session is no longer this component's.
@@ -103,7 +144,7 @@ impl Member {
         login: LoginId,
         presence_counter: u64,
     ) -> Result<bool, DirectoryError> {
-        todo!()
+        self.membership.update_session(user, resource, login, presence_counter).await
     }
 
     /// Takes a session off record, if it still is this component's. An error means that it will be done later, by itself.
@@ -114,7 +155,8 @@ impl Member {
         login: LoginId,
         end: SessionEnd,
     ) -> Result<(), DirectoryError> {
-        todo!()
+        let (user, resource) = (user.clone(), resource.clone());
+        self.membership.remove_or_keep(Removal::Session { user, resource, login, end }).await
     }
 
     /// Takes a route off record, if it still is this connection's. An error means that it will be done later, by itself.
@@ -124,97 +166,131 @@ impl Member {
         resource: &Resource,
         connection: u64,
     ) -> Result<(), DirectoryError> {
-        todo!()
+        let (user, resource) = (user.clone(), resource.clone());
+        self.membership.remove_or_keep(Removal::Route { user, resource, connection }).await
     }
 
-    /// Stops cleanly: lease and entries are gone when this returns, and others count this generation as dead.
-    /// Does nothing the second time.
+    /// Stops cleanly: lease and entries are gone when this returns, and others count this generation as dead. Where the
+    /// directory is away they are left to run out. Does nothing the second time.
     pub async fn leave(&self) {
-        todo!()
+        let mut running = self.tasks.running.lock().await;
+        if running.is_empty() {
+            return;
+        }
+        self.tasks.stop.cancel();
+        while running.join_next().await.is_some() {}
+        if let Err(error) = self.membership.leave().await {
+            tracing::warn!(%error, "could not leave the directory: the lease will run out");
+        }
+        self.membership.lease_mut().renounce();
     }
 }
 
-/// What became of [`Member::claim_session`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SessionClaim {
-    /// On record.
-    Granted {
-        /// The life that it is claimed under.
-        generation: Generation,
-        /// The older session of the same named device, to be ended at its manager.
-        displaced: Option<Session>,
-    },
-    /// The device is online at a live manager and has no name, or has had a newer login: M12.
-    AlreadyLoggedIn,
+/// Acquires until the lease is held. An earlier life's lease is waited for, once: one that is renewed belongs to somebody.
+async fn take_lease(membership: &Membership, shutdown: &CancellationToken) -> Result<(), DirectoryError> {
+    let mut seen = None;
+    while membership.check().is_err() {
+        let Exchange::InUse { client, beat, left } = membership.renew().await? else { continue };
+        let lives = seen.is_some_and(|seen| seen != beat);
+        if lives || shutdown.is_cancelled() {
+            return Err(DirectoryError::IdInUse { id: membership.me.clone(), client });
+        }
+        seen = Some(beat);
+        tracing::info!(component = %membership.me, wait = ?left, "waiting for the lease of an earlier life to run out");
+        tokio::select! {
+            () = tokio::time::sleep(left + Duration::from_millis(1)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+    Ok(())
 }
 
-/// What became of [`Member::claim_route`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RouteClaim {
-    /// On record.
-    Granted {
-        /// The life that it is claimed under.
-        generation: Generation,
-        /// The connection that had the device before, to be closed at its relay (which may be this one).
-        replaced: Option<Route>,
-    },
-    /// A newer login has the device, or this login was ended.
-    Stale,
+async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = task => {}
+    }
 }
 
-/// What became of a reclaim; `E` is the kind of entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reclaimed<E> {
-    /// On record again.
-    Kept {
-        /// The life that it is claimed under from now on.
-        generation: Generation,
-        /// Who had it meanwhile and is to be closed.
-        displaced: Option<E>,
-    },
-    /// Somebody else has the device now: close the connection.
-    Lost,
+/// Shows that this process runs, whatever the directory does.
+async fn tick(membership: Arc<Membership>) {
+    let mut acted = true;
+    loop {
+        let acts = membership.tick();
+        if acted && !acts {
+            tracing::warn!(component = %membership.me, "paused past the lease: not acting until there is a new generation");
+            membership.hurry.notify_one();
+        }
+        acted = acts;
+        tokio::time::sleep(membership.timing.tick).await;
+    }
 }
 
-/// Why a session is claimed again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// After [`Event::Renewed`]: this component was dead to others, so whoever claimed meanwhile did so rightly.
-    Renewed,
-    /// After [`Event::Epoch`]: nobody was dead, so of two owners the conflict rule chooses. The device without a
-    /// name stays with its older login, a named one goes to the newer.
-    Epoch,
+async fn renew(membership: Arc<Membership>, events: mpsc::Sender<Event>) {
+    loop {
+        match membership.renew().await {
+            Ok(Exchange::Again) => continue,
+            Ok(Exchange::Done) => {}
+            Ok(Exchange::InUse { client, .. }) => {
+                tracing::warn!(component = %membership.me, %client, "another component has taken this one's id");
+            }
+            Err(error) => tracing::debug!(%error, "lease not renewed"),
+        }
+        let settled = membership.lease().is_settled();
+        let wait = if settled { membership.timing.renew } else { membership.timing.tick };
+        let due = tokio::time::Instant::now() + wait;
+        if announce(&membership, &events, due).await {
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                () = membership.hurry.notified() => {}
+            }
+        }
+    }
 }
 
-/// How a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SessionEnd {
-    /// The connection was lost; the login's ticket stays good.
-    Lost,
-    /// Logged out, displaced or removed: no route claim of this login or an older one succeeds any more.
-    Ended,
+/// Passes on what the lease has to tell; false: the reader is so slow that the next renewal is due.
+async fn announce(membership: &Membership, events: &mpsc::Sender<Event>, due: tokio::time::Instant) -> bool {
+    loop {
+        let Ok(permit) = tokio::time::timeout_at(due, events.reserve()).await else { return false };
+        let Some(event) = membership.next_announcement() else { return true };
+        match &event {
+            Event::Away => tracing::warn!(component = %membership.me, "directory is away"),
+            Event::Back => tracing::info!(component = %membership.me, "directory is back"),
+            Event::Epoch => {
+                tracing::warn!(component = %membership.me, "directory has lost its tables: writing them again")
+            }
+            Event::Renewed { old, new } => {
+                tracing::warn!(component = %membership.me, %old, %new, "new generation")
+            }
+            Event::Recovered | Event::Joined(_) | Event::Died(_) => {}
+        }
+        // Nobody listens any more: nobody needs to know.
+        if let Ok(permit) = permit {
+            permit.send(event);
+        }
+    }
 }
 
-/// What a member learns of the others and of its own lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A component holds its lease.
-    Joined(Component),
-    /// That generation is dead, for good: close the streams to it, drop what was cached of it.
-    Died(Component),
-    /// This component was fenced or declared dead, and has a new life: claim every connection again.
-    Renewed {
-        /// The life that is over.
-        old: Generation,
-        /// The life from now on.
-        new: Generation,
-    },
-    /// The tables were lost: claim every connection again, at once. What is read now is not complete.
-    Epoch,
-    /// Everybody has had a lease's time to write their entries again: what is read from now on is complete.
-    Recovered,
-    /// The directory can't be reached: go on with what there is.
-    Away,
-    /// The directory is in reach again.
-    Back,
+async fn watch(membership: Arc<Membership>, events: mpsc::Sender<Event>) {
+    let mut peers = Peers::default();
+    loop {
+        match membership.look_around(&mut peers).await {
+            Ok(news) => {
+                for event in news {
+                    // Nobody listens any more: nobody needs to know.
+                    let _ = events.send(event).await;
+                }
+                let tidied = async {
+                    membership.settle().await?;
+                    membership.sweep(&peers).await
+                };
+                if let Err(error) = tidied.await {
+                    tracing::debug!(%error, "directory not tidied");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "components not listed"),
+        }
+        tokio::time::sleep(membership.timing.poll).await;
+    }
 }

@@ -1,0 +1,359 @@
+//! Putting entries on record and taking them off. The same way for all: read, let the rule decide, swap what was read
+//! for what is to be, and begin again if somebody was faster.
+
+use kurir_protocol::name::{LoginId, Resource, UserKey};
+
+use crate::backend::{Owned, Standing, Swap};
+use crate::lease::{Claim, View};
+use crate::membership::Membership;
+use crate::pending::{Overflow, Removal};
+use crate::record::{self, Entry, Record};
+use crate::rules::{self, Current, Device, Life, Ruling};
+use crate::{
+    Cause, DirectoryError, Fenced, Generation, NewSession, Reclaimed, Route, RouteClaim, Session,
+    SessionClaim, SessionEnd,
+};
+
+/// How often somebody may be faster before it is an error.
+const ATTEMPTS: usize = 16;
+
+/// What is on record for a device when a claim is decided.
+struct Found {
+    current: Option<Current>,
+    /// A live session of a newer login; only looked for where a new route is claimed.
+    superseded: bool,
+    ended: Option<LoginId>,
+}
+
+/// A claim that succeeded.
+struct Granted<E> {
+    generation: Generation,
+    displaced: Option<E>,
+}
+
+impl Membership {
+    pub(crate) async fn claim_session(
+        &self,
+        user: &UserKey,
+        resource: &Resource,
+        new: NewSession,
+    ) -> Result<SessionClaim, DirectoryError> {
+        let (device, login) = (Device::of(resource), new.login);
+        let rule = |found: &Found| rules::new_session(device, login, found.current);
+        let granted =
+            self.put(user, resource, Claim::New, |generation| self.session(&new, generation), rule).await?;
+        Ok(match granted {
+            Some(Granted { generation, displaced }) => SessionClaim::Granted { generation, displaced },
+            None => SessionClaim::AlreadyLoggedIn,
+        })
+    }
+
+    pub(crate) async fn reclaim_session(
+        &self,
+        user: &UserKey,
+        resource: &Resource,
+        old: NewSession,
+        cause: Cause,
+    ) -> Result<Reclaimed<Session>, DirectoryError> {
+        let (device, login) = (Device::of(resource), old.login);
+        let rule = |found: &Found| match found.ended {
+            Some(ended) if ended >= login => Ruling::Refuse,
+            _ => rules::old_session(device, login, cause, found.current),
+        };
+        let granted =
+            self.put(user, resource, Claim::Again, |generation| self.session(&old, generation), rule).await?;
+        Ok(reclaimed(granted))
+    }
+
+    pub(crate) async fn claim_route(
+        &self,
+        user: &UserKey,
+        resource: &Resource,
+        login: LoginId,
+        connection: u64,
+    ) -> Result<RouteClaim, DirectoryError> {
+        let rule =
+            |found: &Found| rules::new_route(login, connection, found.current, found.superseded, found.ended);
+        let route = |generation| self.route(login, connection, generation);
+        let granted = self.put(user, resource, Claim::New, route, rule).await?;
+        Ok(match granted {
+            Some(Granted { generation, displaced }) => {
+                RouteClaim::Granted { generation, replaced: displaced }
+            }
+            None => RouteClaim::Stale,
+        })
+    }
+
+    pub(crate) async fn reclaim_route(
+        &self,
+        user: &UserKey,
+        resource: &Resource,
+        login: LoginId,
+        connection: u64,
+    ) -> Result<Reclaimed<Route>, DirectoryError> {
+        let rule = |found: &Found| rules::old_route(login, connection, found.current, found.ended);
+        let route = |generation| self.route(login, connection, generation);
+        Ok(reclaimed(self.put(user, resource, Claim::Again, route, rule).await?))
+    }
+
+    fn session(&self, new: &NewSession, generation: Generation) -> Session {
+        Session {
+            username: new.username.clone(),
+            manager: self.me.clone(),
+            generation,
+            login: new.login,
+            since_ms: new.since_ms,
+            client_address: new.client_address,
+            presence_counter: new.presence_counter,
+        }
+    }
+
+    fn route(&self, login: LoginId, connection: u64, generation: Generation) -> Route {
+        Route { relay: self.me.clone(), generation, login, connection }
+    }
+
+    /// None: the rule refuses.
+    async fn put<E: Entry>(
+        &self,
+        user: &UserKey,
+        resource: &Resource,
+        claim: Claim,
+        make: impl Fn(Generation) -> E,
+        rule: impl Fn(&Found) -> Ruling,
+    ) -> Result<Option<Granted<E>>, DirectoryError> {
+        for _ in 0..ATTEMPTS {
+            let view = self.view()?;
+            let (fields, standing) = self.backend.look(&self.me, user).await?;
+            self.admit(&view, &standing, claim)?;
+            let record = Record::new(fields);
+            let entry = make(view.generation);
+            let current = record.entry::<E>(resource);
+            let found = self.found(&record, resource, claim, &entry, &view, &standing).await?;
+            let displaced = match rule(&found) {
+                Ruling::Refuse => return Ok(None),
+                Ruling::Displace => current,
+                Ruling::Take => None,
+            };
+            let raw = record.raw::<E>(resource);
+            if self.write(user, resource, raw, &entry, &view, claim).await? {
+                return Ok(Some(Granted { generation: view.generation, displaced }));
+            }
+        }
+        Err(DirectoryError::Contended)
+    }
+
+    async fn found<E: Entry>(
+        &self,
+        record: &Record,
+        resource: &Resource,
+        claim: Claim,
+        entry: &E,
+        view: &View,
+        standing: &Standing,
+    ) -> Result<Found, DirectoryError> {
+        let current = match record.entry::<E>(resource) {
+            Some(current) => {
+                let life = self.life(current.owner(), view, standing).await?;
+                Some(Current { login: current.login(), unique: current.unique(), life })
+            }
+            None => None,
+        };
+        let superseded = match record.entry::<Session>(resource) {
+            Some(session)
+                if E::TABLE == Route::TABLE && claim == Claim::New && session.login > entry.login() =>
+            {
+                self.life(session.owner(), view, standing).await? != Life::Dead
+            }
+            _ => false,
+        };
+        Ok(Found { current, superseded, ended: record.ended(resource) })
+    }
+
+    /// Swaps `raw` for `entry`; false: something else was there. What can't be known to be written and still this
+    /// generation's is taken back.
+    async fn write<E: Entry>(
+        &self,
+        user: &UserKey,
+        resource: &Resource,
+        raw: Option<&str>,
+        entry: &E,
+        view: &View,
+        claim: Claim,
+    ) -> Result<bool, DirectoryError> {
+        let new = record::write(entry, self.attempt())?;
+        let field = record::field::<E>(resource);
+        let owned = Owned { user: user.clone(), field: field.clone(), unique: entry.unique() };
+        let mut attempt = Attempt {
+            membership: self,
+            removal: Some(Removal::Attempt {
+                user: user.clone(),
+                field: field.clone(),
+                raw: new.clone(),
+                unique: owned.unique,
+                generation: view.generation,
+            }),
+        };
+        let swap = Swap {
+            user: user.clone(),
+            field,
+            expected: raw.map(str::to_owned),
+            new: Some(new),
+            ended: None,
+            owner: Some((self.me.clone(), view.generation, owned)),
+        };
+        let (done, standing) = self.backend.swap(&self.me, std::slice::from_ref(&swap)).await?;
+        if done.first() != Some(&true) {
+            attempt.removal = None;
+            return Ok(false);
+        }
+        self.admit(view, &standing, claim)?;
+        if self.check()? != view.generation {
+            return Err(Fenced.into());
+        }
+        attempt.removal = None;
+        Ok(true)
+    }
+
+    pub(crate) async fn update_session(
+        &self,
+        user: &UserKey,
+        resource: &Resource,
+        login: LoginId,
+        presence_counter: u64,
+    ) -> Result<bool, DirectoryError> {
+        for _ in 0..ATTEMPTS {
+            let view = self.view()?;
+            let (fields, standing) = self.backend.look(&self.me, user).await?;
+            self.admit(&view, &standing, Claim::Again)?;
+            let record = Record::new(fields);
+            let Some(session) = record.entry::<Session>(resource) else { return Ok(false) };
+            if session.owner() != (&self.me, view.generation) || session.login != login {
+                return Ok(false);
+            }
+            let swap = Swap {
+                user: user.clone(),
+                field: record::field::<Session>(resource),
+                expected: record.raw::<Session>(resource).map(str::to_owned),
+                new: Some(record::write(&Session { presence_counter, ..session }, self.attempt())?),
+                ended: None,
+                owner: None,
+            };
+            if self.swap(swap).await? {
+                return Ok(true);
+            }
+        }
+        Err(DirectoryError::Contended)
+    }
+
+    /// Does it now, or later if that fails.
+    pub(crate) async fn remove_or_keep(&self, removal: Removal) -> Result<(), DirectoryError> {
+        // Kept first: the caller may be cancelled, the entry must go all the same. Removing twice does no harm.
+        let mut attempt = Attempt { membership: self, removal: Some(removal.clone()) };
+        self.remove(&removal).await?;
+        attempt.removal = None;
+        Ok(())
+    }
+
+    pub(crate) async fn remove(&self, removal: &Removal) -> Result<(), DirectoryError> {
+        match removal {
+            Removal::Session { user, resource, login, end } => {
+                let ended = (*end == SessionEnd::Ended).then_some(*login);
+                self.remove_entry::<Session>(user, resource, login.0, ended).await
+            }
+            Removal::Route { user, resource, connection } => {
+                self.remove_entry::<Route>(user, resource, *connection, None).await
+            }
+            Removal::Attempt { user, field, raw, unique, generation } => {
+                self.swap(Swap {
+                    user: user.clone(),
+                    field: field.clone(),
+                    expected: Some(raw.clone()),
+                    new: None,
+                    ended: None,
+                    owner: None,
+                })
+                .await?;
+                let owned = Owned { user: user.clone(), field: field.clone(), unique: *unique };
+                self.backend.disown(&self.me, *generation, &[owned]).await
+            }
+        }
+    }
+
+    async fn remove_entry<E: Entry>(
+        &self,
+        user: &UserKey,
+        resource: &Resource,
+        unique: u64,
+        ended: Option<LoginId>,
+    ) -> Result<(), DirectoryError> {
+        for _ in 0..ATTEMPTS {
+            let (fields, _) = self.backend.look(&self.me, user).await?;
+            let record = Record::new(fields);
+            let current = record.entry::<E>(resource);
+            let mine =
+                current.as_ref().is_some_and(|entry| *entry.owner().0 == self.me && entry.unique() == unique);
+            // An older login that took the device back by the conflict rule must not be ended with the newer one.
+            let ended =
+                ended.filter(|ended| mine || current.as_ref().is_none_or(|entry| entry.login() > *ended));
+            if !mine && ended.is_none() {
+                break;
+            }
+            let expected = record.raw::<E>(resource).map(str::to_owned);
+            let swap = Swap {
+                user: user.clone(),
+                field: record::field::<E>(resource),
+                new: if mine { None } else { expected.clone() },
+                expected,
+                ended: ended.map(|login| (record::ended_field(resource), login)),
+                owner: None,
+            };
+            if self.swap(swap).await? {
+                break;
+            }
+        }
+        let owned = Owned { user: user.clone(), field: record::field::<E>(resource), unique };
+        let generation = self.lease().generation();
+        self.backend.disown(&self.me, generation, &[owned]).await
+    }
+
+    async fn swap(&self, swap: Swap) -> Result<bool, DirectoryError> {
+        let (done, _) = self.backend.swap(&self.me, std::slice::from_ref(&swap)).await?;
+        Ok(done.first() == Some(&true))
+    }
+
+    /// What this component knows of itself, if it may act at all.
+    pub(crate) fn view(&self) -> Result<View, Fenced> {
+        self.check()?;
+        Ok(self.lease().view())
+    }
+
+    /// Refuses a claim on tables that are not what this component thinks they are, and has that looked into.
+    fn admit(&self, view: &View, standing: &Standing, claim: Claim) -> Result<(), DirectoryError> {
+        view.admit(standing, claim).inspect_err(|_| self.hurry.notify_one())
+    }
+}
+
+fn reclaimed<E>(granted: Option<Granted<E>>) -> Reclaimed<E> {
+    match granted {
+        Some(Granted { generation, displaced }) => Reclaimed::Kept { generation, displaced },
+        None => Reclaimed::Lost,
+    }
+}
+
+/// Something begun that must not stay half done when its future fails or is dropped.
+struct Attempt<'a> {
+    membership: &'a Membership,
+    removal: Option<Removal>,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let Some(removal) = self.removal.take() else { return };
+        if let Err(Overflow) = self.membership.pending.push(removal) {
+            tracing::warn!(
+                "too many entries to take off record while the directory is away: taking a new generation"
+            );
+            self.membership.lease_mut().renounce();
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! How entries are written: as JSON in the fields of the user's hash, `s:<resource>` for the session and
+//! `r:<resource>` for the route of a device, `e:<resource>` for its newest ended login (a plain number).
+
+use kurir_protocol::name::{LoginId, Resource};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::Fields;
+use crate::{ComponentId, DirectoryError, Generation, Route, Session};
+
+/// What sessions and routes have in common.
+pub(crate) trait Entry: Clone + Serialize + DeserializeOwned + Send + Sync {
+    /// What their fields' names begin with.
+    const TABLE: &str;
+
+    fn owner(&self) -> (&ComponentId, Generation);
+    fn login(&self) -> LoginId;
+    /// What tells this claim of the field from others by the same owner.
+    fn unique(&self) -> u64;
+}
+
+impl Entry for Session {
+    const TABLE: &str = "s:";
+
+    fn owner(&self) -> (&ComponentId, Generation) {
+        (&self.manager, self.generation)
+    }
+
+    fn login(&self) -> LoginId {
+        self.login
+    }
+
+    fn unique(&self) -> u64 {
+        self.login.0
+    }
+}
+
+impl Entry for Route {
+    const TABLE: &str = "r:";
+
+    fn owner(&self) -> (&ComponentId, Generation) {
+        (&self.relay, self.generation)
+    }
+
+    fn login(&self) -> LoginId {
+        self.login
+    }
+
+    fn unique(&self) -> u64 {
+        self.connection
+    }
+}
+
+pub(crate) fn field<E: Entry>(resource: &Resource) -> String {
+    format!("{}{resource}", E::TABLE)
+}
+
+pub(crate) fn ended_field(resource: &Resource) -> String {
+    format!("e:{resource}")
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored<E> {
+    entry: E,
+    /// No two writes are alike, so that taking one back never takes back another.
+    attempt: u64,
+}
+
+pub(crate) fn write<E: Entry>(entry: &E, attempt: u64) -> Result<String, DirectoryError> {
+    serde_json::to_string(&Stored { entry, attempt }).map_err(|e| DirectoryError::Garbled(e.to_string()))
+}
+
+/// One user's fields, read.
+#[derive(Debug, Clone)]
+pub(crate) struct Record(Fields);
+
+impl Record {
+    pub(crate) fn new(fields: Fields) -> Self {
+        Self(fields)
+    }
+
+    /// The value as it stands, for comparing.
+    pub(crate) fn raw<E: Entry>(&self, resource: &Resource) -> Option<&str> {
+        self.value(&field::<E>(resource))
+    }
+
+    /// The entry of a device. One that can't be read is as good as none.
+    pub(crate) fn entry<E: Entry>(&self, resource: &Resource) -> Option<E> {
+        self.raw::<E>(resource).and_then(parse)
+    }
+
+    /// The newest login of the device that was ended for good.
+    pub(crate) fn ended(&self, resource: &Resource) -> Option<LoginId> {
+        self.value(&ended_field(resource))?.parse().ok().map(LoginId)
+    }
+
+    /// All entries of one table.
+    pub(crate) fn entries<E: Entry>(&self) -> impl Iterator<Item = (Resource, E)> {
+        self.0.iter().filter_map(|(field, value)| {
+            let resource = Resource::try_from(field.strip_prefix(E::TABLE)?.to_owned()).ok()?;
+            Some((resource, parse(value)?))
+        })
+    }
+
+    /// The value of a field, if it is an entry of `generation`.
+    pub(crate) fn carrying(&self, field: &str, generation: Generation) -> Option<&str> {
+        let value = self.value(field)?;
+        let owner = if field.starts_with(Session::TABLE) {
+            parse::<Session>(value)?.generation
+        } else {
+            parse::<Route>(value)?.generation
+        };
+        (owner == generation).then_some(value)
+    }
+
+    fn value(&self, field: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str())
+    }
+}
+
+fn parse<E: Entry>(value: &str) -> Option<E> {
+    match serde_json::from_str::<Stored<E>>(value) {
+        Ok(stored) => Some(stored.entry),
+        Err(error) => {
+            tracing::warn!(%error, "entry in the directory can't be read");
+            None
+        }
+    }
+}

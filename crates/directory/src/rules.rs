@@ -1,0 +1,202 @@
+//! Who may have a device: every rule of the tables, each a function of what is on record.
+
+use kurir_protocol::name::{LoginId, Resource};
+
+use crate::Cause;
+
+/// Whether the owner of an entry lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// It is this generation itself.
+    Own,
+    /// It lives, or nobody may say that it is dead.
+    Live,
+    /// It is dead for good.
+    Dead,
+}
+
+/// The entry on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Current {
+    pub(crate) login: LoginId,
+    /// Which claim of its owner it is.
+    pub(crate) unique: u64,
+    pub(crate) life: Life,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ruling {
+    /// Nobody loses anything by it.
+    Take,
+    /// The one on record is to be closed.
+    Displace,
+    Refuse,
+}
+
+/// Whether the device of everybody who names none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Device {
+    Default,
+    Named,
+}
+
+impl Device {
+    pub(crate) fn of(resource: &Resource) -> Self {
+        if *resource == Resource::default_device() { Self::Default } else { Self::Named }
+    }
+}
+
+/// A login.
+pub(crate) fn new_session(device: Device, login: LoginId, current: Option<Current>) -> Ruling {
+    match (current, device) {
+        (None | Some(Current { life: Life::Dead, .. }), _) => Ruling::Take,
+        // The same claim once more: its first answer was lost.
+        (Some(Current { life: Life::Own, login: on_record, .. }), _) if on_record == login => Ruling::Take,
+        (Some(_), Device::Default) => Ruling::Refuse,
+        (Some(current), Device::Named) if current.login > login => Ruling::Refuse,
+        (Some(_), Device::Named) => Ruling::Displace,
+    }
+}
+
+/// A hello at a relay. `superseded`: the device has a live session of a newer login.
+pub(crate) fn new_route(
+    login: LoginId,
+    connection: u64,
+    current: Option<Current>,
+    superseded: bool,
+    ended: Option<LoginId>,
+) -> Ruling {
+    if superseded || ended.is_some_and(|ended| ended >= login) {
+        return Ruling::Refuse;
+    }
+    again_route(login, connection, current, None, Ruling::Displace)
+}
+
+/// A session of a component that had it all along.
+pub(crate) fn old_session(device: Device, login: LoginId, cause: Cause, current: Option<Current>) -> Ruling {
+    match current {
+        None | Some(Current { life: Life::Dead, .. }) => Ruling::Take,
+        Some(Current { life: Life::Own, login: on_record, .. }) if on_record == login => Ruling::Take,
+        Some(current) => {
+            let older_stays = device == Device::Default && cause == Cause::Epoch;
+            let keeps = match device {
+                Device::Default => older_stays && login < current.login,
+                Device::Named => login > current.login,
+            };
+            if keeps { Ruling::Displace } else { Ruling::Refuse }
+        }
+    }
+}
+
+/// A route of a relay that had it all along: of two of one login the one on record stays.
+pub(crate) fn old_route(
+    login: LoginId,
+    connection: u64,
+    current: Option<Current>,
+    ended: Option<LoginId>,
+) -> Ruling {
+    again_route(login, connection, current, ended, Ruling::Refuse)
+}
+
+fn again_route(
+    login: LoginId,
+    connection: u64,
+    current: Option<Current>,
+    ended: Option<LoginId>,
+    same_login: Ruling,
+) -> Ruling {
+    if ended.is_some_and(|ended| ended >= login) {
+        return Ruling::Refuse;
+    }
+    match current {
+        None | Some(Current { life: Life::Dead, .. }) => Ruling::Take,
+        Some(Current { life: Life::Own, unique, .. }) if unique == connection => Ruling::Take,
+        Some(current) if current.login > login => Ruling::Refuse,
+        Some(current) if current.login == login => same_login,
+        Some(_) => Ruling::Displace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLDER: LoginId = LoginId(4);
+    const MINE: LoginId = LoginId(5);
+    const NEWER: LoginId = LoginId(6);
+
+    fn on_record(login: LoginId, life: Life) -> Option<Current> {
+        Some(Current { login, unique: login.0, life })
+    }
+
+    #[test]
+    fn a_dead_owner_never_stands_in_the_way() {
+        for login in [OLDER, MINE, NEWER] {
+            let dead = on_record(login, Life::Dead);
+            for device in [Device::Default, Device::Named] {
+                assert_eq!(new_session(device, MINE, dead), Ruling::Take);
+                assert_eq!(old_session(device, MINE, Cause::Renewed, dead), Ruling::Take);
+                assert_eq!(old_session(device, MINE, Cause::Epoch, dead), Ruling::Take);
+            }
+            assert_eq!(new_route(MINE, 1, dead, false, None), Ruling::Take);
+            assert_eq!(old_route(MINE, 1, dead, None), Ruling::Take);
+        }
+    }
+
+    #[test]
+    fn m12_the_default_device_that_is_online_refuses_another_login() {
+        for life in [Life::Live, Life::Own] {
+            assert_eq!(new_session(Device::Default, MINE, on_record(OLDER, life)), Ruling::Refuse);
+            assert_eq!(new_session(Device::Default, MINE, on_record(NEWER, life)), Ruling::Refuse);
+        }
+        assert_eq!(new_session(Device::Default, MINE, on_record(MINE, Life::Own)), Ruling::Take);
+    }
+
+    #[test]
+    fn a_named_device_goes_to_the_newer_login() {
+        assert_eq!(new_session(Device::Named, MINE, on_record(OLDER, Life::Live)), Ruling::Displace);
+        assert_eq!(new_session(Device::Named, MINE, on_record(NEWER, Life::Live)), Ruling::Refuse);
+        assert_eq!(
+            old_session(Device::Named, MINE, Cause::Epoch, on_record(OLDER, Life::Live)),
+            Ruling::Displace
+        );
+        assert_eq!(
+            old_session(Device::Named, MINE, Cause::Renewed, on_record(NEWER, Life::Live)),
+            Ruling::Refuse
+        );
+    }
+
+    #[test]
+    fn the_default_device_stays_with_its_older_login_unless_that_was_dead() {
+        let newer = on_record(NEWER, Life::Live);
+        assert_eq!(old_session(Device::Default, MINE, Cause::Epoch, newer), Ruling::Displace);
+        assert_eq!(old_session(Device::Default, MINE, Cause::Renewed, newer), Ruling::Refuse);
+        let older = on_record(OLDER, Life::Live);
+        assert_eq!(old_session(Device::Default, MINE, Cause::Epoch, older), Ruling::Refuse);
+    }
+
+    #[test]
+    fn a_second_hello_replaces_the_first_but_not_a_newer_login() {
+        for life in [Life::Live, Life::Own] {
+            assert_eq!(new_route(MINE, 9, on_record(OLDER, life), false, None), Ruling::Displace);
+            assert_eq!(new_route(MINE, 9, on_record(MINE, life), false, None), Ruling::Displace);
+            assert_eq!(new_route(MINE, 9, on_record(NEWER, life), false, None), Ruling::Refuse);
+        }
+    }
+
+    #[test]
+    fn an_ended_or_superseded_login_gets_no_route() {
+        assert_eq!(new_route(MINE, 1, None, false, Some(MINE)), Ruling::Refuse);
+        assert_eq!(new_route(MINE, 1, None, false, Some(NEWER)), Ruling::Refuse);
+        assert_eq!(new_route(MINE, 1, None, false, Some(OLDER)), Ruling::Take);
+        assert_eq!(new_route(MINE, 1, None, true, None), Ruling::Refuse);
+        assert_eq!(old_route(MINE, 1, None, Some(MINE)), Ruling::Refuse);
+    }
+
+    #[test]
+    fn of_two_routes_of_one_login_the_one_on_record_stays() {
+        assert_eq!(old_route(MINE, 9, on_record(MINE, Life::Live), None), Ruling::Refuse);
+        assert_eq!(old_route(MINE, 5, on_record(MINE, Life::Own), None), Ruling::Take);
+        assert_eq!(old_route(MINE, 9, on_record(OLDER, Life::Live), None), Ruling::Displace);
+    }
+}

@@ -1,0 +1,125 @@
+//! What only a real Redis does: be away, come back empty, come back with what it had a while ago.
+
+use kurir_protocol::name::LoginId;
+
+use super::world::{Events, RedisServer, TIMING, World, default_device, login, user};
+use crate::{Cause, Directory, DirectoryError, Event, Kind, Reclaimed, SessionClaim, SessionEnd};
+
+fn server(world: &mut World) -> &mut RedisServer {
+    match world {
+        World::OnRedis(server) => server,
+        World::InProcess(_) => unreachable!("these tests are about Redis"),
+    }
+}
+
+fn nobody_died(events: &[&Events]) -> bool {
+    events
+        .iter()
+        .flat_map(|events| &events.seen)
+        .all(|event| !matches!(event, Event::Died(_) | Event::Renewed { .. }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_longer_than_the_lease_is_nobodys_death() {
+    let mut world = World::on_redis().await;
+    let (m1, mut e1) = world.join(Kind::Manager, "m1").await;
+    let (m2, mut e2) = world.join(Kind::Manager, "m2").await;
+    e1.until(&Event::Joined(m2.component())).await;
+    let generations = (m1.check(), m2.check());
+    let (esa, fajar, device) = (user("esa"), user("fajar"), default_device());
+    m1.claim_session(&esa, &device, login(1)).await.unwrap();
+    m1.claim_session(&fajar, &device, login(1)).await.unwrap();
+
+    server(&mut world).kill();
+    e1.until(&Event::Away).await;
+    e2.until(&Event::Away).await;
+    assert!(matches!(m1.claim_session(&esa, &device, login(2)).await, Err(DirectoryError::Away { .. })));
+    let later = m1.release_session(&fajar, &device, LoginId(1), SessionEnd::Lost).await;
+    assert!(matches!(later, Err(DirectoryError::Away { .. })));
+    tokio::time::sleep(TIMING.lease * 2).await;
+    assert_eq!((m1.check(), m2.check()), generations, "who is cut off goes on with what it has");
+
+    server(&mut world).start_again();
+    e1.until(&Event::Epoch).await;
+    e2.until(&Event::Epoch).await;
+    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch).await.unwrap();
+    assert!(matches!(again, Reclaimed::Kept { displaced: None, .. }));
+    e2.until(&Event::Recovered).await;
+    assert_eq!(m2.claim_session(&esa, &device, login(3)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
+    assert!(matches!(
+        m2.claim_session(&fajar, &device, login(2)).await.unwrap(),
+        SessionClaim::Granted { .. }
+    ));
+    assert_eq!((m1.check(), m2.check()), generations);
+    assert!(nobody_died(&[&e1, &e2]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_released_during_an_outage_is_gone_after_it() {
+    let mut world = World::on_redis().await;
+    let (m1, mut e1) = world.join(Kind::Manager, "m1").await;
+    let (esa, device) = (user("esa"), default_device());
+    m1.claim_session(&esa, &device, login(1)).await.unwrap();
+    server(&mut world).command(redis::cmd("CONFIG").arg("SET").arg("save").arg("3600 1")).await;
+    server(&mut world).command(&redis::cmd("SAVE")).await;
+    server(&mut world).kill();
+    e1.until(&Event::Away).await;
+    m1.release_session(&esa, &device, LoginId(1), SessionEnd::Lost).await.unwrap_err();
+    server(&mut world).start_again();
+    e1.until(&Event::Back).await;
+    world.wait_until("the session is gone", async || world.fields(&esa).await.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_goes_back_in_time_has_lost_its_tables() {
+    let mut world = World::on_redis().await;
+    let (m1, mut e1) = world.join(Kind::Manager, "m1").await;
+    let (m2, mut e2) = world.join(Kind::Manager, "m2").await;
+    let (esa, device) = (user("esa"), default_device());
+    server(&mut world).command(&redis::cmd("SAVE")).await;
+    // Joining again only now, both have beats that the snapshot does not know.
+    m1.claim_session(&esa, &device, login(1)).await.unwrap();
+    let (m3, _e3) = world.join(Kind::Manager, "m3").await;
+    e1.until(&Event::Joined(m3.component())).await;
+    world
+        .wait_until("a later beat is answered", async || {
+            let directory = m1.directory();
+            let (_, standing) = directory.backend.leases(Some(m1.id()), &[]).await.unwrap();
+            standing.beat.is_some_and(|beat| beat.number > 4)
+        })
+        .await;
+    server(&mut world).kill();
+    e1.until(&Event::Away).await;
+    e2.until(&Event::Away).await;
+    server(&mut world).start_again();
+    e1.until(&Event::Epoch).await;
+    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch).await.unwrap();
+    assert!(matches!(again, Reclaimed::Kept { .. }));
+    e2.until(&Event::Epoch).await;
+    e2.until(&Event::Recovered).await;
+    assert_eq!(m2.claim_session(&esa, &device, login(2)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
+    assert!(nobody_died(&[&e1, &e2]));
+}
+
+#[tokio::test]
+async fn the_first_component_ever_waits_for_owners_that_there_may_be() {
+    let world = World::OnRedis(RedisServer::start(&["--save", ""]));
+    let (m1, mut events) = world.join(Kind::Manager, "m1").await;
+    let early = m1.claim_session(&user("esa"), &default_device(), login(1)).await;
+    assert!(matches!(early, Err(DirectoryError::Recovering)), "{early:?}");
+    assert_eq!(events.next().await, Event::Recovered);
+    let claim = m1.claim_session(&user("esa"), &default_device(), login(1)).await.unwrap();
+    assert!(matches!(claim, SessionClaim::Granted { .. }));
+}
+
+#[tokio::test]
+async fn an_unreachable_redis_at_start_is_named_without_its_password() {
+    let mut server = RedisServer::start(&["--save", ""]);
+    server.kill();
+    let url = server.url().replace("redis://", "redis://:s3cret@");
+    let error = Directory::connect(&url, "test:", TIMING).await.unwrap_err();
+    assert!(matches!(error, DirectoryError::Away { .. }));
+    assert_eq!(error.to_string(), format!("directory at {} is away", url.replace(":s3cret", "…")));
+    let error = Directory::connect("http://example.com", "test:", TIMING).await.unwrap_err();
+    assert!(matches!(error, DirectoryError::BadUrl { .. }), "{error}");
+}

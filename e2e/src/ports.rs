@@ -1,0 +1,84 @@
+//! A block of free ports.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::net::{SocketAddr, TcpListener};
+
+/// How many ports a block has. The last one is held open for as long as the block lives, so that scenarios that run at
+/// the same time, in this process or another, never share one.
+const BLOCK: u16 = 200;
+
+/// Blocks begin below the ports that the kernel gives to outgoing connections (from 32,768).
+const FIRST: u16 = 10_000;
+const BLOCKS: u16 = 110;
+
+/// 200 free ports, laid out from its base as ARCHITECTURE "Command line, ports, configuration" lays out those of `kurir up`.
+#[derive(Debug)]
+pub struct Ports {
+    base: u16,
+    _held: TcpListener,
+}
+
+impl Ports {
+    /// Finds a block in which every port is free.
+    pub fn find() -> Ports {
+        // The standard library's hash keys are the random numbers at hand.
+        let start = RandomState::new().build_hasher().finish() % u64::from(BLOCKS);
+        let start = u16::try_from(start).expect("less than BLOCKS");
+        (0..BLOCKS)
+            .map(|offset| FIRST + (start + offset) % BLOCKS * BLOCK)
+            .find_map(Ports::take)
+            .expect("no block of 200 free ports on this machine")
+    }
+
+    fn take(base: u16) -> Option<Ports> {
+        let held = TcpListener::bind(local(base + BLOCK - 1)).ok()?;
+        let all_free = (base..base + BLOCK - 1).all(|port| TcpListener::bind(local(port)).is_ok());
+        all_free.then_some(Ports { base, _held: held })
+    }
+
+    /// The tracker's port, and what `kurir up` takes as `--port-base`.
+    pub fn base(&self) -> u16 {
+        self.base
+    }
+
+    /// Managers count from 1.
+    pub fn manager(&self, number: u16) -> u16 {
+        self.base + number
+    }
+
+    /// Relays count from 1.
+    pub fn relay(&self, number: u16) -> u16 {
+        self.base + 9 + number
+    }
+
+    /// The gRPC port that belongs to a client port of this block.
+    pub fn grpc(client_port: u16) -> u16 {
+        client_port + 100
+    }
+
+    /// The admin port of the `index`th process.
+    pub fn admin(&self, index: u16) -> u16 {
+        self.base + 90 - index
+    }
+
+    /// For Redis.
+    pub fn redis(&self) -> u16 {
+        self.base + 180
+    }
+
+    /// For `PostgreSQL`.
+    pub fn postgres(&self) -> u16 {
+        self.base + 181
+    }
+
+    /// For whatever else a scenario listens on itself.
+    pub fn spare(&self) -> u16 {
+        self.base + 190
+    }
+}
+
+/// A port of this machine.
+pub fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}

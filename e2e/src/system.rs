@@ -1,0 +1,435 @@
+//! Kurir itself, as one process or as many, on free ports in a temporary directory.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::deadline::{PATIENCE, until};
+use crate::person::Login;
+use crate::ports::{Ports, local};
+use crate::postgres::Postgres;
+use crate::process::{Launch, Process};
+use crate::raw::{Raw, Speaks};
+use crate::redis::Redis;
+
+/// How long a component may take from SIGTERM to its end: its configured grace and a little.
+pub const STOPS_WITHIN: Duration = Duration::from_secs(20);
+
+/// The name of the one process of [`Topology::OneProcess`].
+pub const UP: &str = "up";
+
+/// How the roles are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// `kurir up`: `SQLite` and tables in the process.
+    OneProcess,
+    /// A process a role, on Redis and `PostgreSQL`.
+    Separate,
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    topology: Topology,
+    managers: u16,
+    relays: u16,
+    env: Vec<(String, String)>,
+}
+
+impl Plan {
+    /// 1 tracker; 1 manager and 2 relays in one process, 2 managers and 3 relays in separate ones.
+    pub fn new(topology: Topology) -> Plan {
+        let (managers, relays) = match topology {
+            Topology::OneProcess => (1, 2),
+            Topology::Separate => (2, 3),
+        };
+        Plan { topology, managers, relays, env: Vec::new() }
+    }
+
+    /// How many managers.
+    #[must_use]
+    pub fn managers(self, managers: u16) -> Plan {
+        Plan { managers, ..self }
+    }
+
+    /// How many relays.
+    #[must_use]
+    pub fn relays(self, relays: u16) -> Plan {
+        Plan { relays, ..self }
+    }
+
+    /// Sets a key of the configuration, such as `relay.bare_hello`, for every process, through its environment.
+    #[must_use]
+    #[allow(clippy::needless_pass_by_value, reason = "a plan reads as a list of keys and values")]
+    pub fn setting(mut self, key: &str, value: impl std::fmt::Display) -> Plan {
+        self.env.push((format!("KURIR__{}", key.to_uppercase().replace('.', "__")), value.to_string()));
+        self
+    }
+
+    /// Passwords at next to no cost, for scenarios of many users that are not about passwords.
+    #[must_use]
+    pub fn cheap_passwords(self) -> Plan {
+        self.setting("manager.argon2_memory_kib", 64).setting("manager.argon2_iterations", 1)
+    }
+
+    /// Every name of the plan's components, as the tracker is to list them.
+    pub fn components(&self) -> Vec<String> {
+        let managers = (1..=self.managers).map(|number| format!("manager-{number}"));
+        managers.chain((1..=self.relays).map(|number| format!("relay-{number}"))).collect()
+    }
+
+    /// Starts everything and waits until it is ready and every component is on the tracker's list.
+    pub async fn start(self) -> System {
+        let mut system = self.start_nothing_but_stores().await;
+        for part in system.planned_parts() {
+            system.launch(&part);
+        }
+        for part in system.planned_parts() {
+            system.is_ready(&part).await;
+        }
+        let components = system.plan.components();
+        system.lists(&components.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        system
+    }
+
+    /// Starts Redis and `PostgreSQL`, where the topology has them; the scenario starts the components itself.
+    pub async fn start_nothing_but_stores(self) -> System {
+        let dir = tempfile::Builder::new().prefix("kurir-e2e-").tempdir().expect("a temporary directory");
+        // PostgreSQL runs as a user of its own and must get through.
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))
+            .expect("its permissions");
+        let ports = Ports::find();
+        let (redis, postgres) = match self.topology {
+            Topology::OneProcess => (None, None),
+            Topology::Separate => (
+                Some(Redis::start(&ports, dir.path()).await),
+                Some(Postgres::start(&ports, dir.path()).await),
+            ),
+        };
+        System { plan: self, parts: BTreeMap::new(), redis, postgres, ports, dir }
+    }
+}
+
+/// The running system. Dropping it ends every process; where the scenario has failed, it prints the logs' ends, and
+/// where a component has panicked, it fails the scenario.
+#[derive(Debug)]
+pub struct System {
+    plan: Plan,
+    parts: BTreeMap<String, Process>,
+    redis: Option<Redis>,
+    postgres: Option<Postgres>,
+    ports: Ports,
+    dir: TempDir,
+}
+
+impl System {
+    /// Everything of a topology as it comes.
+    pub async fn start(topology: Topology) -> System {
+        Plan::new(topology).start().await
+    }
+
+    /// Where clients find the tracker.
+    pub fn tracker(&self) -> SocketAddr {
+        local(self.ports.base())
+    }
+
+    /// Where clients find a manager; they count from 1.
+    pub fn manager(&self, number: u16) -> SocketAddr {
+        local(self.ports.manager(number))
+    }
+
+    /// Where clients find a relay; they count from 1.
+    pub fn relay(&self, number: u16) -> SocketAddr {
+        local(self.ports.relay(number))
+    }
+
+    /// How many managers are planned.
+    pub fn managers(&self) -> u16 {
+        self.plan.managers
+    }
+
+    /// How many relays are planned.
+    pub fn relays(&self) -> u16 {
+        self.plan.relays
+    }
+
+    /// The ports that it uses.
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Its temporary directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Its Redis.
+    pub fn redis(&mut self) -> &mut Redis {
+        self.redis.as_mut().expect("a topology with Redis")
+    }
+
+    /// Its `PostgreSQL`.
+    pub fn postgres(&mut self) -> &mut Postgres {
+        self.postgres.as_mut().expect("a topology with PostgreSQL")
+    }
+
+    /// Somebody who is about to register or log in: at any manager, at the relay that they are given, in lines, with
+    /// their ticket, unless the scenario says otherwise.
+    pub fn person(&self, name: &str) -> Login<'_> {
+        Login::new(self, name)
+    }
+
+    /// A connection to the tracker that has not said anything yet.
+    pub async fn at_tracker(&self, who: &str) -> Raw {
+        Raw::connect(format!("{who} at the tracker"), self.tracker(), Speaks::Lines).await
+    }
+
+    /// A connection to a manager that has not said anything yet.
+    pub async fn at_manager(&self, who: &str, number: u16) -> Raw {
+        Raw::connect(format!("{who} at manager {number}"), self.manager(number), Speaks::Lines).await
+    }
+
+    /// A connection to a relay that has not said anything yet.
+    pub async fn at_relay(&self, who: &str, number: u16) -> Raw {
+        Raw::connect(format!("{who} at relay {number}"), self.relay(number), Speaks::Lines).await
+    }
+
+    /// A process of the system.
+    pub fn part(&mut self, name: &str) -> &mut Process {
+        self.parts.get_mut(name).unwrap_or_else(|| panic!("no {name} has been started"))
+    }
+
+    /// Every process of the system.
+    pub fn parts(&self) -> impl Iterator<Item = &Process> {
+        self.parts.values()
+    }
+
+    /// Starts one component and waits until it is ready.
+    pub async fn starts(&mut self, name: &str) {
+        self.launch(name);
+        self.is_ready(name).await;
+    }
+
+    /// Starts one component. It is ready some time later.
+    pub fn launch(&mut self, name: &str) {
+        let process = self.launch_of(name).start();
+        self.parts.insert(name.to_string(), process);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, name: &str) {
+        self.part(name).kill();
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&mut self, name: &str) {
+        self.part(name).signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self, name: &str) {
+        self.part(name).signal(Signal::CONT);
+    }
+
+    /// Starts a component that has ended as it was started first, and waits until it is ready.
+    pub async fn start_again(&mut self, name: &str) {
+        self.part(name).start_again();
+        self.is_ready(name).await;
+    }
+
+    /// Waits until `/readyz` of a component says so.
+    pub async fn is_ready(&mut self, name: &str) {
+        let admin = self.admin(name);
+        let ready = async || {
+            if let Some(status) = self.part(name).ended() {
+                panic!("{name} ended before it was ready: {status}");
+            }
+            http_get(admin, "/readyz").await.filter(|(status, _)| *status == 200)
+        };
+        until(PATIENCE * 2, &format!("/readyz of {name}"), ready).await;
+    }
+
+    /// What a component's admin port answers: status and body.
+    pub async fn admin_says(&self, name: &str, path: &str) -> Option<(u16, String)> {
+        http_get(self.admin(name), path).await
+    }
+
+    /// Where a component's health and metrics are.
+    pub fn admin(&self, name: &str) -> SocketAddr {
+        let parts = self.planned_parts();
+        let index =
+            parts.iter().position(|part| part == name).unwrap_or_else(|| panic!("no {name} is planned"));
+        local(self.ports.admin(u16::try_from(index).expect("few parts")))
+    }
+
+    /// The names of the components that the tracker gives out now, in order; none where the tracker is away.
+    pub async fn listed(&self) -> Option<Vec<String>> {
+        let mut raw = Raw::try_connect("the harness", self.tracker(), Speaks::Lines).await.ok()?;
+        raw.try_send(&json!({"ip_local": "127.0.0.1", "port": 1, "type": "client", "is_private": true}))
+            .await
+            .ok()?;
+        let answer = tokio::time::timeout(PATIENCE, raw.next_packet()).await.ok()??;
+        Some(self.names(&answer))
+    }
+
+    /// The names of the components in a tracker's array, in order. They are told apart by their ports.
+    pub fn names(&self, components: &Value) -> Vec<String> {
+        let components =
+            components.as_array().unwrap_or_else(|| panic!("no array of components: {components}"));
+        let mut names: Vec<String> = components.iter().map(|component| self.name(component)).collect();
+        names.sort();
+        names
+    }
+
+    /// Waits until the tracker gives out exactly these components.
+    pub async fn lists(&self, components: &[&str]) {
+        let what = format!("the tracker lists {components:?}");
+        until(PATIENCE, &what, async || self.listed().await.filter(|listed| listed == components)).await;
+    }
+
+    /// Ends everything as an operator does, with SIGTERM: each process stops in bounded time, with no error.
+    pub async fn stops(mut self) {
+        for part in self.parts.values_mut() {
+            if part.ended().is_none() {
+                part.signal(Signal::TERM);
+            }
+        }
+        for part in self.parts.values_mut() {
+            let killed_before = part.ended().is_some_and(|status| !status.success());
+            let status = part.end(STOPS_WITHIN).await;
+            assert!(killed_before || status.success(), "{} stopped with {status}", part.name());
+        }
+    }
+
+    fn name(&self, component: &Value) -> String {
+        let port =
+            component["port"].as_u64().unwrap_or_else(|| panic!("a component without a port: {component}"));
+        let managers = (1..=9).map(|number| ("manager", number, self.ports.manager(number)));
+        let relays = (1..=9).map(|number| ("relay", number, self.ports.relay(number)));
+        let found = managers.chain(relays).find(|(_, _, at)| u64::from(*at) == port);
+        let (role, number, _) = found.unwrap_or_else(|| panic!("whose component is {component}?"));
+        let shape = json!({"ip_local": "127.0.0.1", "port": port, "type": role, "is_private": "0"});
+        assert_eq!(component, &shape, "as the original writes a component");
+        format!("{role}-{number}")
+    }
+
+    /// The processes of the plan, in the order in which the original's acceptance run starts them.
+    fn planned_parts(&self) -> Vec<String> {
+        match self.plan.topology {
+            Topology::OneProcess => vec![UP.into()],
+            Topology::Separate => {
+                std::iter::once("tracker".to_string()).chain(self.plan.components()).collect()
+            }
+        }
+    }
+
+    fn launch_of(&self, name: &str) -> Launch {
+        let args = match self.plan.topology {
+            Topology::OneProcess => self.up_arguments(),
+            Topology::Separate => {
+                let role = name.split('-').next().unwrap_or(name);
+                let file = self.dir().join(format!("{name}.toml"));
+                std::fs::write(&file, self.configuration(name)).expect("a configuration file");
+                vec![role.into(), "--config".into(), file.display().to_string()]
+            }
+        };
+        Launch {
+            name: name.into(),
+            program: binary(),
+            args,
+            env: self.plan.env.clone(),
+            user: None,
+            logs: self.dir().to_path_buf(),
+        }
+    }
+
+    fn up_arguments(&self) -> Vec<String> {
+        let data = self.dir().join("data").display().to_string();
+        let (base, relays) = (self.ports.base().to_string(), self.plan.relays.to_string());
+        let managers = self.plan.managers.to_string();
+        let args =
+            ["up", "--port-base", &base, "--relays", &relays, "--managers", &managers, "--data", &data];
+        args.map(String::from).to_vec()
+    }
+
+    /// The configuration file of one component.
+    pub fn configuration(&self, name: &str) -> String {
+        let (role, number) = name.split_once('-').unwrap_or((name, "1"));
+        let number: u16 = number.parse().expect("a component's number");
+        let port = match role {
+            "manager" => self.ports.manager(number),
+            "relay" => self.ports.relay(number),
+            _ => self.ports.base(),
+        };
+        let mut lines = vec![format!("[{role}]"), format!("listen = \"{}\"", local(port))];
+        lines.push(format!("grpc_listen = \"{}\"", local(Ports::grpc(port))));
+        if role != "tracker" {
+            lines.push(format!("id = \"{name}\""));
+            lines.push(format!("trackers = [\"http://{}\"]", local(Ports::grpc(self.ports.base()))));
+            lines.push(format!(
+                "[directory]\nurl = \"{}\"",
+                self.redis.as_ref().map(Redis::url).unwrap_or_default()
+            ));
+        }
+        if role == "manager" {
+            lines.push(format!(
+                "[database]\nurl = \"{}\"",
+                self.postgres.as_ref().map(Postgres::url).unwrap_or_default()
+            ));
+        }
+        lines.push(format!("[admin]\nlisten = \"{}\"\n", self.admin(name)));
+        lines.join("\n")
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        for part in self.parts.values_mut() {
+            part.kill();
+        }
+        if std::thread::panicking() {
+            let stores = [
+                self.redis.as_ref().map(|redis| &redis.process),
+                self.postgres.as_ref().map(|pg| &pg.process),
+            ];
+            self.parts.values().chain(stores.into_iter().flatten()).for_each(Process::print_tail);
+        } else {
+            self.parts.values().for_each(Process::assert_never_panicked);
+        }
+    }
+}
+
+/// The binary under test: it is built beside this test's executable.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("this test's own path");
+    let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
+    let binary = profile.join("kurir");
+    assert!(
+        binary.exists(),
+        "{} is not built. The scenarios run the real binary: cargo build -p kurir (./test does it)",
+        binary.display()
+    );
+    binary
+}
+
+/// Status and body, if somebody answers.
+async fn http_get(at: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(at).await.ok()?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_string()))
+    };
+    tokio::time::timeout(Duration::from_secs(3), exchange).await.ok()?
+}

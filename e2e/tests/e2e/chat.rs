@@ -1,0 +1,3 @@
+//! `kurir chat` in a pipe.
+
+kurir_e2e::shows! {}

@@ -125,10 +125,10 @@ impl ToServer<'_> {
             Self::RosterGet { from, id } => roster(packet, "get", from)
                 .value("query", |out| Object::begin(out).raw("items", "null").end())
                 .text("id", id),
-            Self::RosterSet { from, jid, name, id } => {
-                let item = |item: Object<'_>| item.text_or_null("name", name).text("subscription", "to");
-                roster_set(packet, from, jid, item).text("id", id)
-            }
+            Self::RosterSet { from, jid, name, id } => roster_set(packet, from, jid, |item| {
+                item.text_or_null("name", name).text("subscription", "to")
+            })
+            .text("id", id),
             Self::RosterRemove { from, jid, id } => {
                 roster_set(packet, from, jid, |item| item).text("subscription", "remove").text("id", id)
             }

@@ -18,13 +18,7 @@ macro_rules! keys {
             /// How many there are.
             pub const COUNT: usize = KNOWN_KEYS.len();
 
-            /// The known key with this text, unescaped.
-            pub fn of(text: &str) -> Option<Self> {
-                match text {
-                    $($text => Some(Self::$name),)*
-                    _ => None,
-                }
-            }
+            const ALL: [Self; Self::COUNT] = [$(Self::$name,)*];
 
             /// The key's text.
             pub fn as_str(self) -> &'static str {
@@ -94,6 +88,48 @@ keys! {
 
 // `Seen` has one bit for each.
 const _: () = assert!(Key::COUNT <= 64);
+
+impl Key {
+    /// The known key with this text, unescaped.
+    #[inline]
+    pub fn of(text: &str) -> Option<Self> {
+        let mut slot = slot_of(text.as_bytes());
+        // One is empty at the latest after all known keys.
+        while let Some(key) = SLOTS.get(slot).copied().flatten() {
+            if key.as_str() == text {
+                return Some(key);
+            }
+            slot = (slot + 1) % SLOT_COUNT;
+        }
+        None
+    }
+}
+
+const SLOT_COUNT: usize = 256;
+
+/// Known keys by hash, with open addressing: every key of every packet is looked up here, and a `match` on strings
+/// compares them one after the other.
+const SLOTS: [Option<Key>; SLOT_COUNT] = slots();
+
+const fn slot_of(text: &[u8]) -> usize {
+    let [first, .., last] = text else { return 0 };
+    (*first as usize + *last as usize * 8 + text.len() * 34) % SLOT_COUNT
+}
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+const fn slots() -> [Option<Key>; SLOT_COUNT] {
+    let mut slots = [None; SLOT_COUNT];
+    let mut index = 0;
+    while index < Key::COUNT {
+        let mut slot = slot_of(KNOWN_KEYS[index].as_bytes());
+        while slots[slot].is_some() {
+            slot = (slot + 1) % SLOT_COUNT;
+        }
+        slots[slot] = Some(Key::ALL[index]);
+        index += 1;
+    }
+    slots
+}
 
 /// Which known keys an object has had.
 #[derive(Debug, Clone, Copy, Default)]

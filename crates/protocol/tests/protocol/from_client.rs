@@ -1,0 +1,304 @@
+//! Every packet of Part I that clients send, as it is understood.
+
+use expect_test::{Expect, expect};
+use kurir_protocol::{manager, name::UserKey, relay, tracker};
+
+fn tracker(value: &str, expected: &Expect) {
+    expected.assert_eq(&format!("{:?}", tracker::FromClient::parse(value)));
+}
+
+fn manager(value: &str, expected: &Expect) {
+    expected.assert_eq(&format!("{:?}", manager::FromClient::parse(value)));
+}
+
+fn roster(rest: &str, expected: &Expect) {
+    manager(&format!(r#"{{"stanza":"iq","namespace":"roster",{rest}}}"#), expected);
+}
+
+fn relay(value: &str, expected: &Expect) {
+    expected.assert_eq(&format!("{:?}", relay::FromClient::parse(value)));
+}
+
+#[test]
+fn t2_the_trackers_first_packet_says_what_the_component_is() {
+    tracker(
+        r#"{"ip_local": "192.168.1.6", "port": 62998, "type": "client", "is_private": true}"#,
+        &expect!["Ok(Hello { kind: Client })"],
+    );
+    tracker(r#"{"type":"Relay"}"#, &expect!["Ok(Hello { kind: Relay })"]);
+    tracker(r#"{"ip_local":7,"port":"x","type":"MANAGER"}"#, &expect!["Ok(Hello { kind: Manager })"]);
+}
+
+#[test]
+fn t5_get_components_compares_without_case() {
+    tracker(r#"{"message": "get components"}"#, &expect!["Ok(GetComponents)"]);
+    tracker(r#"{"message":"Get Components"}"#, &expect!["Ok(GetComponents)"]);
+}
+
+#[test]
+fn t7_what_fits_no_row_is_ignored() {
+    tracker("{}", &expect!["Ok(Ignored)"]);
+    tracker(r#"{"type":"printer"}"#, &expect!["Ok(Ignored)"]);
+    tracker(r#"{"message":["get components"]}"#, &expect!["Ok(Ignored)"]);
+    tracker(r#"{"type":"client","type":"client"}"#, &expect!["Err(Malformed)"]);
+    tracker(r#"["get components"]"#, &expect!["Err(Malformed)"]);
+}
+
+#[test]
+fn u2_the_managers_first_packet_has_no_answer() {
+    manager(r#"{"ip_local": "…", "port": 62998, "type": "client"}"#, &expect!["Ok(Hello)"]);
+}
+
+#[test]
+fn m8_register_and_m11_login() {
+    manager(
+        r#"{"type":"auth","username":"esa","password":"12345","register":true}"#,
+        &expect![[
+            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: true }))"#
+        ]],
+    );
+    manager(
+        r#"{"type":"auth","username":"esa","password":"12345"}"#,
+        &expect![[
+            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: false }))"#
+        ]],
+    );
+    manager(
+        r#"{"type":"AUTH","username":"\u0065sa","password":"\ud83d\ude00"}"#,
+        &expect![[
+            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: false }))"#
+        ]],
+    );
+}
+
+#[test]
+fn m9_m12_bad_fields_are_told_apart_from_good_ones() {
+    for bad in [
+        "",
+        ",\"username\":null",
+        ",\"username\":7",
+        ",\"username\":\"\"",
+        ",\"username\":\"a b\"",
+        ",\"username\":\"\\u3000\"",
+    ] {
+        let value = format!(r#"{{"type":"auth","password":"\t"{bad}}}"#);
+        let Ok(manager::FromClient::Auth(auth)) = manager::FromClient::parse(&value) else {
+            panic!("{value}")
+        };
+        assert_eq!((auth.username, auth.password, auth.register), (None, None, false), "{value}");
+    }
+}
+
+#[test]
+fn register_counts_when_truthy() {
+    let register = |value: &str| {
+        let value = format!(r#"{{"type":"auth","register":{value}}}"#);
+        matches!(manager::FromClient::parse(&value), Ok(manager::FromClient::Auth(auth)) if auth.register)
+    };
+    for truthy in ["true", "1", "-0.5", "1e400", "\"false\"", "\" \"", "[0]", "{\"a\":0}"] {
+        assert!(register(truthy), "{truthy}");
+    }
+    for falsy in ["false", "null", "0", "-0", "0.00e7", "\"\"", "[]", "[ ]", "{}", "{\n}"] {
+        assert!(!register(falsy), "{falsy}");
+    }
+}
+
+#[test]
+fn m14_get_relay() {
+    manager(r#"{"type":"get_relay_less_connection"}"#, &expect!["Ok(GetRelay)"]);
+}
+
+#[test]
+fn u7_roster_get() {
+    roster(
+        r#""from":"fajar","type":"get","query":{"items":null}"#,
+        &expect![[r#"Ok(Roster(RosterRequest { id: None, action: Get { from: Sender("fajar") } }))"#]],
+    );
+    roster(
+        r#""from":"fajar","type":"GET","query":{},"id":"\u0061\"1""#,
+        &expect![[
+            r#"Ok(Roster(RosterRequest { id: Some(Id("\"\\u0061\\\"1\"")), action: Get { from: Sender("fajar") } }))"#
+        ]],
+    );
+}
+
+#[test]
+fn m15_m19_roster_add_and_rename() {
+    let set =
+        r#""from":"fajar","type":"set","query":{"item":{"jid":"esa","name":"author","subscription":"to"}}"#;
+    roster(
+        set,
+        &expect![[
+            r#"Ok(Roster(RosterRequest { id: None, action: Set { from: Sender("fajar"), jid: "esa", name: Set(Some("author")) } }))"#
+        ]],
+    );
+    roster(
+        r#""from":"fajar","type":"set","query":{"item":{"jid":"esa","name":null}}"#,
+        &expect![[
+            r#"Ok(Roster(RosterRequest { id: None, action: Set { from: Sender("fajar"), jid: "esa", name: Set(None) } }))"#
+        ]],
+    );
+    roster(
+        r#""from":"fajar","type":"set","subscription":null,"query":{"item":{"jid":"esa"}}"#,
+        &expect![[
+            r#"Ok(Roster(RosterRequest { id: None, action: Set { from: Sender("fajar"), jid: "esa", name: Keep } }))"#
+        ]],
+    );
+}
+
+#[test]
+fn m20_roster_remove() {
+    roster(
+        r#""from":"fajar","type":"set","query":{"item":{"jid":"esa"}},"subscription":"remove""#,
+        &expect![[
+            r#"Ok(Roster(RosterRequest { id: None, action: Remove { from: Sender("fajar"), jid: "esa" } }))"#
+        ]],
+    );
+    roster(
+        r#""from":"fajar","type":"set","query":{"item":{"jid":"esa"}},"subscription":"Remove""#,
+        &expect![[
+            r#"Ok(Roster(RosterRequest { id: None, action: Remove { from: Sender("fajar"), jid: "esa" } }))"#
+        ]],
+    );
+}
+
+#[test]
+fn m16_m21_what_is_incomplete_or_of_the_wrong_type_is_a_bad_request() {
+    for bad in [
+        r#""type":"get","query":{}"#,
+        r#""from":7,"type":"get","query":{}"#,
+        r#""from":"fajar","type":"get""#,
+        r#""from":"fajar","type":"get","query":[]"#,
+        r#""from":"fajar","type":"set""#,
+        r#""from":"fajar","type":"set","query":{}"#,
+        r#""from":"fajar","type":"set","query":{"item":"esa"}"#,
+        r#""from":"fajar","type":"set","query":{"item":{"name":"x"}}"#,
+        r#""from":"fajar","type":"set","query":{"item":{"jid":null}}"#,
+        r#""from":"fajar","type":"set","query":{"item":{"jid":"esa","name":7}}"#,
+        r#""from":"fajar","type":"set","query":{"item":{"jid":"esa"}},"subscription":"both""#,
+        r#""from":"fajar","type":"set","query":{"item":{"jid":"esa"}},"subscription":7"#,
+        r#""from":"fajar","query":{}"#,
+        r#""from":"fajar","type":"give","query":{}"#,
+    ] {
+        let value = format!(r#"{{"stanza":"iq","namespace":"roster",{bad}}}"#);
+        let Ok(manager::FromClient::Roster(request)) = manager::FromClient::parse(&value) else {
+            panic!("{value}")
+        };
+        assert_eq!(request.action, manager::RosterAction::Bad, "{value}");
+    }
+    roster(r#""type":"result""#, &expect!["Ok(Ignored)"]);
+    roster(
+        r#""type":"set","from":"a","query":{"item":{"jid":"esa","jid":"fajar"}}"#,
+        &expect!["Err(Malformed)"],
+    );
+}
+
+#[test]
+fn the_asker_is_compared_case_mapped() {
+    let value = r#"{"stanza":"IQ","namespace":"Roster","from":"Fajar","type":"get","query":{}}"#;
+    let Ok(manager::FromClient::Roster(request)) = manager::FromClient::parse(value) else {
+        panic!("{value}")
+    };
+    let manager::RosterAction::Get { from } = request.action else { panic!("{request:?}") };
+    assert!(from.is(&UserKey::of("FAJAR").unwrap()));
+    assert!(!from.is(&UserKey::of("esa").unwrap()));
+}
+
+#[test]
+fn m24_initial_presence() {
+    manager(r#"{"stanza":"presence"}"#, &expect!["Ok(Presence(Initial))"]);
+    manager(r#"{"stanza":"Presence","from":"esa","bio":"","type":null}"#, &expect!["Ok(Presence(Initial))"]);
+}
+
+#[test]
+fn m25_bio_comes_before_everything_else() {
+    manager(
+        r#"{"stanza":"presence","from":"esa","bio":"lagi makan kebab"}"#,
+        &expect![[r#"Ok(Presence(Bio { from: Some(Sender("esa")), bio: "lagi makan kebab" }))"#]],
+    );
+    manager(
+        r#"{"stanza":"presence","bio":"x","to":"fajar","type":"unavailable"}"#,
+        &expect![[r#"Ok(Presence(Bio { from: None, bio: "x" }))"#]],
+    );
+    manager(
+        r#"{"stanza":"presence","from":7,"bio":"x"}"#,
+        &expect![[r#"Ok(Presence(Bio { from: Some(Sender("")), bio: "x" }))"#]],
+    );
+}
+
+#[test]
+fn m27_directed_presence_comes_before_logout() {
+    manager(r#"{"stanza":"presence","to":"esa"}"#, &expect![[r#"Ok(Presence(Directed { to: "esa" }))"#]]);
+    manager(
+        r#"{"stanza":"presence","to":"esa","type":"unavailable"}"#,
+        &expect![[r#"Ok(Presence(Directed { to: "esa" }))"#]],
+    );
+}
+
+#[test]
+fn m29_logout_compares_without_case() {
+    manager(r#"{"stanza":"presence","from":"esa","type":"unavailable"}"#, &expect!["Ok(Presence(Logout))"]);
+    manager(r#"{"stanza":"presence","type":"Unavailable"}"#, &expect!["Ok(Presence(Logout))"]);
+}
+
+#[test]
+fn m32_what_fits_no_row_is_ignored() {
+    for nothing in [
+        "{}",
+        r#"{"stanza":"message","to":"esa"}"#,
+        r#"{"stanza":"presence","type":"away"}"#,
+        r#"{"stanza":"presence","to":7}"#,
+        r#"{"stanza":"presence","bio":7}"#,
+        r#"{"stanza":"presence","type":"subscribe","to":"esa"}"#,
+        r#"{"stanza":"iq","namespace":"disco","type":"result"}"#,
+        r#"{"type":7}"#,
+    ] {
+        assert_eq!(manager::FromClient::parse(nothing), Ok(manager::FromClient::Ignored), "{nothing}");
+    }
+}
+
+#[test]
+fn r5_the_relays_first_packet() {
+    relay(
+        r#"{"username":"esa","message":"hello!"}"#,
+        &expect![[r#"Ok(Hello(Hello { username: Some("esa"), token: None }))"#]],
+    );
+    relay(
+        r#"{"username":"esa","message":"hello!","token":"e.y.j"}"#,
+        &expect![[r#"Ok(Hello(Hello { username: Some("esa"), token: Some("…") }))"#]],
+    );
+    relay(
+        r#"{"username":7,"token":7}"#,
+        &expect![[r#"Ok(Hello(Hello { username: None, token: Some("…") }))"#]],
+    );
+}
+
+#[test]
+fn r13_a_message() {
+    let value = r#"{"stanza":"Message","from":"esa","to":"fajar","lang":"id","body":"halo fajar"}"#;
+    let Ok(relay::FromClient::Message(message)) = relay::FromClient::parse(value) else { panic!("{value}") };
+    assert_eq!(message.to(), Some("fajar"));
+}
+
+#[test]
+fn r15_a_message_to_nobody_is_still_a_message() {
+    for to in ["", ",\"to\":null", ",\"to\":7", ",\"to\":[\"fajar\"]"] {
+        let value = format!("{{\"stanza\":\"message\"{to}}}");
+        let Ok(relay::FromClient::Message(message)) = relay::FromClient::parse(&value) else {
+            panic!("{value}")
+        };
+        assert_eq!(message.to(), None, "{value}");
+    }
+}
+
+#[test]
+fn r26_what_fits_no_row_is_ignored() {
+    for nothing in [
+        "{}",
+        r#"{"stanza":"presence"}"#,
+        r#"{"stanza":"iq","type":"result","id":"1"}"#,
+        r#"{"message":"hello!"}"#,
+    ] {
+        assert_eq!(relay::FromClient::parse(nothing), Ok(relay::FromClient::Ignored), "{nothing}");
+    }
+}

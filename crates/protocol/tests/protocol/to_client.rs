@@ -1,0 +1,360 @@
+//! Every packet that servers send, as it is written.
+
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use kurir_protocol::{
+    manager::{self, Item, Presence, RelayEntry, RosterCondition, Subscription, ToClient},
+    relay, replies,
+    tracker::{self, Component, Kind},
+};
+
+fn line(expected: &Expect, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut out = Vec::new();
+    write(&mut out);
+    let text = String::from_utf8(out).unwrap();
+    let value = text.strip_suffix('\n').unwrap();
+    assert!(!value.contains(['\n', '\r']));
+    serde_json::from_str::<serde_json::Value>(value).unwrap();
+    expected.assert_eq(value);
+}
+
+fn written(expected: &Expect, packet: &ToClient<'_>) {
+    line(expected, |out| packet.write(out));
+}
+
+const RELAY: RelayEntry<'_> =
+    RelayEntry { id: "relay-5010", host: "127.0.0.1", port: 51476, connections: 1, token: None };
+
+fn item(name: Option<&str>) -> Item {
+    Item { jid: "esa".to_owned(), name: name.map(str::to_owned), subscription: Subscription::Both }
+}
+
+fn presence() -> Presence {
+    Presence {
+        username: "esa".to_owned(),
+        bio: "Feel happy using this application! ;D".to_owned(),
+        online: true,
+        updated_at_ms: 1_726_223_542_222,
+    }
+}
+
+fn id() -> manager::RosterRequest {
+    let value = r#"{"stanza":"iq","namespace":"roster","type":"get","id":"q\n1"}"#;
+    let Ok(manager::FromClient::Roster(request)) = manager::FromClient::parse(value) else {
+        panic!("{value}")
+    };
+    request
+}
+
+#[test]
+fn t4_the_components() {
+    let manager =
+        Component { kind: Kind::Manager, host: "10.0.0.1".to_owned(), port: 59441, is_private: false };
+    let relay = Component { kind: Kind::Relay, host: "10.0.0.2".to_owned(), port: 51541, is_private: true };
+    line(
+        &expect![[
+            r#"[{"ip_local":"10.0.0.1","port":59441,"type":"manager","is_private":"0"},{"ip_local":"10.0.0.2","port":51541,"type":"relay","is_private":"1"}]"#
+        ]],
+        |out| tracker::write_components(out, [&manager, &relay]),
+    );
+    line(&expect!["[]"], |out| tracker::write_components(out, []));
+}
+
+#[test]
+fn m8_m11_m13_m14_replies_that_name_a_relay() {
+    written(
+        &expect![[
+            r#"{"error":false,"msg":"Account created","code":201,"component":[{"username":"relay-5010","ip_local":"127.0.0.1","port":51476,"type":"relay","connection":1}]}"#
+        ]],
+        &ToClient::AccountCreated { relay: Some(RELAY) },
+    );
+    written(
+        &expect![[
+            r#"{"error":false,"msg":"Login successfull","code":200,"component":[{"username":"relay-5010","ip_local":"127.0.0.1","port":51476,"type":"relay","connection":1,"token":"e.y.j"}]}"#
+        ]],
+        &ToClient::LoggedIn { relay: Some(RelayEntry { token: Some("e.y.j"), ..RELAY }) },
+    );
+    written(
+        &expect![[r#"{"error":false,"msg":"Login successfull","code":200,"component":[]}"#]],
+        &ToClient::LoggedIn { relay: None },
+    );
+    written(
+        &expect![[
+            r#"[{"error":false,"msg":"Relay Less Connection","code":200,"component":[{"username":"relay-5010","ip_local":"127.0.0.1","port":51476,"type":"relay","connection":1}]}]"#
+        ]],
+        &ToClient::RelayLessConnection { relay: Some(RELAY) },
+    );
+    written(
+        &expect![[r#"[{"error":false,"msg":"Relay Less Connection","code":200,"component":[]}]"#]],
+        &ToClient::RelayLessConnection { relay: None },
+    );
+}
+
+#[test]
+fn roster_results() {
+    let (items, request) = ([item(Some("ini \"esa\"\n😀")), item(None)], id());
+    written(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"roster","type":"result","query":{"items":[{"jid":"esa","name":"ini \"esa\"\n😀","subscription":"both"},{"jid":"esa","name":null,"subscription":"both"}]},"to":"fajar"}"#
+        ]],
+        &ToClient::Roster { items: &items, to: "fajar", id: None },
+    );
+    written(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"roster","type":"result","query":{"items":[]},"to":"fajar","id":"q\n1"}"#
+        ]],
+        &ToClient::Roster { items: &[], to: "fajar", id: request.id.as_ref() },
+    );
+    written(
+        &expect![[r#"{"stanza":"iq","namespace":"roster","type":"result","to":"fajar"}"#]],
+        &ToClient::RosterSet { to: "fajar", id: None },
+    );
+    written(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"roster","type":"result","subscription":"remove","to":"fajar","id":"q\n1"}"#
+        ]],
+        &ToClient::RosterRemoved { to: "fajar", id: request.id.as_ref() },
+    );
+}
+
+#[test]
+fn m16_m21_roster_errors() {
+    let error = |condition, to| ToClient::RosterError { condition, to, id: None };
+    written(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"auth","condition":"not-authorized"},"to":null}"#
+        ]],
+        &error(RosterCondition::NotLoggedIn, None),
+    );
+    written(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"modify","condition":"bad-request"},"to":"fajar"}"#
+        ]],
+        &error(RosterCondition::BadRequest, Some("fajar")),
+    );
+    written(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"auth","condition":"forbidden"},"to":"fajar"}"#
+        ]],
+        &error(RosterCondition::Forbidden, Some("fajar")),
+    );
+    written(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"cancel","condition":"not-allowed"},"to":"fajar"}"#
+        ]],
+        &error(RosterCondition::NotAllowed, Some("fajar")),
+    );
+    written(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"cancel","condition":"item-not-found"},"to":"fajar"}"#
+        ]],
+        &error(RosterCondition::ItemNotFound, Some("fajar")),
+    );
+    written(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"wait","condition":"resource-constraint"},"to":"fajar"}"#
+        ]],
+        &error(RosterCondition::Temporary, Some("fajar")),
+    );
+    let request = id();
+    let echoed = ToClient::RosterError {
+        condition: RosterCondition::BadRequest,
+        to: Some("fajar"),
+        id: request.id.as_ref(),
+    };
+    written(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"modify","condition":"bad-request"},"to":"fajar","id":"q\n1"}"#
+        ]],
+        &echoed,
+    );
+}
+
+#[test]
+fn m18_subscribed_and_m23_unsubscribed() {
+    written(
+        &expect![[
+            r#"{"stanza":"presence","from":"esa","to":"fajar","type":"subscribed","item":{"jid":"esa","name":"author","subscription":"both"}}"#
+        ]],
+        &ToClient::Subscribed { from: "esa", to: "fajar", item: &item(Some("author")) },
+    );
+    written(
+        &expect![[r#"{"stanza":"presence","from":"esa","to":"fajar","type":"unsubscribed"}"#]],
+        &ToClient::Unsubscribed { from: "esa", to: "fajar" },
+    );
+}
+
+#[test]
+fn m24_to_m30_presence() {
+    let presence = presence();
+    written(
+        &expect![[
+            r#"{"stanza":"presence","from":"esa","username":"esa","bio":"Feel happy using this application! ;D","online":1,"updated_at":1726223542222}"#
+        ]],
+        &ToClient::Presence(&presence),
+    );
+    written(
+        &expect![[
+            r#"{"stanza":"presence","from":"esa","username":"esa","bio":"Feel happy using this application! ;D","online":1,"updated_at":1726223542222,"to":"fajar"}"#
+        ]],
+        &ToClient::PresenceTo { presence: &presence, to: "fajar" },
+    );
+    let offline = Presence { online: false, ..presence };
+    written(
+        &expect![[
+            r#"{"stanza":"presence","from":"esa","username":"esa","bio":"Feel happy using this application! ;D","online":0,"updated_at":1726223542222,"to":"fajar","directed_entity":true}"#
+        ]],
+        &ToClient::PresenceDirected { presence: &offline, to: "fajar" },
+    );
+    written(
+        &expect![[r#"{"stanza":"presence","from":"esa","type":"unavailable"}"#]],
+        &ToClient::Unavailable { from: "esa" },
+    );
+    written(
+        &expect![[
+            r#"{"stanza":"presence","type":"error","error":{"type":"auth","condition":"forbidden"},"to":"fajar"}"#
+        ]],
+        &ToClient::PresenceForbidden { to: "fajar" },
+    );
+    written(
+        &expect![[r#"{"stanza":"presence","type":"error","to":"fajar","target":"no one"}"#]],
+        &ToClient::PresenceUnknown { to: "fajar", target: "no one" },
+    );
+}
+
+#[test]
+fn r15_the_sentence_for_what_found_no_receiver() {
+    line(
+        &expect![[
+            r#"{"stanza":"message","from":"relay","to":"esa","error":true,"body":"User not found or User not online"}"#
+        ]],
+        |out| replies::not_delivered(out, "esa"),
+    );
+}
+
+#[test]
+fn r16_a_message_as_it_is_delivered() {
+    let delivered = |expected: &Expect, value: &str| {
+        let Ok(relay::FromClient::Message(message)) = relay::FromClient::parse(value) else {
+            panic!("{value}")
+        };
+        line(expected, |out| message.write("Esa\"", out));
+    };
+    delivered(
+        &expect![[r#"{"from":"Esa\"","stanza":"message","to":"fajar","lang":"id","body":"halo fajar"}"#]],
+        r#"{"stanza":"message","from":"esa","to":"fajar","lang":"id","body":"halo fajar"}"#,
+    );
+    delivered(
+        &expect![[r#"{"from":"Esa\"","stanza":"message","to":"fajar","x" : [ {"seq":1} ],"y":null}"#]],
+        r#" { "seq" : 1 , "stanza":"message","stanza_id":2,"to":"fajar" , "ts":3,"x" : [ {"seq":1} ] ,"error":true,"y":null,"from":"relay" } "#.trim(),
+    );
+    delivered(&expect![[r#"{"from":"Esa\"","stanza":"message"}"#]], r#"{"stanza":"message"}"#);
+}
+
+#[test]
+fn fixed_replies() {
+    let all = [
+        replies::BAD_REQUEST,
+        replies::UNAUTHORIZED,
+        replies::USER_NOT_FOUND,
+        replies::TOO_SLOW,
+        replies::USERNAME_USED,
+        replies::ALREADY_LOGGED_IN,
+        replies::CONFLICT,
+        replies::TOO_LARGE,
+        replies::TEMPORARY_FAILURE,
+    ];
+    expect![[r#"
+        {"error":true,"msg":"Bad request","code":400}
+        {"error":true,"msg":"Unauthorized","code":401}
+        {"error":true,"msg":"User not found","code":404}
+        {"error":true,"msg":"Too slow","code":408}
+        {"error":true,"msg":"Username used","code":409}
+        {"error":true,"msg":"Already logged in","code":409}
+        {"error":true,"msg":"Conflict","code":409}
+        {"error":true,"msg":"Too large","code":413}
+        {"error":true,"msg":"Temporary failure","code":503}"#]]
+    .assert_eq(&all.join("\n"));
+    line(&expect![[r#"{"error":true,"msg":"Bad request","code":400}"#]], |out| {
+        replies::push(out, replies::BAD_REQUEST);
+    });
+}
+
+#[test]
+fn stream_errors_say_what_to_do() {
+    use replies::{StreamCondition as Condition, stream_error};
+    line(
+        &expect![[
+            r#"{"stanza":"stream","type":"error","error":{"type":"auth","condition":"not-authorized"}}"#
+        ]],
+        |out| stream_error(out, Condition::NotAuthorized, None),
+    );
+    line(
+        &expect![[r#"{"stanza":"stream","type":"error","error":{"type":"cancel","condition":"conflict"}}"#]],
+        |out| stream_error(out, Condition::Conflict, None),
+    );
+    line(
+        &expect![[
+            r#"{"stanza":"stream","type":"error","error":{"type":"modify","condition":"policy-violation"}}"#
+        ]],
+        |out| stream_error(out, Condition::PolicyViolation, None),
+    );
+    line(
+        &expect![[
+            r#"{"stanza":"stream","type":"error","error":{"type":"wait","condition":"resource-constraint","retry_after_ms":2000}}"#
+        ]],
+        |out| stream_error(out, Condition::ResourceConstraint, Some(Duration::from_secs(2))),
+    );
+    line(
+        &expect![[
+            r#"{"stanza":"stream","type":"error","error":{"type":"wait","condition":"system-shutdown"}}"#
+        ]],
+        |out| stream_error(out, Condition::SystemShutdown, None),
+    );
+}
+
+#[test]
+fn every_socket_answers_a_ping_and_each_request_it_does_not_know() {
+    let ping = r#"{"stanza":"iq","namespace":"ping","type":"get","id":"é\"1"}"#;
+    let answers = |value: &str| {
+        let Ok(tracker::FromClient::Iq(at_tracker)) = tracker::FromClient::parse(value) else {
+            panic!("{value}")
+        };
+        let Ok(manager::FromClient::Iq(at_manager)) = manager::FromClient::parse(value) else {
+            panic!("{value}")
+        };
+        let Ok(relay::FromClient::Iq(at_relay)) = relay::FromClient::parse(value) else { panic!("{value}") };
+        assert_eq!((&at_tracker, &at_manager), (&at_manager, &at_relay));
+        at_relay
+    };
+    assert!(answers(ping).is_ping());
+    line(&expect![[r#"{"stanza":"iq","namespace":"ping","type":"result","id":"é\"1"}"#]], |out| {
+        answers(ping).answer(out);
+    });
+    line(&expect![[r#"{"stanza":"iq","namespace":"ping","type":"result","id":"é\"1"}"#]], |out| {
+        answers(ping).answer_before_login(out);
+    });
+    line(&expect![[r#"{"stanza":"iq","namespace":"Ping","type":"result"}"#]], |out| {
+        answers(r#"{"stanza":"iq","namespace":"Ping","type":"get","id":7}"#).answer(out);
+    });
+    let unknown = r#"{"stanza":"iq","namespace":"disco","type":"set","id":""}"#;
+    line(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"disco","type":"error","error":{"type":"cancel","condition":"service-unavailable"},"id":""}"#
+        ]],
+        |out| answers(unknown).answer(out),
+    );
+    line(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"disco","type":"error","error":{"type":"auth","condition":"not-authorized"},"id":""}"#
+        ]],
+        |out| answers(unknown).answer_before_login(out),
+    );
+    line(
+        &expect![[
+            r#"{"stanza":"iq","type":"error","error":{"type":"cancel","condition":"service-unavailable"}}"#
+        ]],
+        |out| answers(r#"{"stanza":"iq","type":"get"}"#).answer(out),
+    );
+}

@@ -74,6 +74,30 @@ async fn whoever_asks_while_postgres_restarts_gets_the_truth_or_unavailable() {
     store.account(&esa.key).await.unwrap().unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_hangs_is_unavailable_within_the_deadline_and_works_when_it_goes_on() {
+    let server = Server::new();
+    let database = TestDatabase::at(&server.create_database().await);
+    let config = DatabaseConfig { timeout_seconds: 0.4, ..database.config() };
+    let store = Store::connect(&config).await.unwrap();
+    let esa = register(&store, "esa").await.unwrap();
+    join_all((0..8).map(|_| store.account(&esa.key))).await;
+
+    server.freeze();
+    let started = Instant::now();
+    for result in join_all((0..30).map(|_| store.record_login(esa.id, 1))).await {
+        assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
+    }
+    assert!(matches!(store.account(&esa.key).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(Store::connect(&config).await, Err(StoreError::Unavailable(_))));
+    assert!(started.elapsed() < Duration::from_secs(3), "three times 0.4 s: {:?}", started.elapsed());
+
+    server.thaw();
+    // It answers the connections that were opened meanwhile first.
+    while store.account(&esa.key).await.is_err() {}
+    store.record_login(esa.id, 1).await.unwrap();
+}
+
 async fn a_row_that_somebody_else_holds_is_unavailable_within_the_deadline(database: TestDatabase) {
     let config = DatabaseConfig { timeout_seconds: 0.4, ..database.config() };
     let store = Store::connect(&config).await.unwrap();

@@ -112,6 +112,29 @@ impl Server {
         }
     }
 
+    /// Stops every process of the server where it is: connections stay open and nothing answers.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets a frozen server go on.
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid_file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let postmaster = pid_file.lines().next().unwrap();
+        let kill = |pid: &str| {
+            let status = Command::new("kill").args([&format!("-{signal}"), pid]).status().unwrap();
+            assert!(status.success(), "kill -{signal} {pid}");
+        };
+        // The parent first: frozen, it starts no more children.
+        kill(postmaster);
+        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
+        children.split_whitespace().for_each(kill);
+    }
+
     /// Creates an empty database and returns its URL.
     pub(crate) async fn create_database(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);

@@ -406,6 +406,9 @@ impl Session {
                 self.retry_relay();
             }
             RelayEvent::Lost { failure, lived } => {
+                if self.leaving.is_some() {
+                    return self.leave();
+                }
                 self.relay_backoff.worked(lived);
                 // A relay closes the connection that a newer login of ours replaces, before or after it answers the new
                 // one: then nothing is lost.
@@ -413,7 +416,6 @@ impl Session {
                     self.went_offline(Socket::Relay, failure);
                     self.retry_relay();
                 }
-                return self.leave();
             }
         }
         Ok(())

@@ -1,0 +1,14 @@
+//! The client against servers played by hand, on loopback. Rows U1–U15.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests, too"
+)]
+
+mod failover;
+mod fake;
+mod requests;
+mod start;

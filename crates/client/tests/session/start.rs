@@ -1,0 +1,149 @@
+//! Discovery, registration, login.
+
+use std::time::Duration;
+
+use kurir_client::{ConnectError, Event, Failure, Refusal};
+use serde_json::{Value, json};
+
+use crate::fake::{Fake, Online, connect, logged_in, options, tracker, within};
+
+/// U1, U2, U4, U5, U6; the packets and their order are asserted by the fake servers.
+#[tokio::test]
+async fn a_client_finds_its_way_from_tracker_to_manager_to_relay() {
+    let (manager, relay) = (Fake::start().await, Fake::start().await);
+    let (tracker, _task) = tracker(&[&manager]).await;
+    let connecting = connect(options(&[&tracker]));
+    let _at_manager = manager.logs_in(&relay, "ticket-1").await;
+    let _at_relay = relay.welcomes("ticket-1").await;
+    let (client, mut events) = within(connecting).await.unwrap().unwrap();
+    assert_eq!(client.username(), "fajar");
+    let Some(Event::Roster(items)) = within(events.next()).await else { panic!("no roster") };
+    assert_eq!((items[0].jid.as_str(), items[0].name.as_deref()), ("esa", Some("ini esa")));
+    assert!(matches!(within(events.next()).await, Some(Event::Online)));
+}
+
+/// U3; only the first login registers.
+#[tokio::test]
+async fn a_new_user_registers_and_later_logs_in() {
+    let (manager, relay) = (Fake::start().await, Fake::start().await);
+    let (tracker, _task) = tracker(&[&manager]).await;
+    let connecting = connect(options(&[&tracker]).register());
+    let mut at_manager = manager.accept().await;
+    at_manager.reads().await;
+    assert_eq!(
+        at_manager.reads().await,
+        json!({"type": "auth", "username": "fajar", "password": "12345", "register": true})
+    );
+    at_manager
+        .writes(&json!({"error": false, "msg": "Account created", "code": 201,
+                        "component": [relay.relay("ticket-1")]}))
+        .await;
+    at_manager.gives_roster().await;
+    let _at_relay = relay.welcomes("ticket-1").await;
+    let (_client, _events) = within(connecting).await.unwrap().unwrap();
+    drop(at_manager);
+    manager.logs_in(&relay, "ticket-2").await;
+}
+
+async fn refused(register: bool, code: u16, text: &str) -> Refusal {
+    let manager = Fake::start().await;
+    let (tracker, _task) = tracker(&[&manager]).await;
+    let mut options = options(&[&tracker]);
+    options.register = register;
+    let connecting = connect(options);
+    let mut at_manager = manager.accept().await;
+    at_manager.reads().await;
+    at_manager.reads().await;
+    at_manager.writes(&json!({"error": true, "msg": text, "code": code})).await;
+    match within(connecting).await.unwrap() {
+        Err(ConnectError::Refused(refusal)) => refusal,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// U3, U4 with bad input.
+#[tokio::test]
+async fn a_refusal_is_final_and_says_why() {
+    assert_eq!(refused(true, 409, "Username used").await, Refusal::UsernameUsed);
+    assert_eq!(refused(true, 400, "Bad request").await, Refusal::BadCredentials);
+    assert_eq!(refused(false, 400, "Bad request").await, Refusal::BadCredentials);
+    assert_eq!(refused(false, 404, "User not found").await, Refusal::UserNotFound);
+    assert_eq!(refused(false, 409, "Already logged in").await, Refusal::AlreadyLoggedIn);
+    let other = refused(false, 418, "Teapot").await;
+    assert_eq!(other, Refusal::Other { code: 418, text: "Teapot".into() });
+}
+
+/// U1: any one of the trackers is enough.
+#[tokio::test]
+async fn trackers_that_do_not_answer_or_know_nobody_are_passed_over() {
+    let (manager, relay, dead) = (Fake::start().await, Fake::start().await, Fake::start().await);
+    let dead_address = dead.address();
+    drop(dead);
+    let (ignorant, _task) = tracker(&[]).await;
+    let (knowing, _task) = tracker(&[&manager]).await;
+    let connecting = connect(options(&[&dead_address, &ignorant, &knowing]));
+    let _at_manager = manager.logs_in(&relay, "ticket-1").await;
+    let _at_relay = relay.welcomes("ticket-1").await;
+    within(connecting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_busy_manager_is_asked_again() {
+    let (manager, relay) = (Fake::start().await, Fake::start().await);
+    let (tracker, _task) = tracker(&[&manager]).await;
+    let connecting = connect(options(&[&tracker]));
+    let mut busy = manager.accept().await;
+    busy.reads().await;
+    busy.reads().await;
+    busy.writes(&json!({"error": true, "msg": "Temporary failure", "code": 503})).await;
+    let _at_manager = manager.logs_in(&relay, "ticket-1").await;
+    let _at_relay = relay.welcomes("ticket-1").await;
+    within(connecting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn without_a_relay_the_client_asks_again_until_there_is_one() {
+    let (manager, relay) = (Fake::start().await, Fake::start().await);
+    let (tracker, _task) = tracker(&[&manager]).await;
+    let connecting = connect(options(&[&tracker]));
+    let mut at_manager = manager.accept().await;
+    at_manager.reads().await;
+    at_manager.reads().await;
+    at_manager.writes(&logged_in(&json!([]))).await;
+    at_manager.gives_roster().await;
+    for component in [json!([]), json!([relay.relay("ticket-2")])] {
+        assert_eq!(at_manager.reads().await, json!({"type": "get_relay_less_connection"}));
+        at_manager.writes(&relay_less(&component)).await;
+    }
+    let _at_relay = relay.welcomes("ticket-2").await;
+    within(connecting).await.unwrap().unwrap();
+}
+
+pub(crate) fn relay_less(component: &Value) -> Value {
+    json!([{"error": false, "msg": "Relay Less Connection", "code": 200, "component": component}])
+}
+
+#[tokio::test]
+async fn what_failed_last_is_said_when_connecting_runs_out_of_time() {
+    let dead = Fake::start().await;
+    let address = dead.address();
+    drop(dead);
+    let mut options = options(&[&address]);
+    options.timing.connect = Duration::from_millis(100);
+    let error = within(connect(options)).await.unwrap().unwrap_err();
+    let ConnectError::TimedOut(Failure::NoTracker(cause)) = error else { panic!("{error:?}") };
+    assert!(matches!(*cause, Failure::Connection { address: at, .. } if at == address));
+}
+
+#[tokio::test]
+async fn no_tracker_at_all_is_an_error_at_once() {
+    assert!(matches!(within(connect(options(&[]))).await.unwrap(), Err(ConnectError::NoTrackers)));
+}
+
+#[tokio::test]
+async fn dropping_the_client_closes_both_connections() {
+    let Online { client, events, mut at_manager, mut at_relay, .. } = Online::start().await;
+    drop((client, events));
+    at_manager.is_closed().await;
+    at_relay.is_closed().await;
+}

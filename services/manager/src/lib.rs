@@ -1,14 +1,46 @@
 //! The manager: accounts, rosters, presence, and who is sent to which relay. It is the only role that speaks SQL, and
 //! it never carries messages.
 //!
-//! - [`config`]: what can be configured
-//! - [`store`], [`password`]: accounts and rosters in the database, and their passwords
+//! | module | what is in it |
+//! | --- | --- |
+//! | [`config`] | what can be configured |
+//! | [`store`], [`password`] | accounts and rosters in the database, and their passwords |
+//! | `server` | start and stop |
+//! | `manager` | what the parts share |
+//! | `connection` | one client: what each packet leads to |
+//! | `accounts`, `roster`, `presence` | the rules of PROTOCOL §2, §3 and §4 |
+//! | `online`, `sessions` | users who are logged in here, and what each was shown of others |
+//! | `news`, `whereabouts`, `peers` | telling users of each other, here and through other managers |
+//! | `membership`, `differences` | after a death, a pause or a loss: claiming again, telling what was missed |
+//! | `relays`, `choice`, `ticket` | relays attached here, which one a user is given, and what it shows there |
+//! | `rpc` | what relays and other managers call |
+//! | `metrics` | what is counted |
 
 pub mod config;
 pub mod password;
 pub mod store;
 
+mod accounts;
+mod choice;
+mod connection;
+mod differences;
+mod manager;
+mod membership;
+mod metrics;
+mod news;
+mod online;
+mod peers;
+mod presence;
+mod relays;
+mod roster;
+mod rpc;
+mod server;
+mod sessions;
+mod ticket;
+mod whereabouts;
+
 pub use config::{Config, RelayChoice};
+pub use server::Bound;
 
 use kurir_directory::Directory;
 use kurir_service::Shell;
@@ -17,6 +49,5 @@ use crate::store::Store;
 
 /// Serves until `shell` says to stop, and returns when the users here have been told goodbye.
 pub async fn serve(config: Config, store: Store, directory: Directory, shell: Shell) -> anyhow::Result<()> {
-    let _ = (store, directory, shell);
-    todo!("{config:?}")
+    Bound::bind(config, shell).await?.serve(store, directory).await
 }

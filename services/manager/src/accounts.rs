@@ -1,0 +1,160 @@
+//! Registration and login (PROTOCOL §2, rows M8–M13). The checks stand in the order in which they are answered.
+
+use std::{net::IpAddr, sync::Arc};
+
+use kurir_directory::{Cause, NewSession, SessionClaim};
+use kurir_protocol::{
+    manager::Auth,
+    name::{LoginId, Resource, UserKey, Username},
+    replies,
+};
+use kurir_socket::Outbox;
+
+use crate::{
+    manager::{Manager, Temporary, now_ms},
+    metrics::AuthResult,
+    online::Online,
+    store::{Account, CreateError, NewAccount},
+};
+
+const FIRST_BIO: &str = "Feel happy using this application! ;D";
+
+/// The connection that somebody logs in on.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) address: IpAddr,
+    pub(crate) outbox: Arc<Outbox>,
+}
+
+/// Why nobody is logged in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("the username is taken")]
+    UsernameUsed,
+    #[error("the username or the password is bad or wrong")]
+    BadRequest,
+    #[error("there is no such account")]
+    UserNotFound,
+    #[error("the device is online already")]
+    AlreadyLoggedIn,
+    #[error(transparent)]
+    Temporary(#[from] Temporary),
+}
+
+impl Refusal {
+    /// The packet that says so.
+    pub(crate) fn reply(&self) -> &'static str {
+        match self {
+            Refusal::UsernameUsed => replies::USERNAME_USED,
+            Refusal::BadRequest => replies::BAD_REQUEST,
+            Refusal::UserNotFound => replies::USER_NOT_FOUND,
+            Refusal::AlreadyLoggedIn => replies::ALREADY_LOGGED_IN,
+            Refusal::Temporary(_) => replies::TEMPORARY_FAILURE,
+        }
+    }
+
+    fn result(&self) -> AuthResult {
+        match self {
+            Refusal::UsernameUsed => AuthResult::UsernameUsed,
+            Refusal::BadRequest => AuthResult::BadRequest,
+            Refusal::UserNotFound => AuthResult::UserNotFound,
+            Refusal::AlreadyLoggedIn => AuthResult::AlreadyLoggedIn,
+            Refusal::Temporary(_) => AuthResult::Temporary,
+        }
+    }
+}
+
+impl Manager {
+    /// Registers or logs in; the user is then online here.
+    pub(crate) async fn authenticate(&self, auth: &Auth, client: Client) -> Result<Arc<Online>, Refusal> {
+        let result =
+            if auth.register { self.register(auth, client).await } else { self.log_in(auth, client).await };
+        self.metrics.authenticated(match &result {
+            Ok(_) if auth.register => AuthResult::Created,
+            Ok(_) => AuthResult::LoggedIn,
+            Err(refusal) => refusal.result(),
+        });
+        result
+    }
+
+    async fn register(&self, auth: &Auth, client: Client) -> Result<Arc<Online>, Refusal> {
+        let name = auth.username.as_deref().ok_or(Refusal::BadRequest)?;
+        if self.is_taken(name).await? {
+            return Err(Refusal::UsernameUsed);
+        }
+        let username = Username::register(name).map_err(|_| Refusal::BadRequest)?;
+        let password = auth.password.as_ref().ok_or(Refusal::BadRequest)?;
+        let password_hash = self.passwords.hash(password.expose()).await.map_err(Temporary::from)?;
+        let new = NewAccount { username, password_hash, bio: FIRST_BIO.to_owned(), now_ms: now_ms() };
+        let account = self.store.create_account(new).await.map_err(|error| match error {
+            CreateError::Taken => Refusal::UsernameUsed,
+            CreateError::Store(error) => Refusal::Temporary(error.into()),
+        })?;
+        // From here on the account exists: where the directory is away its owner is told to try again, and logs in.
+        self.go_online(&account, account.login, client).await
+    }
+
+    async fn is_taken(&self, name: &str) -> Result<bool, Temporary> {
+        let Ok(key) = UserKey::of(name) else { return Ok(false) };
+        // A good name that cannot be registered is a component's (PROTOCOL §0).
+        Ok(Username::register(name).is_err() || self.store.account(&key).await?.is_some())
+    }
+
+    async fn log_in(&self, auth: &Auth, client: Client) -> Result<Arc<Online>, Refusal> {
+        let name = auth.username.as_deref().ok_or(Refusal::BadRequest)?;
+        let password = auth.password.as_ref().ok_or(Refusal::BadRequest)?;
+        // A name that nobody could register is nobody's.
+        let key = UserKey::of(name).map_err(|_| Refusal::UserNotFound)?;
+        let account =
+            self.store.account(&key).await.map_err(Temporary::from)?.ok_or(Refusal::UserNotFound)?;
+        let right = self.passwords.verify(password.expose(), &account.password_hash).await;
+        if !right.map_err(Temporary::from)? {
+            return Err(Refusal::BadRequest);
+        }
+        // The claim below decides; asking first keeps `updated_at` as it is for a login that is refused.
+        if self.is_online(&key).await? {
+            return Err(Refusal::AlreadyLoggedIn);
+        }
+        let login = self.store.record_login(account.id, now_ms()).await.map_err(Temporary::from)?;
+        self.go_online(&account, login, client).await
+    }
+
+    async fn is_online(&self, user: &UserKey) -> Result<bool, Temporary> {
+        if self.sessions.get(user).is_some() {
+            return Ok(true);
+        }
+        let device = Resource::default_device();
+        let entries = self.member.directory().user(user).await?;
+        Ok(entries.sessions.iter().any(|(resource, _)| *resource == device))
+    }
+
+    async fn go_online(
+        &self,
+        account: &Account,
+        login: LoginId,
+        client: Client,
+    ) -> Result<Arc<Online>, Refusal> {
+        let session = NewSession {
+            username: account.username.to_string(),
+            login,
+            since_ms: now_ms(),
+            client_address: client.address,
+            presence_counter: 0,
+        };
+        let device = Resource::default_device();
+        let claim = self.member.claim_session(&account.key, &device, session.clone()).await;
+        let SessionClaim::Granted { generation, .. } = claim.map_err(Temporary::from)? else {
+            return Err(Refusal::AlreadyLoggedIn);
+        };
+        let online = Arc::new(Online::new(account, &session, generation, client.outbox));
+        if let Some(older) = self.sessions.insert(Arc::clone(&online)) {
+            // The directory gave its place away, so it was ended there and only its connection is left.
+            older.close_for_conflict();
+        }
+        if self.member.check().is_ok_and(|current| current != generation) {
+            // Renewed between the claim and now: that round may have passed this session by.
+            self.reclaim_one(&online, Cause::Renewed).await;
+        }
+        Ok(online)
+    }
+}

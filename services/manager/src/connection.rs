@@ -1,0 +1,240 @@
+//! One client connection (M2): what each packet leads to, and what follows its end.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use kurir_directory::{ComponentId, SessionEnd};
+use kurir_protocol::{
+    Malformed,
+    manager::{Auth, FromClient, PresenceRequest, RelayEntry, RosterCondition, RosterRequest, ToClient},
+    replies,
+    session::{Access, AfterFailure, Session as Rules},
+};
+use kurir_socket::{Flow, Outbox, Pace};
+use tokio::net::TcpStream;
+
+use crate::{
+    accounts::{Client, Refusal},
+    manager::{Manager, Temporary},
+    online::Online,
+    relays::Offer,
+};
+
+/// Serves a client from its first byte until it is gone and its contacts know.
+pub(crate) async fn serve(manager: Arc<Manager>, stream: TcpStream, address: SocketAddr) {
+    let _open = manager.connections.token();
+    let outbox = Outbox::new(manager.outbox_bytes);
+    let mut connection = Connection {
+        outbox: Arc::clone(&outbox),
+        // An IPv4 client of an IPv6 listener has the same address at its relay.
+        address: address.ip().to_canonical(),
+        rules: Rules::new(manager.rules, Instant::now()),
+        online: None,
+        relays: Box::default(),
+        manager,
+    };
+    let manager = Arc::clone(&connection.manager);
+    let ended = kurir_socket::run(stream, &mut connection, &outbox, &manager.options, &manager.closing).await;
+    tracing::debug!(%address, ?ended, "connection ended");
+    if let Some(online) = connection.online.take() {
+        Box::pin(manager.depart(&online, SessionEnd::Lost)).await;
+    }
+}
+
+struct Connection {
+    manager: Arc<Manager>,
+    outbox: Arc<Outbox>,
+    address: IpAddr,
+    rules: Rules,
+    online: Option<Arc<Online>>,
+    relays: Box<KnownRelays>,
+}
+
+/// What a connection knows of relays.
+#[derive(Default)]
+struct KnownRelays {
+    /// The one that the user was given last.
+    given: Option<ComponentId>,
+    /// The one that it last failed on, and when.
+    failed: Option<(ComponentId, Instant)>,
+}
+
+/// Which reply brings a relay.
+#[derive(Clone, Copy)]
+enum Welcome {
+    Created,
+    LoggedIn,
+    Asked,
+}
+
+impl kurir_socket::Session for Connection {
+    async fn received(&mut self, value: &str, replies: &mut Vec<u8>) -> Result<Flow, Malformed> {
+        let packet = FromClient::parse(value)?;
+        // Boxed: the connection's own future stays small while nothing happens.
+        Ok(Box::pin(self.handle(packet, replies)).await)
+    }
+
+    fn batch_end(&mut self) -> Pace {
+        if let Some(online) = &self.online {
+            online.release();
+        }
+        Pace::Go
+    }
+
+    fn deadline(&self) -> Option<tokio::time::Instant> {
+        self.rules.deadline().map(tokio::time::Instant::from_std)
+    }
+}
+
+impl Connection {
+    async fn handle(&mut self, packet: FromClient, replies: &mut Vec<u8>) -> Flow {
+        match self.rules.access(&packet) {
+            Access::Granted => {}
+            Access::Ignored => return Flow::Continue,
+            Access::NotAuthorized => {
+                refuse_before_login(&packet, replies);
+                return Flow::Continue;
+            }
+        }
+        match packet {
+            FromClient::Hello | FromClient::Ignored => Flow::Continue,
+            FromClient::Auth(auth) => self.authenticate(&auth, replies).await,
+            FromClient::Iq(request) => {
+                match &self.online {
+                    Some(online) => {
+                        online.used_part_two();
+                        request.answer(replies);
+                    }
+                    None => request.answer_before_login(replies),
+                }
+                Flow::Continue
+            }
+            packet => match self.online.clone() {
+                Some(online) => self.serve_user(&online, packet, replies).await,
+                None => Flow::Continue,
+            },
+        }
+    }
+
+    async fn authenticate(&mut self, auth: &Auth, replies: &mut Vec<u8>) -> Flow {
+        let client = Client { address: self.address, outbox: Arc::clone(&self.outbox) };
+        match self.manager.authenticate(auth, client).await {
+            Ok(online) => {
+                self.rules.logged_in();
+                let welcome = if auth.register { Welcome::Created } else { Welcome::LoggedIn };
+                self.offer_relay(&online, welcome, replies);
+                self.online = Some(online);
+                Flow::Continue
+            }
+            Err(refusal) => {
+                replies::push(replies, refusal.reply());
+                if let Refusal::Temporary(error) = refusal {
+                    self.temporary(&error);
+                    return Flow::Continue;
+                }
+                match self.rules.auth_failed() {
+                    AfterFailure::TryAgain => Flow::Continue,
+                    AfterFailure::Close => Flow::Close,
+                }
+            }
+        }
+    }
+
+    /// Requests of a user who is logged in.
+    async fn serve_user(&mut self, online: &Online, packet: FromClient, replies: &mut Vec<u8>) -> Flow {
+        let manager = Arc::clone(&self.manager);
+        if matches!(packet, FromClient::Presence(PresenceRequest::Logout)) {
+            // Fenced or not: ending a session cannot be wrong.
+            manager.depart(online, SessionEnd::Ended).await;
+            self.online = None;
+            return Flow::Close;
+        }
+        let may_act = manager.may_act(online).await;
+        let done = match (packet, may_act) {
+            (FromClient::Roster(request), may_act) => {
+                self.serve_roster(online, &request, may_act, replies).await;
+                Ok(())
+            }
+            (_, Err(error)) => Err(error),
+            (FromClient::Presence(request), Ok(())) => manager.presence(online, request, replies).await,
+            (FromClient::GetRelay, Ok(())) => {
+                self.offer_relay(online, Welcome::Asked, replies);
+                Ok(())
+            }
+            (FromClient::Hello | FromClient::Auth(_) | FromClient::Iq(_) | FromClient::Ignored, Ok(())) => {
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            replies::push(replies, replies::TEMPORARY_FAILURE);
+            self.temporary(&error);
+        }
+        Flow::Continue
+    }
+
+    async fn serve_roster(
+        &self,
+        online: &Online,
+        request: &RosterRequest,
+        may_act: Result<(), Temporary>,
+        replies: &mut Vec<u8>,
+    ) {
+        if request.id.is_some() {
+            online.used_part_two();
+        }
+        let Err(error) = may_act else { return self.manager.roster(online, request, replies).await };
+        let (condition, id) = (RosterCondition::Temporary, request.id.as_ref());
+        ToClient::RosterError { condition, to: Some(online.username.as_str()), id }.write(replies);
+        self.temporary(&error);
+    }
+
+    /// M13, M14: whoever asks again has failed on the relay given before.
+    fn offer_relay(&mut self, online: &Online, welcome: Welcome, replies: &mut Vec<u8>) {
+        let now = Instant::now();
+        if matches!(welcome, Welcome::Asked)
+            && let Some(given) = self.relays.given.take()
+        {
+            self.relays.failed = Some((given, now));
+        }
+        let lately = |at: Instant| now.duration_since(at) < self.manager.relay_failed;
+        let avoid = self.relays.failed.as_ref().filter(|(_, at)| lately(*at)).map(|(relay, _)| relay);
+        let offer = self.manager.relays.offer(online, avoid);
+        let relay = offer.as_ref().map(entry);
+        match welcome {
+            Welcome::Created => ToClient::AccountCreated { relay },
+            Welcome::LoggedIn => ToClient::LoggedIn { relay },
+            Welcome::Asked => ToClient::RelayLessConnection { relay },
+        }
+        .write(replies);
+        self.relays.given = offer.map(|offer| offer.relay.id);
+    }
+
+    fn temporary(&self, error: &Temporary) {
+        self.manager.metrics.temporary_failure();
+        tracing::warn!(error = error as &dyn std::error::Error, "a request was answered with 503");
+    }
+}
+
+fn entry(offer: &Offer) -> RelayEntry<'_> {
+    RelayEntry {
+        id: offer.relay.id.as_str(),
+        host: &offer.relay.address.host,
+        port: offer.relay.address.port,
+        connections: offer.relay.connections,
+        token: Some(&offer.token),
+    }
+}
+
+fn refuse_before_login(packet: &FromClient, replies: &mut Vec<u8>) {
+    match packet {
+        FromClient::Roster(request) => {
+            let (condition, id) = (RosterCondition::NotLoggedIn, request.id.as_ref());
+            ToClient::RosterError { condition, to: None, id }.write(replies);
+        }
+        FromClient::Iq(request) => request.answer_before_login(replies),
+        _ => {}
+    }
+}

@@ -1,0 +1,209 @@
+//! What users here were not told, because the directory, the database or another manager was away or has died: found
+//! by reading again and comparing with what each was shown.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use kurir_directory::Generation;
+use kurir_protocol::name::{UserKey, Username};
+use tokio::sync::Notify;
+
+use crate::{
+    manager::{Manager, Temporary},
+    news::presence_of,
+    online::{self, Mark, Online},
+    presence::Departure,
+    store::Profile,
+};
+
+/// Between two attempts while something is away.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Sessions looked at in parallel; each takes a database connection.
+const AT_ONCE: usize = 4;
+
+/// Users asked for in one go.
+const PAGE: usize = 256;
+
+/// What is still to be told. Each part is bounded by the users who are or were online here.
+#[derive(Debug, Default)]
+pub(crate) struct Differences {
+    work: Mutex<Work>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Work {
+    /// Generations of managers that died.
+    dead: HashSet<Generation>,
+    /// Anything may have been missed.
+    everything: bool,
+    /// Users who went offline while it could not be told.
+    departures: Vec<Departure>,
+    /// Some session owes news of itself ([`Online::settle_news`]).
+    owed: bool,
+}
+
+impl Differences {
+    /// That generation of another manager is dead: its users are offline unless they are elsewhere by now.
+    pub(crate) fn died(&self, generation: Generation) {
+        self.add(|work| {
+            work.dead.insert(generation);
+        });
+    }
+
+    /// Everybody here may have missed something.
+    pub(crate) fn everything(&self) {
+        self.add(|work| work.everything = true);
+    }
+
+    pub(crate) fn departed(&self, departure: Departure) {
+        self.add(|work| work.departures.push(departure));
+    }
+
+    /// A session owes news.
+    pub(crate) fn retry(&self) {
+        self.add(|work| work.owed = true);
+    }
+
+    fn add(&self, add: impl FnOnce(&mut Work)) {
+        add(&mut self.lock());
+        self.wake.notify_one();
+    }
+
+    fn take(&self) -> Work {
+        std::mem::take(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The database or the directory is away: try again.
+struct Away;
+
+impl Manager {
+    /// Tells what is still to be told, for as long as the manager lives.
+    pub(crate) async fn tell_differences(&self) {
+        loop {
+            self.differences.wake.notified().await;
+            while self.settle(self.differences.take()).await.is_err() {
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+
+    /// What cannot be done now goes back to the list.
+    async fn settle(&self, work: Work) -> Result<(), Away> {
+        let mut settled = Ok(());
+        for generation in work.dead {
+            if self.tell_dead(generation).await.is_err() {
+                self.differences.lock().dead.insert(generation);
+                settled = Err(Away);
+            }
+        }
+        if work.everything && self.tell_everything().await.is_err() {
+            self.differences.lock().everything = true;
+            settled = Err(Away);
+        }
+        if work.owed && self.tell_owed().await.is_err() {
+            self.differences.lock().owed = true;
+            settled = Err(Away);
+        }
+        let mut departures = work.departures.into_iter();
+        while let Some(departure) = departures.next() {
+            if !self.tell_departure(&departure).await {
+                // Each would wait as long as this one did.
+                let mut later = self.differences.lock();
+                later.departures.push(departure);
+                later.departures.extend(departures);
+                return Err(Away);
+            }
+        }
+        settled
+    }
+
+    async fn tell_owed(&self) -> Result<(), Away> {
+        for online in self.sessions.all() {
+            if !online.settle_news() {
+                continue;
+            }
+            let told = self.announce(&online).await.inspect_err(|error| log(&online, error)).is_ok();
+            if !told || online.owes_news() || self.compare(&online).await.is_err() {
+                online.owe_news();
+                return Err(Away);
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_dead(&self, generation: Generation) -> Result<(), Away> {
+        let mut watched: HashMap<UserKey, (Username, Vec<Arc<Online>>)> = HashMap::new();
+        for online in self.sessions.all() {
+            for (user, username) in online.shown_at(generation) {
+                watched.entry(user).or_insert((username, Vec::new())).1.push(Arc::clone(&online));
+            }
+        }
+        let watched: Vec<_> = watched.into_iter().collect();
+        for page in watched.chunks(PAGE) {
+            let users: Vec<UserKey> = page.iter().map(|(user, _)| user.clone()).collect();
+            let watchers = page.iter().flat_map(|(_, (_, watchers))| watchers);
+            let marks: Vec<Mark> = watchers.map(|online| online.mark()).collect();
+            let located = self.locate(&users, None).await;
+            if !located.complete {
+                return Err(Away);
+            }
+            let mut marks = marks.into_iter();
+            for ((user, (username, watchers)), place) in page.iter().zip(located.places) {
+                let whose = online::Contact { key: user, username };
+                for (online, mark) in watchers.iter().zip(&mut marks) {
+                    // Whoever is online elsewhere by now was announced by the manager there.
+                    online.tell_difference(&whose, place, mark, None);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell_everything(&self) -> Result<(), Away> {
+        let compared = stream::iter(self.sessions.all())
+            .map(|online| async move { self.compare(&online).await })
+            .buffer_unordered(AT_ONCE)
+            .fold(Ok(()), async |all, one| all.and(one));
+        compared.await
+    }
+
+    /// Reads where a user's contacts are, and tells how that differs from what the user was shown.
+    async fn compare(&self, online: &Online) -> Result<(), Away> {
+        let contacts = self.store.roster(online.account).await.map_err(|error| {
+            log(online, &error.into());
+            Away
+        })?;
+        let seen: Vec<Profile> = contacts
+            .into_iter()
+            .filter(|contact| contact.item.subscription.sees_contact())
+            .map(|contact| contact.profile)
+            .collect();
+        let keys: Vec<UserKey> = seen.iter().map(|profile| profile.key.clone()).collect();
+        let mark = online.mark();
+        let located = self.locate(&keys, None).await;
+        if !located.complete {
+            return Err(Away);
+        }
+        for (profile, place) in seen.iter().zip(located.places) {
+            let whose = online::Contact { key: &profile.key, username: &profile.username };
+            online.tell_difference(&whose, place, mark, Some(presence_of(profile, true)));
+        }
+        Ok(())
+    }
+}
+
+fn log(online: &Online, error: &Temporary) {
+    let error = error as &dyn std::error::Error;
+    tracing::debug!(user = %online.user, error, "contacts not compared yet");
+}

@@ -1,0 +1,100 @@
+//! What the parts of this manager share.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use kurir_directory::{DirectoryError, Member};
+use kurir_protocol::session::Rules;
+use kurir_socket::Options;
+use tokio::{sync::Notify, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    differences::Differences,
+    metrics::Metrics,
+    online::Online,
+    password::{PasswordError, Passwords},
+    peers::Peers,
+    relays::Relays,
+    sessions::Sessions,
+    store::{Store, StoreError},
+};
+
+/// How long a request waits for its session to be claimed again after this manager was paused. Beyond it the client is
+/// answered 503.
+const FENCE_WAIT: Duration = Duration::from_secs(2);
+
+/// One manager. Its rules are methods in the module of their subject: accounts, roster, presence and so on.
+#[derive(Debug)]
+pub(crate) struct Manager {
+    pub(crate) rules: Rules,
+    pub(crate) options: Options,
+    pub(crate) outbox_bytes: usize,
+    /// For so long a user who asks for another relay is not given the one that failed.
+    pub(crate) relay_failed: Duration,
+    pub(crate) store: Store,
+    pub(crate) passwords: Passwords,
+    pub(crate) member: Member,
+    pub(crate) sessions: Sessions,
+    pub(crate) relays: Relays,
+    pub(crate) peers: Peers,
+    pub(crate) differences: Differences,
+    pub(crate) metrics: Metrics,
+    /// Open client connections: each holds a token.
+    pub(crate) connections: TaskTracker,
+    /// Closes the client connections.
+    pub(crate) closing: CancellationToken,
+    /// Somebody's session was claimed again.
+    pub(crate) reclaimed: Notify,
+    /// The directory has lost everything, and not everybody has written their entries again.
+    pub(crate) recovering: AtomicBool,
+}
+
+/// Nobody's fault, and over soon: answered with 503 and never with anything that blames the user.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Temporary {
+    #[error("the database gave no answer")]
+    Store(#[from] StoreError),
+    #[error("the directory gave no answer")]
+    Directory(#[from] DirectoryError),
+    #[error("a password was not checked")]
+    Password(#[from] PasswordError),
+    #[error("this manager was paused past its lease")]
+    Fenced,
+}
+
+impl Manager {
+    /// Waits until this session may be acted for: see [`Member::check`].
+    pub(crate) async fn may_act(&self, online: &Online) -> Result<(), Temporary> {
+        let acting = async {
+            loop {
+                let reclaimed = self.reclaimed.notified();
+                if self.member.check() == Ok(online.generation()) {
+                    return Ok(());
+                }
+                if online.is_closed() {
+                    return Err(Temporary::Fenced);
+                }
+                reclaimed.await;
+            }
+        };
+        // The usual case costs no timer.
+        if self.member.check() == Ok(online.generation()) {
+            return Ok(());
+        }
+        timeout(FENCE_WAIT, acting).await.unwrap_or(Err(Temporary::Fenced))
+    }
+
+    /// Whether what the directory says of users elsewhere may lack some.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.recovering.load(Ordering::Relaxed)
+    }
+}
+
+/// Milliseconds since the Unix epoch, as everything that clients are shown is dated.
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

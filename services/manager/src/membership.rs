@@ -1,0 +1,121 @@
+//! What the directory tells this manager of the others and of itself, and what follows.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use kurir_directory::{Cause, Component, DirectoryError, Event, Kind, Reclaimed};
+use kurir_protocol::name::Resource;
+use kurir_rpc::{Discovery, v1};
+use tokio::sync::mpsc;
+
+use crate::{manager::Manager, online::Online};
+
+/// Sessions claimed again in parallel.
+const AT_ONCE: usize = 32;
+
+/// Between two attempts to claim a session again while the directory is away.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+impl Manager {
+    /// Handles the directory's events, in order, until the member is gone.
+    pub(crate) async fn follow(
+        &self,
+        mut events: mpsc::Receiver<Event>,
+        discovery: &Discovery,
+        me: v1::Component,
+    ) {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Joined(component) => self.peers.meet(component),
+                Event::Died(component) => self.died(&component),
+                Event::Renewed { old, new } => {
+                    tracing::warn!(%old, %new, "this manager was out of touch for too long; it claims its sessions again");
+                    discovery.set_component(v1::Component { generation: new.to_string(), ..me.clone() });
+                    self.reclaim(Cause::Renewed).await;
+                    self.peers.renewed();
+                    self.differences.everything();
+                }
+                Event::Epoch => {
+                    tracing::warn!(
+                        "the directory has lost everything; this manager writes its sessions again"
+                    );
+                    self.recovering.store(true, Ordering::Relaxed);
+                    self.reclaim(Cause::Epoch).await;
+                }
+                Event::Recovered => {
+                    self.recovering.store(false, Ordering::Relaxed);
+                    self.differences.everything();
+                }
+                Event::Away => tracing::warn!("the directory is away: no logins until it is back"),
+                Event::Back => {
+                    tracing::info!("the directory is back");
+                    self.differences.everything();
+                }
+            }
+        }
+    }
+
+    fn died(&self, component: &Component) {
+        match component.kind {
+            Kind::Relay => self.relays.died(&component.id, component.generation),
+            Kind::Manager => {
+                self.peers.died(component.generation);
+                self.differences.died(component.generation);
+            }
+        }
+    }
+
+    /// Puts every session back on record. Those that somebody else has by now are closed.
+    async fn reclaim(&self, cause: Cause) {
+        stream::iter(self.sessions.all())
+            .for_each_concurrent(AT_ONCE, |online| async move { self.reclaim_one(&online, cause).await })
+            .await;
+    }
+
+    /// Puts one session back on record, however long it takes.
+    pub(crate) async fn reclaim_one(&self, online: &Arc<Online>, cause: Cause) {
+        let device = Resource::default_device();
+        loop {
+            if self.sessions.get(&online.user).is_none_or(|known| !Arc::ptr_eq(&known, online)) {
+                return;
+            }
+            match self.member.reclaim_session(&online.user, &device, online.entry(), cause).await {
+                // A displaced owner finds out by claiming again itself, as this one does.
+                Ok(Reclaimed::Kept { generation, displaced: _ }) => {
+                    online.claimed_under(generation);
+                    self.reclaimed.notify_waiters();
+                    self.metrics.session_reclaimed(true);
+                    if cause == Cause::Renewed {
+                        // To others its user was dead for a while.
+                        online.owe_news();
+                        self.differences.retry();
+                    }
+                    return;
+                }
+                Ok(Reclaimed::Lost) => {
+                    self.metrics.session_reclaimed(false);
+                    // Removed first, so that its end is not taken for the user's.
+                    self.sessions.remove(online);
+                    online.close_for_conflict();
+                    return;
+                }
+                Err(error) => {
+                    if self.member.check().is_err() {
+                        // Another new life is coming, and with it another round.
+                        return;
+                    }
+                    log(online, &error);
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+    }
+}
+
+fn log(online: &Online, error: &DirectoryError) {
+    let error = error as &dyn std::error::Error;
+    tracing::debug!(user = %online.user, error, "session not claimed again yet");
+}

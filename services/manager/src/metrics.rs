@@ -1,0 +1,126 @@
+//! What the manager counts.
+
+use kurir_service::Metrics as Registry;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+};
+
+/// Counters and gauges of one manager. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Metrics {
+    auth: Family<AuthLabels, Counter>,
+    offers: Family<OfferLabels, Counter>,
+    reclaimed: Family<ReclaimLabels, Counter>,
+    temporary_failures: Counter,
+    notices_sent: Counter,
+    notices_received: Counter,
+    notices_dropped: Counter,
+    sessions: Gauge,
+    connections: Gauge,
+    relays: Gauge,
+}
+
+/// What became of a registration or login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum AuthResult {
+    Created,
+    LoggedIn,
+    UsernameUsed,
+    BadRequest,
+    UserNotFound,
+    AlreadyLoggedIn,
+    Temporary,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuthLabels {
+    result: AuthResult,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum OfferResult {
+    Given,
+    NoRelay,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfferLabels {
+    result: OfferResult,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum ReclaimResult {
+    Kept,
+    Lost,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReclaimLabels {
+    result: ReclaimResult,
+}
+
+impl Metrics {
+    pub(crate) fn register(&self, registry: &Registry) {
+        registry.register(|registry| {
+            let mut counters = |name, help, counter: &Counter| registry.register(name, help, counter.clone());
+            counters("manager_temporary_failures", "Requests answered with 503", &self.temporary_failures);
+            counters("manager_notices_sent", "Notices sent to other managers", &self.notices_sent);
+            counters("manager_notices_received", "Notices taken from other managers", &self.notices_received);
+            counters(
+                "manager_notices_dropped",
+                "Notices dropped as another manager took none; it reads again what they said",
+                &self.notices_dropped,
+            );
+            let mut gauges = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
+            gauges("manager_sessions", "Users logged in here", &self.sessions);
+            gauges("manager_connections", "Open client connections", &self.connections);
+            gauges("manager_relays", "Relays that users are given", &self.relays);
+            registry.register("manager_auth", "Registrations and logins by result", self.auth.clone());
+            registry.register("manager_relay_offers", "Relays asked for by users", self.offers.clone());
+            registry.register(
+                "manager_sessions_reclaimed",
+                "Sessions claimed again after a pause of this manager or a loss of the directory",
+                self.reclaimed.clone(),
+            );
+        });
+    }
+
+    pub(crate) fn authenticated(&self, result: AuthResult) {
+        self.auth.get_or_create(&AuthLabels { result }).inc();
+    }
+
+    pub(crate) fn relay_offered(&self, given: bool) {
+        let result = if given { OfferResult::Given } else { OfferResult::NoRelay };
+        self.offers.get_or_create(&OfferLabels { result }).inc();
+    }
+
+    pub(crate) fn session_reclaimed(&self, kept: bool) {
+        let result = if kept { ReclaimResult::Kept } else { ReclaimResult::Lost };
+        self.reclaimed.get_or_create(&ReclaimLabels { result }).inc();
+    }
+
+    pub(crate) fn temporary_failure(&self) {
+        self.temporary_failures.inc();
+    }
+
+    pub(crate) fn notice_sent(&self) {
+        self.notices_sent.inc();
+    }
+
+    pub(crate) fn notice_received(&self) {
+        self.notices_received.inc();
+    }
+
+    pub(crate) fn notices_dropped(&self, count: usize) {
+        self.notices_dropped.inc_by(count as u64);
+    }
+
+    /// What is true at the moment.
+    pub(crate) fn observe(&self, sessions: usize, connections: usize, relays: usize) {
+        let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.sessions, sessions);
+        set(&self.connections, connections);
+        set(&self.relays, relays);
+    }
+}

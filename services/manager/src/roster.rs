@@ -1,0 +1,183 @@
+//! Contacts (PROTOCOL §3, rows M15–M23). The checks stand in the order of the table of invalid requests.
+
+use kurir_protocol::{
+    iq,
+    manager::{self, Item, NewName, RosterAction, RosterCondition, RosterRequest, Sender, ToClient},
+    name::UserKey,
+};
+
+use crate::{
+    manager::{Manager, Temporary},
+    news::{News, What, presence_of_account},
+    online::{self, Online},
+    store::{self, Added, RosterError, StoreError, Subscription},
+};
+
+/// A request of a user who is logged in.
+struct Asked<'a> {
+    online: &'a Online,
+    id: Option<&'a iq::Id>,
+}
+
+/// Why a request is refused.
+enum Refused {
+    Condition(RosterCondition),
+    Temporary(Temporary),
+}
+
+impl Manager {
+    /// Answers a roster request, and tells the contact what it changed.
+    pub(crate) async fn roster(&self, online: &Online, request: &RosterRequest, replies: &mut Vec<u8>) {
+        let asked = Asked { online, id: request.id.as_ref() };
+        let answered = match &request.action {
+            RosterAction::Bad => Err(Refused::Condition(RosterCondition::BadRequest)),
+            RosterAction::Get { from } => self.get(&asked, from, replies).await,
+            RosterAction::Set { from, jid, name } => self.set(&asked, from, jid, name, replies).await,
+            RosterAction::Remove { from, jid } => self.remove(&asked, from, jid, replies).await,
+        };
+        let condition = match answered {
+            Ok(()) => return,
+            Err(Refused::Condition(condition)) => condition,
+            Err(Refused::Temporary(error)) => {
+                tracing::warn!(user = %online.user, error = &error as &dyn std::error::Error, "roster request failed");
+                RosterCondition::Temporary
+            }
+        };
+        let to = Some(online.username.as_str());
+        ToClient::RosterError { condition, to, id: asked.id }.write(replies);
+    }
+
+    async fn get(&self, asked: &Asked<'_>, from: &Sender, replies: &mut Vec<u8>) -> Result<(), Refused> {
+        asked.must_be(from)?;
+        let contacts = self.store.roster(asked.online.account).await?;
+        let items: Vec<Item> = contacts.into_iter().map(|contact| item(contact.item)).collect();
+        ToClient::Roster { items: &items, to: asked.to(), id: asked.id }.write(replies);
+        Ok(())
+    }
+
+    async fn set(
+        &self,
+        asked: &Asked<'_>,
+        from: &Sender,
+        jid: &str,
+        name: &NewName,
+        replies: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        asked.must_be(from)?;
+        let contact = asked.contact(jid)?;
+        let name = match name {
+            NewName::Set(name) => name.clone(),
+            NewName::Keep => self.name_of(asked.online, &contact).await?,
+        };
+        let added = self.store.add_contact(asked.online.account, &contact, name).await?;
+        let from = added.contact.username.clone();
+        let both = added.mine.subscription == Subscription::Both;
+        ToClient::Subscribed { from: from.as_str(), to: asked.to(), item: &item(added.mine.clone()) }
+            .write(replies);
+        self.show_contact(asked, &added, replies).await;
+        ToClient::RosterSet { to: asked.to(), id: asked.id }.write(replies);
+        if both {
+            self.tell_subscribed(asked.online, added).await;
+        }
+        Ok(())
+    }
+
+    /// What a contact is called so far, which a set without `name` leaves as it is.
+    async fn name_of(&self, me: &Online, contact: &UserKey) -> Result<Option<String>, StoreError> {
+        let roster = self.store.roster(me.account).await?;
+        Ok(roster.into_iter().find(|known| known.profile.key == *contact).and_then(|known| known.item.name))
+    }
+
+    /// The contact's presence, which follows "subscribed" (M18).
+    async fn show_contact(&self, asked: &Asked<'_>, added: &Added, replies: &mut Vec<u8>) {
+        let contact = &added.contact.key;
+        asked.online.hold();
+        let mark = asked.online.mark();
+        let located = self.locate(std::slice::from_ref(contact), Some(asked.online)).await;
+        if !located.complete {
+            asked.online.owe_news();
+            self.differences.retry();
+        }
+        let found = located.places.into_iter().next().flatten();
+        let whose = online::Contact { key: contact, username: &added.contact.username };
+        let online = asked.online.read(&whose, found, mark);
+        let presence = presence_of_account(&added.contact, online);
+        ToClient::PresenceTo { presence: &presence, to: asked.to() }.write(replies);
+    }
+
+    /// Her item for me is `both` now: she is told, if she is online.
+    async fn tell_subscribed(&self, me: &Online, added: Added) {
+        let news = News {
+            about: me.user.clone(),
+            from: me.username.clone(),
+            version: me.version(),
+            what: What::Subscribed(item(added.theirs)),
+        };
+        let contact = added.contact.key;
+        let located = self.locate(std::slice::from_ref(&contact), Some(me)).await;
+        if let Some(location) = located.places.into_iter().next().flatten() {
+            self.tell(&news, [(contact, location)]);
+        }
+    }
+
+    async fn remove(
+        &self,
+        asked: &Asked<'_>,
+        from: &Sender,
+        jid: &str,
+        replies: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        asked.must_be(from)?;
+        let contact = asked.contact(jid)?;
+        let removed = self.store.remove_contact(asked.online.account, &contact).await?;
+        asked.online.forget(&contact);
+        let from = removed.contact.username.as_str();
+        ToClient::Unsubscribed { from, to: asked.to() }.write(replies);
+        ToClient::RosterRemoved { to: asked.to(), id: asked.id }.write(replies);
+        Ok(())
+    }
+}
+
+impl Asked<'_> {
+    fn to(&self) -> &str {
+        self.online.username.as_str()
+    }
+
+    /// Nobody touches the roster of somebody else.
+    fn must_be(&self, from: &Sender) -> Result<(), Refused> {
+        if from.is(&self.online.user) { Ok(()) } else { Err(Refused::Condition(RosterCondition::Forbidden)) }
+    }
+
+    fn contact(&self, jid: &str) -> Result<UserKey, Refused> {
+        let contact = UserKey::of(jid).map_err(|_| Refused::Condition(RosterCondition::ItemNotFound))?;
+        if contact == self.online.user {
+            return Err(Refused::Condition(RosterCondition::NotAllowed));
+        }
+        Ok(contact)
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Refused::Temporary(error.into())
+    }
+}
+
+impl From<RosterError> for Refused {
+    fn from(error: RosterError) -> Self {
+        match error {
+            RosterError::NotFound => Refused::Condition(RosterCondition::ItemNotFound),
+            RosterError::Myself | RosterError::NotAllowed => Refused::Condition(RosterCondition::NotAllowed),
+            RosterError::Store(error) => error.into(),
+        }
+    }
+}
+
+fn item(item: store::Item) -> Item {
+    let subscription = match item.subscription {
+        Subscription::To => manager::Subscription::To,
+        Subscription::From => manager::Subscription::From,
+        Subscription::Both => manager::Subscription::Both,
+    };
+    Item { jid: item.jid.to_string(), name: item.name, subscription }
+}

@@ -1,0 +1,270 @@
+//! Starting and stopping a manager.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use anyhow::Context;
+use kurir_directory::{Address, ComponentId, Directory, Event, Kind, Member, NewComponent};
+use kurir_protocol::{framing::Limits, session::Rules};
+use kurir_rpc::{Discovery, v1};
+use kurir_service::{Listener, Ready, Shell};
+use kurir_socket::Options;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+    time::timeout,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Config, choice::Choice, connection, differences::Differences, manager::Manager, metrics::Metrics,
+    password::Passwords, peers::Peers, relays::Relays, rpc, sessions::Sessions, store::Store, ticket::Signer,
+};
+
+/// How long the trackers are waited for before this manager calls itself ready without them.
+const TRACKER_WAIT: Duration = Duration::from_secs(5);
+
+/// How long the users' goodbyes may take when the process stops, and then their delivery to other managers.
+const GOODBYE: Duration = Duration::from_secs(6);
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// How often metrics and the load shown by `kurir status` are set.
+const OBSERVE_EVERY: Duration = Duration::from_secs(1);
+
+/// A manager that has its ports and serves nobody yet.
+#[derive(Debug)]
+pub struct Bound {
+    config: Config,
+    clients: Listener,
+    components: TcpListener,
+    /// Where clients connect.
+    pub client_addr: SocketAddr,
+    /// Where relays and other managers connect.
+    pub grpc_addr: SocketAddr,
+    ready: Ready,
+    shell: Shell,
+}
+
+/// What lives as long as the manager, longer than its clients.
+struct Running {
+    manager: Arc<Manager>,
+    discovery: Discovery,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Bound {
+    /// Binds both ports.
+    pub async fn bind(config: Config, shell: Shell) -> anyhow::Result<Bound> {
+        let ready = shell.health.register("manager");
+        let clients = Listener::bind(&config.listen, &config.socket).await?;
+        let components = Listener::bind(&config.grpc_listen, &config.socket).await?;
+        Ok(Bound {
+            client_addr: clients.local_addr()?,
+            grpc_addr: components.local_addr()?,
+            components: components.into_inner(),
+            clients,
+            config,
+            ready,
+            shell,
+        })
+    }
+
+    /// Serves until the shell says to stop, and returns when the users here have been told goodbye.
+    pub async fn serve(self, store: Store, directory: Directory) -> anyhow::Result<()> {
+        let component = self.component()?;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        // Its lease outlives the drain: whoever departs then is still this manager's to release.
+        let joined = Member::join(directory, component.clone(), stop.clone()).await;
+        let (member, events) = joined.context("the manager cannot join the directory")?;
+        tracing::info!(
+            manager = %component.id, generation = %member.generation(), clients = %component.client,
+            components = component.grpc, "manager joined"
+        );
+        let manager = Arc::new(self.manager(store, member, &tasks, &stop)?);
+        let me = v1::Component {
+            kind: v1::ComponentKind::Manager.into(),
+            id: component.id.to_string(),
+            generation: manager.member.generation().to_string(),
+            client_host: component.client.host,
+            client_port: component.client.port.into(),
+            grpc_url: component.grpc,
+            private: self.config.private,
+        };
+        let shutdown = &self.shell.shutdown;
+        let trackers = self.config.trackers.clone();
+        let discovery = Discovery::start(trackers, me.clone(), &shutdown.token, &shutdown.tracker);
+        let running = Running { manager, discovery, tasks, stop };
+        running.start(self.components, events, me);
+        running.report_ready(self.ready, self.config.trackers.is_empty(), &shutdown.token);
+        let manager = Arc::clone(&running.manager);
+        self.clients
+            .run(&self.shell, move |stream, address| connection::serve(Arc::clone(&manager), stream, address))
+            .await;
+        running.drain().await;
+        Ok(())
+    }
+
+    fn component(&self) -> anyhow::Result<NewComponent> {
+        let config = &self.config;
+        let id = match config.id.as_str() {
+            "" => format!("manager-{}", self.client_addr.port()),
+            id => id.to_owned(),
+        };
+        let client = match config.advertise.as_str() {
+            "" => Address::from(self.client_addr),
+            address => parse_address(address).context("manager.advertise is no HOST:PORT")?,
+        };
+        let grpc = match config.grpc_advertise.as_str() {
+            "" => format!("http://{}", self.grpc_addr),
+            url => url.to_owned(),
+        };
+        let id = ComponentId::try_from(id).context("manager.id")?;
+        Ok(NewComponent { kind: Kind::Manager, id, client, grpc })
+    }
+
+    fn manager(
+        &self,
+        store: Store,
+        member: Member,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Manager> {
+        let config = &self.config;
+        let metrics = Metrics::default();
+        metrics.register(&self.shell.metrics);
+        let signer = Signer::generate(member.id(), member.generation(), config.ticket_life())?;
+        let choice = Choice::new(config.relay_choice, Duration::from_secs(config.relay_silence_seconds));
+        let limits = Limits {
+            max_value_bytes: config.max_value_bytes,
+            max_depth: config.max_depth,
+            max_malformed: config.max_malformed,
+        };
+        Ok(Manager {
+            rules: Rules {
+                max_auth_failures: config.max_auth_failures,
+                login_deadline: config.login_deadline(),
+            },
+            options: Options { limits, ..Options::default() },
+            outbox_bytes: config.outbox_bytes,
+            relay_failed: Duration::from_secs(config.relay_failed_seconds),
+            store,
+            passwords: Passwords::new(&config.passwords()).context("manager.argon2_*")?,
+            sessions: Sessions::default(),
+            relays: Relays::new(choice, signer, metrics.clone()),
+            peers: Peers::new(
+                member.clone(),
+                config.peer_queue_bytes,
+                metrics.clone(),
+                tasks.clone(),
+                stop.clone(),
+            ),
+            member,
+            differences: Differences::default(),
+            metrics,
+            connections: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            reclaimed: Notify::new(),
+            recovering: AtomicBool::new(false),
+        })
+    }
+}
+
+impl Running {
+    /// Starts what goes on beside the connections.
+    fn start(&self, components: TcpListener, events: mpsc::Receiver<Event>, me: v1::Component) {
+        let (manager, stop) = (&self.manager, &self.stop);
+        let service =
+            rpc::Service { manager: Arc::clone(manager), tasks: self.tasks.clone(), stop: stop.clone() };
+        let server = kurir_rpc::server()
+            .add_service(v1::manager_server::ManagerServer::new(service))
+            .serve_with_incoming_shutdown(TcpListenerStream::new(components), stop.clone().cancelled_owned());
+        self.tasks.spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(error = &error as &dyn std::error::Error, "gRPC ended");
+            }
+        });
+        let (manager, discovery) = (Arc::clone(&self.manager), self.discovery.clone());
+        self.spawn(async move { manager.follow(events, &discovery, me).await });
+        let manager = Arc::clone(&self.manager);
+        self.spawn(async move { manager.tell_differences().await });
+        let (manager, discovery) = (Arc::clone(&self.manager), self.discovery.clone());
+        self.spawn(async move { observe(&manager, &discovery).await });
+    }
+
+    fn report_ready(&self, ready: Ready, alone: bool, shutdown: &CancellationToken) {
+        let (discovery, shutdown) = (self.discovery.clone(), shutdown.clone());
+        self.spawn(async move {
+            if !alone && timeout(TRACKER_WAIT, discovery.joined()).await.is_err() {
+                tracing::warn!("no tracker has answered yet; clients that know this manager are served");
+            }
+            ready.ready();
+            shutdown.cancelled().await;
+            ready.not_ready("stopping");
+        });
+    }
+
+    /// Ends a task with the manager.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+
+    /// Closes the clients' connections, waits until their contacts are told, and leaves.
+    async fn drain(&self) {
+        let manager = &self.manager;
+        for online in manager.sessions.all() {
+            online.close_for_shutdown();
+        }
+        manager.closing.cancel();
+        manager.connections.close();
+        if timeout(GOODBYE, manager.connections.wait()).await.is_err() {
+            tracing::warn!(connections = manager.connections.len(), "connections cut");
+        }
+        if timeout(FLUSH, manager.peers.flushed()).await.is_err() {
+            tracing::warn!("not all was told to other managers; they find out by this one's end");
+        }
+        manager.member.leave().await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+async fn observe(manager: &Manager, discovery: &Discovery) {
+    let mut every = tokio::time::interval(OBSERVE_EVERY);
+    loop {
+        every.tick().await;
+        let (sessions, connections) = (manager.sessions.count(), manager.connections.len());
+        manager.metrics.observe(sessions, connections, manager.relays.alive());
+        discovery.set_load(sessions as u64, connections as u64);
+    }
+}
+
+fn parse_address(address: &str) -> Option<Address> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then_some(())?;
+    Some(Address { host: host.to_owned(), port: port.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_advertised_address_has_a_host_and_a_port() {
+        let address = |host: &str, port| Some(Address { host: host.to_owned(), port });
+        assert_eq!(parse_address("chat.example.org:5001"), address("chat.example.org", 5001));
+        assert_eq!(parse_address("[::1]:5001"), address("::1", 5001));
+        assert_eq!(parse_address("chat.example.org"), None);
+        assert_eq!(parse_address(":5001"), None);
+        assert_eq!(parse_address("host:port"), None);
+    }
+}

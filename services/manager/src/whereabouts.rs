@@ -1,0 +1,109 @@
+//! Finding where users are online, and telling them something there.
+
+use std::collections::HashMap;
+
+use kurir_directory::{Generation, UserEntries};
+use kurir_protocol::name::UserKey;
+
+use crate::{
+    manager::Manager,
+    news::{Location, News, Place, Version},
+    online::Online,
+};
+
+/// Users read from the directory at once; its answers stay small whatever the size of a roster.
+const PAGE: usize = 512;
+
+/// Where some users are.
+#[derive(Debug)]
+pub(crate) struct Located {
+    /// In the order asked for; none: offline.
+    pub(crate) places: Vec<Option<Location>>,
+    /// False: the directory could not be read, and whoever is elsewhere may be missing.
+    pub(crate) complete: bool,
+}
+
+impl Manager {
+    /// Where each of `users` is online. While the directory is away, those elsewhere are where `asker` last saw them.
+    pub(crate) async fn locate(&self, users: &[UserKey], asker: Option<&Online>) -> Located {
+        let mut places: Vec<Option<Location>> = users.iter().map(|user| self.location_here(user)).collect();
+        let missing: Vec<usize> =
+            places.iter().enumerate().filter(|(_, place)| place.is_none()).map(|(index, _)| index).collect();
+        let mut complete = true;
+        for page in missing.chunks(PAGE) {
+            let keys: Vec<UserKey> = page.iter().filter_map(|index| users.get(*index).cloned()).collect();
+            let found = if self.is_recovering() { None } else { self.read(&keys).await };
+            complete &= found.is_some();
+            for (position, (index, user)) in page.iter().zip(&keys).enumerate() {
+                let Some(place) = places.get_mut(*index) else { continue };
+                *place = match &found {
+                    Some(found) => found.get(position).and_then(|entries| self.location_elsewhere(entries)),
+                    None => asker.and_then(|asker| asker.shown(user)),
+                };
+            }
+        }
+        self.meet(places.iter().flatten()).await;
+        Located { places, complete }
+    }
+
+    /// Tells each of those users, here or through their manager. Takes no time: other managers have queues.
+    pub(crate) fn tell(&self, news: &News, to: impl IntoIterator<Item = (UserKey, Location)>) {
+        let mut elsewhere: HashMap<Generation, Vec<UserKey>> = HashMap::new();
+        for (user, location) in to {
+            match location.place {
+                Place::Here => {
+                    self.sessions.hear(&user, news, Place::Here);
+                }
+                Place::At(generation) => elsewhere.entry(generation).or_default().push(user),
+            }
+        }
+        for (generation, to) in elsewhere {
+            self.peers.send(generation, &to, news);
+        }
+    }
+
+    async fn read(&self, users: &[UserKey]) -> Option<Vec<UserEntries>> {
+        match self.member.directory().users(users).await {
+            Ok(found) => Some(found),
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "the directory was not read");
+                None
+            }
+        }
+    }
+
+    fn location_here(&self, user: &UserKey) -> Option<Location> {
+        let online = self.sessions.get(user)?;
+        Some(Location { place: Place::Here, version: online.version() })
+    }
+
+    fn location_elsewhere(&self, entries: &UserEntries) -> Option<Location> {
+        let own = self.member.generation();
+        // An entry of our own without a session here is about to be released, or its user is not told of the login yet.
+        let others = entries.sessions.iter().filter(|(_, session)| session.generation != own);
+        others
+            .map(|(_, session)| Location {
+                place: Place::At(session.generation),
+                version: Version { login: session.login, counter: session.presence_counter },
+            })
+            .max_by_key(|location| location.version)
+    }
+
+    /// A manager may have joined and taken users before the event that says so has come.
+    async fn meet(&self, locations: impl Iterator<Item = &Location>) {
+        let unknown = |location: &Location| match location.place {
+            Place::Here => false,
+            Place::At(generation) => !self.peers.knows(generation),
+        };
+        let mut locations = locations;
+        if !locations.any(unknown) {
+            return;
+        }
+        match self.member.directory().components().await {
+            Ok(components) => components.into_iter().for_each(|component| self.peers.meet(component)),
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "the components were not read");
+            }
+        }
+    }
+}

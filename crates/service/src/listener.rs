@@ -130,7 +130,8 @@ impl Listener {
             metrics.accepted.inc();
             metrics.open.inc();
             let held = Held { _permit: permit, open: metrics.open.clone() };
-            let connection = handler(stream, peer);
+            // Boxed: an async block holds a future that it has captured and then awaits twice.
+            let connection = Box::pin(handler(stream, peer));
             shell.shutdown.tracker.spawn(async move {
                 let _held = held;
                 connection.await;

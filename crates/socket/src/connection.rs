@@ -139,7 +139,8 @@ pub async fn run<S: Session>(
     outbox.close("");
     match ended {
         Ended::Failed(_) => ended,
-        ended => match connection.close().await {
+        // Boxed: while the connection lives nobody pays for its end.
+        ended => match Box::pin(connection.close()).await {
             Ok(()) => ended,
             Err(error) => Ended::Failed(error),
         },

@@ -43,7 +43,7 @@ pub(crate) async fn serve(
     let ended = kurir_socket::run(stream, &mut client, &outbox, &options, &shutdown).await;
     tracing::debug!(%peer, ?ended, "connection closed");
     if let Some(me) = client.me.take() {
-        client.relay.dismiss(&me).await;
+        Box::pin(client.relay.dismiss(&me)).await;
     }
 }
 

@@ -75,7 +75,19 @@ impl Postgres {
     async fn answers(&self) {
         let ready = async || {
             let mut command = Command::new(self.programs.join("pg_isready"));
-            command.args(["-q", "-h", "127.0.0.1", "-p", &self.port.to_string()]).stdout(Stdio::null());
+            command
+                .args([
+                    "-q",
+                    "-U",
+                    "kurir",
+                    "-d",
+                    "postgres",
+                    "-h",
+                    "127.0.0.1",
+                    "-p",
+                    &self.port.to_string(),
+                ])
+                .stdout(Stdio::null());
             command.status().ok()?.success().then_some(())
         };
         until(PATIENCE * 2, "PostgreSQL", ready).await;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::deadline::{PATIENCE, until};
 use crate::person::Login;
@@ -22,6 +23,10 @@ use crate::redis::Redis;
 
 /// How long a component may take from SIGTERM to its end: its configured grace and a little.
 pub const STOPS_WITHIN: Duration = Duration::from_secs(20);
+
+/// Scenarios run one after another, however many threads the tests have: most start nine processes, and some measure
+/// time.
+static TURN: Semaphore = Semaphore::const_new(1);
 
 /// The name of the one process of [`Topology::OneProcess`].
 pub const UP: &str = "up";
@@ -102,6 +107,7 @@ impl Plan {
 
     /// Starts Redis and `PostgreSQL`, where the topology has them; the scenario starts the components itself.
     pub async fn start_nothing_but_stores(self) -> System {
+        let turn = TURN.acquire().await.expect("never closed");
         let dir = tempfile::Builder::new().prefix("kurir-e2e-").tempdir().expect("a temporary directory");
         // PostgreSQL runs as a user of its own and must get through.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))
@@ -114,7 +120,7 @@ impl Plan {
                 Some(Postgres::start(&ports, dir.path()).await),
             ),
         };
-        System { plan: self, parts: BTreeMap::new(), redis, postgres, ports, dir }
+        System { plan: self, parts: BTreeMap::new(), redis, postgres, ports, dir, _turn: turn }
     }
 }
 
@@ -128,6 +134,7 @@ pub struct System {
     postgres: Option<Postgres>,
     ports: Ports,
     dir: TempDir,
+    _turn: SemaphorePermit<'static>,
 }
 
 impl System {
@@ -432,4 +439,23 @@ async fn http_get(at: SocketAddr, path: &str) -> Option<(u16, String)> {
         Some((head.split(' ').nth(1)?.parse().ok()?, body.to_string()))
     };
     tokio::time::timeout(Duration::from_secs(3), exchange).await.ok()?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The harness alone: its stores start, come back where they were, and leave nothing behind.
+    #[tokio::test]
+    async fn stores_start_and_start_again() {
+        let mut system = Plan::new(Topology::Separate).start_nothing_but_stores().await;
+        system.redis().flush_all().await;
+        system.redis().shut_down_saving().await;
+        system.redis().start_again().await;
+        system.redis().kill();
+        system.redis().start_again().await;
+        system.postgres().stop().await;
+        system.postgres().start_again().await;
+        assert_eq!(system.listed().await, None);
+    }
 }

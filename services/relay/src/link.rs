@@ -102,8 +102,8 @@ pub(crate) enum Refusal {
 /// What the end of a stream, or of a link, leaves to be settled.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
-    /// Sent and not acknowledged, or not sent.
-    pub(crate) parcels: Vec<Parcel>,
+    /// Sent and not acknowledged, or not sent: the peer may have delivered them.
+    pub(crate) parcels: Vec<(Position, Parcel)>,
     /// Receivers whose line waited for that.
     pub(crate) waiting: Vec<Bytes>,
 }
@@ -276,11 +276,10 @@ impl Link {
         }
         let mut settled = Settled::default();
         while let Some(batch) = state.batches.pop_front_if(|batch| batch.number <= up_to) {
-            for (index, parcel) in batch.parcels.into_iter().enumerate() {
-                let Some(parcel) = parcel else { continue };
+            for (position, parcel) in batch.into_parcels() {
                 state.bytes -= parcel.bytes();
                 if !state.waiting.is_empty() {
-                    settled.delivered.push(((batch.number, index), parcel));
+                    settled.delivered.push((position, parcel));
                 }
             }
         }
@@ -345,10 +344,8 @@ impl Link {
         if state.standing == Standing::Dead {
             self.over.cancel();
         }
-        Rest {
-            parcels: batches.into_iter().flat_map(|batch| batch.parcels).flatten().collect(),
-            waiting: waiting.into_iter().map(|(_, to)| to).collect(),
-        }
+        let parcels = batches.into_iter().flat_map(OpenBatch::into_parcels).collect();
+        Rest { parcels, waiting: waiting.into_iter().map(|(_, to)| to).collect() }
     }
 
     /// Ends the current stream and names the next one's end.
@@ -370,6 +367,15 @@ impl Link {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl OpenBatch {
+    /// What has not come back.
+    fn into_parcels(self) -> impl Iterator<Item = (Position, Parcel)> {
+        let number = self.number;
+        let parcels = self.parcels.into_iter().enumerate();
+        parcels.filter_map(move |(index, parcel)| Some(((number, index), parcel?)))
     }
 }
 

@@ -295,7 +295,7 @@ impl Links {
     fn end(&self, link: &Arc<Link>, standing: Standing) {
         let rest = link.close(standing);
         self.metrics.lost.inc_by(rest.parcels.len() as u64);
-        self.router.lost(&rest);
+        self.router.lost(link, &rest);
         if standing == Standing::Dead {
             self.router.table.forget(link);
         }

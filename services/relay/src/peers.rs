@@ -44,7 +44,9 @@ impl Peers {
         // Away: the next reading is soon.
         let Ok(alive) = self.relay.directory.components().await else { return };
         let alive: Vec<_> = alive.iter().map(announced).collect();
-        alive.iter().for_each(|component| self.meet(component));
+        for component in &alive {
+            self.meet(component);
+        }
         self.attached.retain(|_, attached| {
             let known =
                 alive.iter().chain(listed.iter()).any(|other| other.generation == attached.generation);

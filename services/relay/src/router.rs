@@ -72,7 +72,7 @@ impl Router {
         let Some(entry) = shard.get_mut(to) else {
             let Some(mut line) = self.ask(to, 1) else { return Routed::NotDelivered };
             line.push(parcel(Bytes::copy_from_slice(to.as_bytes())));
-            shard.insert(to.into(), Entry { here: None, path: Path::Line(line) });
+            shard.insert(to.into(), Entry { here: None, path: Path::line(line) });
             return Routed::Waiting;
         };
         match &mut entry.path {
@@ -82,7 +82,7 @@ impl Router {
                 }
                 let Some(mut line) = self.ask(to, 1) else { return Routed::NotDelivered };
                 line.push(parcel(Bytes::copy_from_slice(to.as_bytes())));
-                entry.path = Path::Line(line);
+                entry.path = Path::line(line);
                 Routed::Waiting
             }
             Path::Link { link, to: name, last } => match link.push(parcel(name.clone())) {
@@ -91,16 +91,17 @@ impl Router {
                     Routed::Linked(Arc::clone(link))
                 }
                 Err((Refusal::Full, _)) => Routed::NotDelivered,
-                // Whatever was on that link is settled. The receiver may be elsewhere by now.
+                // Whatever was on that link is settled, and the receiver may be elsewhere by now.
                 Err((Refusal::Down, parcel)) => {
-                    let line = self.ask(to, 1).map(|mut line| {
+                    let asked = self.ask(to, 1);
+                    let routed = if asked.is_some() { Routed::Waiting } else { Routed::NotDelivered };
+                    entry.path = asked.map_or(Path::None, |mut line| {
                         line.push(parcel);
-                        line
+                        Path::line(line)
                     });
-                    let asked = line.is_some();
-                    entry.path = line.map_or(Path::None, Path::Line);
                     shard.forgot_route();
-                    if asked { Routed::Waiting } else { Routed::NotDelivered }
+                    shard.tidy(to);
+                    routed
                 }
             },
             Path::Line(line) if line.bytes >= self.line_bytes => Routed::NotDelivered,
@@ -148,12 +149,12 @@ impl Router {
             Path::None => {}
             Path::Link { link, to, last } => {
                 if link.settles_later(last, &to) {
-                    entry.path = Path::Line(Line::new(Wait::Settled(link)));
+                    entry.path = Path::line(Line::new(Wait::Settled(link)));
                 }
                 shard.forgot_route();
             }
             Path::Line(line) if matches!(line.wait, Wait::Settled(_)) => entry.path = Path::Line(line),
-            Path::Line(line) => deliver(line.into_parcels(), connection),
+            Path::Line(line) => line.deliver(connection),
         }
         replaced
     }
@@ -184,21 +185,18 @@ impl Router {
         let Some(line) = entry.take_line(current) else { return };
         let look = if let Wait::Answer(_, look) = line.wait { look } else { LOOKS };
         match (entry.open(), answer) {
-            (Some(here), _) => deliver(line.into_parcels(), here),
+            (Some(here), _) => line.deliver(here),
             (None, Answer::Link(link)) => {
-                if let Some(path) = forward(line.into_parcels(), link) {
-                    entry.path = path;
+                entry.path = line.forward(link);
+                if matches!(entry.path, Path::Link { .. }) {
                     shard.learned_route();
                 }
             }
-            (None, Answer::Here) if look < LOOKS => {
-                if let Some(again) = self.ask(to, look + 1) {
-                    entry.path = Path::Line(line.waiting_for(again.wait));
-                } else {
-                    refuse(&line.into_parcels());
-                }
-            }
-            (None, Answer::Here | Answer::Nobody | Answer::Failed) => refuse(&line.into_parcels()),
+            (None, Answer::Here) if look < LOOKS => match self.ask(to, look + 1) {
+                Some(again) => entry.path = Path::line(line.waiting_for(again.wait)),
+                None => line.refuse(),
+            },
+            (None, Answer::Here | Answer::Nobody | Answer::Failed) => line.refuse(),
         }
         shard.tidy(to);
     }
@@ -214,7 +212,7 @@ impl Router {
                 && Arc::ptr_eq(on, link)
             {
                 let (last, waits) = (*last, Wait::Settled(Arc::clone(link)));
-                entry.path = Path::Line(Line::new(waits));
+                entry.path = Path::line(Line::new(waits));
                 let settled = !link.settles_later(last, &to);
                 entry.bounced(link, position, parcel);
                 shard.forgot_route();
@@ -230,19 +228,28 @@ impl Router {
 
     /// The peer has handled batches: lines that waited for that go on.
     pub(crate) fn settled(&self, link: &Arc<Link>, settled: Settled) {
-        for (position, parcel) in settled.delivered {
-            let Ok(user) = str::from_utf8(&parcel.to) else { continue };
-            if let Some(entry) = self.table.shard(user).get_mut(user) {
-                entry.overtaken(link, position, &parcel.from);
-            }
+        for (position, parcel) in &settled.delivered {
+            self.overtaken(link, *position, parcel);
         }
         self.go_on_all(&settled.waiting);
     }
 
-    /// R24, R25: a stream of `link` is over, and with it everything that was on its way.
-    pub(crate) fn lost(&self, rest: &Rest) {
-        refuse(&rest.parcels);
+    /// R24, R25: a stream of `link` is over, and with it everything that was on its way. It may have been delivered.
+    pub(crate) fn lost(&self, link: &Arc<Link>, rest: &Rest) {
+        for (position, parcel) in &rest.parcels {
+            if !rest.waiting.is_empty() {
+                self.overtaken(link, *position, parcel);
+            }
+            parcel.not_delivered();
+        }
         self.go_on_all(&rest.waiting);
+    }
+
+    fn overtaken(&self, link: &Arc<Link>, position: Position, by: &Parcel) {
+        let Ok(user) = str::from_utf8(&by.to) else { return };
+        if let Some(entry) = self.table.shard(user).get_mut(user) {
+            entry.overtaken(link, position, &by.from);
+        }
     }
 
     fn go_on_all(&self, waiting: &[Bytes]) {
@@ -258,46 +265,22 @@ impl Router {
         let Some(entry) = shard.get_mut(user) else { return };
         let Some(line) = entry.take_line(|line| matches!(line.wait, Wait::Settled(_))) else { return };
         if let Some(here) = entry.open() {
-            deliver(line.into_parcels(), here);
+            line.deliver(here);
         } else if !line.is_empty() {
             match self.ask(user, 1) {
-                Some(asked) => entry.path = Path::Line(line.waiting_for(asked.wait)),
-                None => refuse(&line.into_parcels()),
+                Some(asked) => entry.path = Path::line(line.waiting_for(asked.wait)),
+                None => line.refuse(),
             }
         }
         shard.tidy(user);
     }
 
     /// A line that waits for the directory; none when too many look-ups are open.
-    fn ask(&self, user: &str, look: u8) -> Option<Box<Line>> {
+    fn ask(&self, user: &str, look: u8) -> Option<Line> {
         let number = self.lookups.ask(user)?;
         Some(Line::new(Wait::Answer(number, look)))
     }
 }
 
-fn deliver(parcels: Vec<Parcel>, here: &Connection) {
-    for parcel in parcels {
-        if here.outbox.push_quietly(&parcel.line).is_err() {
-            parcel.not_delivered();
-        }
-    }
-    here.outbox.wake();
-}
-
-/// None if the link took none.
-fn forward(parcels: Vec<Parcel>, link: &Arc<Link>) -> Option<Path> {
-    let mut path = None;
-    for parcel in parcels {
-        let to = parcel.to.clone();
-        match link.push(parcel) {
-            Ok(last) => path = Some(Path::Link { link: Arc::clone(link), to, last }),
-            Err((_, parcel)) => parcel.not_delivered(),
-        }
-    }
-    link.wake();
-    path
-}
-
-fn refuse(parcels: &[Parcel]) {
-    parcels.iter().for_each(Parcel::not_delivered);
-}
+#[cfg(test)]
+mod model;

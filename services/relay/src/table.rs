@@ -47,11 +47,8 @@ pub(crate) enum Path {
     #[default]
     None,
     /// The cached route. `last` is the link's batch with the latest message to this user.
-    Link {
-        link: Arc<Link>,
-        to: Bytes,
-        last: u64,
-    },
+    Link { link: Arc<Link>, to: Bytes, last: u64 },
+    /// Messages wait. Boxed, since few users have one and every user has an entry.
     Line(Box<Line>),
 }
 
@@ -171,6 +168,12 @@ impl<'a> Shard<'a> {
     }
 }
 
+impl Path {
+    pub(crate) fn line(line: Line) -> Self {
+        Self::Line(Box::new(line))
+    }
+}
+
 impl Entry {
     /// The connection here, if it is open.
     pub(crate) fn open(&self) -> Option<&Arc<Connection>> {
@@ -178,9 +181,9 @@ impl Entry {
     }
 
     /// Takes the line if it is one that `which` means.
-    pub(crate) fn take_line(&mut self, which: impl FnOnce(&Line) -> bool) -> Option<Box<Line>> {
+    pub(crate) fn take_line(&mut self, which: impl FnOnce(&Line) -> bool) -> Option<Line> {
         match mem::take(&mut self.path) {
-            Path::Line(line) if which(&line) => Some(line),
+            Path::Line(line) if which(&line) => Some(*line),
             other => {
                 self.path = other;
                 None
@@ -200,7 +203,7 @@ impl Entry {
         }
     }
 
-    /// A message of `sender` was delivered over `link`: its earlier ones that came back can't follow it.
+    /// A message of `sender` was or may have been delivered over `link`: its earlier ones that came back can't follow it.
     pub(crate) fn overtaken(&mut self, link: &Arc<Link>, position: Position, sender: &Arc<Connection>) {
         let Path::Line(line) = &mut self.path else { return };
         if !line.waits_for(link) {
@@ -217,8 +220,8 @@ impl Entry {
 }
 
 impl Line {
-    pub(crate) fn new(wait: Wait) -> Box<Self> {
-        Box::new(Self { wait, bytes: 0, bounced: Vec::new(), fresh: Vec::new() })
+    pub(crate) fn new(wait: Wait) -> Self {
+        Self { wait, bytes: 0, bounced: Vec::new(), fresh: Vec::new() }
     }
 
     pub(crate) fn push(&mut self, parcel: Parcel) {
@@ -231,19 +234,42 @@ impl Line {
     }
 
     /// The same messages, waiting for something else. What came back is in its place now.
-    pub(crate) fn waiting_for(self: Box<Self>, wait: Wait) -> Box<Self> {
+    pub(crate) fn waiting_for(self, wait: Wait) -> Self {
         let bytes = self.bytes;
-        Box::new(Self { wait, bytes, bounced: Vec::new(), fresh: self.into_parcels() })
+        Self { wait, bytes, bounced: Vec::new(), fresh: self.into_parcels().collect() }
     }
 
-    pub(crate) fn into_parcels(self: Box<Self>) -> Vec<Parcel> {
-        let Self { bounced, mut fresh, .. } = *self;
-        if bounced.is_empty() {
-            return fresh;
+    /// Everything to a connection here.
+    pub(crate) fn deliver(self, here: &Connection) {
+        for parcel in self.into_parcels() {
+            if here.outbox.push_quietly(&parcel.line).is_err() {
+                parcel.not_delivered();
+            }
         }
-        let mut parcels: Vec<Parcel> = bounced.into_iter().map(|(_, parcel)| parcel).collect();
-        parcels.append(&mut fresh);
-        parcels
+        here.outbox.wake();
+    }
+
+    /// Everything onto a link. [`Path::None`] if it took nothing.
+    pub(crate) fn forward(self, link: &Arc<Link>) -> Path {
+        let mut path = Path::None;
+        for parcel in self.into_parcels() {
+            let to = parcel.to.clone();
+            match link.push(parcel) {
+                Ok(last) => path = Path::Link { link: Arc::clone(link), to, last },
+                Err((_, parcel)) => parcel.not_delivered(),
+            }
+        }
+        link.wake();
+        path
+    }
+
+    /// Nobody is there.
+    pub(crate) fn refuse(self) {
+        self.into_parcels().for_each(|parcel| parcel.not_delivered());
+    }
+
+    fn into_parcels(self) -> impl Iterator<Item = Parcel> {
+        self.bounced.into_iter().map(|(_, parcel)| parcel).chain(self.fresh)
     }
 
     fn waits_for(&self, link: &Arc<Link>) -> bool {

@@ -32,7 +32,7 @@ pub(crate) struct Tickets {
 }
 
 struct Key {
-    key: DecodingKey,
+    public: DecodingKey,
     /// Streams of its manager that are open; with none, when it was last attached.
     attached: usize,
     since: Instant,
@@ -75,7 +75,7 @@ impl Tickets {
         // Each start of a manager brings a new one.
         keys.retain(|_, key| key.attached > 0 || key.since.elapsed() < self.keep);
         let known = keys.entry(key.key_id.clone()).or_insert_with(|| Key {
-            key: DecodingKey::from_ed_der(&key.public_key),
+            public: DecodingKey::from_ed_der(&key.public_key),
             attached: 0,
             since: Instant::now(),
         });
@@ -112,7 +112,7 @@ impl Tickets {
         loop {
             let learned = self.learned.notified();
             if let Some(key) = self.lock().get(key_id).filter(|key| key.is_kept(self.keep)) {
-                return key.key.clone();
+                return key.public.clone();
             }
             learned.await;
         }

@@ -1,0 +1,5 @@
+//! Relays with real sockets, by the rows of PROTOCOL section 6.
+
+mod admission;
+mod routing;
+mod world;

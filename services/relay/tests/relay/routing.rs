@@ -1,0 +1,214 @@
+//! Where messages go, over one relay and several.
+
+use kurir_directory::SessionEnd;
+use kurir_protocol::name::UserKey;
+use serde_json::json;
+
+use crate::world::World;
+
+/// R13, R14, R16: here. `from` is what the relay knows, other members travel along, names compare case-mapped.
+#[tokio::test]
+async fn r16_a_message_reaches_a_user_of_the_same_relay() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let relay = world.relay("relay-1").await;
+    let mut esa = relay.hello("esa", &manager.login("esa").await).await;
+    let mut fajar = relay.hello("Fajar", &manager.login("Fajar").await).await;
+    esa.send(
+        r#"{"stanza":"message","from":"liar","to":"FAJAR","lang":"id","body":"halo","seq":9,"x":{"y":[1]}}"#,
+    )
+    .await;
+    assert_eq!(
+        fajar.next().await,
+        json!({"stanza": "message", "from": "esa", "to": "FAJAR", "lang": "id", "body": "halo", "x": {"y": [1]}})
+    );
+    fajar.message("esa", "halo juga").await;
+    assert_eq!(esa.body("Fajar").await, "halo juga");
+}
+
+#[tokio::test]
+async fn a_message_to_oneself_is_delivered_to_oneself() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let relay = world.relay("relay-1").await;
+    let mut esa = relay.hello("esa", &manager.login("esa").await).await;
+    esa.message("esa", "remember").await;
+    assert_eq!(esa.body("esa").await, "remember");
+}
+
+/// R15: unknown, offline, no `to`, a `to` that is no string.
+#[tokio::test]
+async fn r15_a_message_to_nobody_is_answered_with_the_error_packet() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let relay = world.relay("relay-1").await;
+    let mut esa = relay.hello("Esa", &manager.login("Esa").await).await;
+    manager.login("fajar").await;
+    esa.message("nobody", "?").await;
+    esa.not_delivered("Esa").await;
+    esa.message("fajar", "online at a manager, at no relay").await;
+    esa.not_delivered("Esa").await;
+    for packet in [r#"{"stanza":"message","body":"?"}"#, r#"{"stanza":"message","to":7}"#] {
+        esa.send(packet).await;
+        esa.not_delivered("Esa").await;
+    }
+}
+
+/// R4, R14, R17 to R19, R21: across relays, in both directions, in the order sent, to a user who has just come.
+#[tokio::test]
+async fn r19_messages_cross_relays_in_order() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let (one, two) = (world.relay("relay-1").await, world.relay("relay-2").await);
+    let mut esa = one.hello("esa", &manager.login("esa").await).await;
+    let mut fajar = two.hello("fajar", &manager.login("fajar").await).await;
+    for number in 0..500 {
+        esa.message("fajar", &number.to_string()).await;
+    }
+    for number in 0..500 {
+        assert_eq!(fajar.body("esa").await, number.to_string());
+    }
+    fajar.message("esa", "semua sampai").await;
+    assert_eq!(esa.body("fajar").await, "semua sampai");
+}
+
+/// R12, R20, R22, R23: the receiver has gone, the sender's relay has cached where it was.
+#[tokio::test]
+async fn r20_a_receiver_who_has_gone_meanwhile_is_reported_by_its_relay() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let (one, two) = (world.relay("relay-1").await, world.relay("relay-2").await);
+    let mut esa = one.hello("esa", &manager.login("esa").await).await;
+    let mut fajar = two.hello("fajar", &manager.login("fajar").await).await;
+    esa.message("fajar", "halo").await;
+    assert_eq!(fajar.body("esa").await, "halo");
+    drop(fajar);
+    manager.reported(|report| report.connections == 0).await;
+    esa.message("fajar", "masih di sana?").await;
+    esa.not_delivered("esa").await;
+}
+
+/// R21, R22: the cached route is wrong, the message comes back and finds the right one.
+#[tokio::test]
+async fn r21_a_receiver_who_has_moved_is_found_where_it_is() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let one = world.relay("relay-1").await;
+    let (two, three) = (world.relay("relay-2").await, world.relay("relay-3").await);
+    let mut esa = one.hello("esa", &manager.login("esa").await).await;
+    let mut before = two.hello("fajar", &manager.login("fajar").await).await;
+    esa.message("fajar", "di relay-2").await;
+    assert_eq!(before.body("esa").await, "di relay-2");
+    let mut fajar = three.hello("fajar", &manager.login("fajar").await).await;
+    before.closed().await;
+    esa.message("fajar", "di relay-3").await;
+    assert_eq!(fajar.body("esa").await, "di relay-3");
+    let mut here = one.hello("fajar", &manager.login("fajar").await).await;
+    esa.message("fajar", "di relay-1").await;
+    assert_eq!(here.body("esa").await, "di relay-1");
+    fajar.closed().await;
+}
+
+/// R24, R25: a relay stops cleanly; its users are closed and reported as gone, everybody else goes on.
+#[tokio::test]
+async fn r24_the_others_survive_a_relay_that_stops() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let (one, two) = (world.relay("relay-1").await, world.relay("relay-2").await);
+    let mut esa = one.hello("esa", &manager.login("esa").await).await;
+    let mut fajar = two.hello("fajar", &manager.login("fajar").await).await;
+    esa.message("fajar", "halo").await;
+    assert_eq!(fajar.body("esa").await, "halo");
+    two.stop().await;
+    fajar.closed().await;
+    let entries = world.directory.user(&UserKey::of("fajar").unwrap()).await.unwrap();
+    assert_eq!(entries.routes, [], "routes are released before the relay leaves");
+    esa.message("fajar", "halo?").await;
+    esa.not_delivered("esa").await;
+    esa.message("esa", "still here").await;
+    assert_eq!(esa.body("esa").await, "still here");
+}
+
+/// R24, R25: a relay dies without a word. What is on its way is answered, and its users come back at another.
+#[tokio::test]
+async fn r25_a_dead_relay_is_forgotten_with_its_users() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let (one, two) = (world.relay("relay-1").await, world.relay("relay-2").await);
+    let mut esa = one.hello("esa", &manager.login("esa").await).await;
+    let mut fajar = two.hello("fajar", &manager.login("fajar").await).await;
+    esa.message("fajar", "halo").await;
+    assert_eq!(fajar.body("esa").await, "halo");
+    two.kill();
+    esa.message("fajar", "halo?").await;
+    esa.not_delivered("esa").await;
+    let mut again = one.hello("fajar", &manager.login("fajar").await).await;
+    esa.message("fajar", "selamat datang").await;
+    assert_eq!(again.body("esa").await, "selamat datang");
+}
+
+/// R9 to R11: the manager ends a session; its device's connection is closed, a newer login's is not.
+#[tokio::test]
+async fn r9_a_user_who_logs_out_is_gone_everywhere() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let (one, two) = (world.relay("relay-1").await, world.relay("relay-2").await);
+    let mut esa = one.hello("esa", &manager.login("esa").await).await;
+    let claims = manager.claims("fajar", "relay-2");
+    let mut fajar = two.hello("fajar", &manager.sign(&claims)).await;
+    manager.reported(|report| report.connections == 1).await;
+    esa.message("fajar", "halo").await;
+    assert_eq!(fajar.body("esa").await, "halo");
+    manager.end_session("fajar", claims.login.0 - 1);
+    fajar.ping().await;
+    manager.offline(&claims.sub, SessionEnd::Ended).await;
+    manager.end_session("fajar", claims.login.0);
+    fajar.closed().await;
+    esa.message("fajar", "halo?").await;
+    esa.not_delivered("esa").await;
+}
+
+/// R26: nothing that a client sends makes the relay fall over, or reaches anybody else.
+#[tokio::test]
+async fn r26_any_packet_is_taken() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let relay = world.relay("relay-1").await;
+    let mut esa = relay.hello("esa", &manager.login("esa").await).await;
+    for ignored in [
+        r#"{"username":"esa","message":"hello again"}"#,
+        r#"{"stanza":"presence","type":"unavailable"}"#,
+        r#"{"what":["is","this"]}"#,
+        r#"{"stanza":7}"#,
+    ] {
+        esa.send(ignored).await;
+        esa.ping().await;
+    }
+    let bad = json!({"error": true, "msg": "Bad request", "code": 400});
+    for malformed in ["[1,2]", r#"{"stanza":"message","to":"a","to":"b"}"#] {
+        esa.send(malformed).await;
+        assert_eq!(esa.next().await, bad, "{malformed}");
+    }
+    esa.ping().await;
+    for _ in 0..3 {
+        esa.send("rubbish").await;
+        assert_eq!(esa.next().await, bad);
+    }
+    esa.closed().await;
+}
+
+/// PROTOCOL section 5: a receiver that does not read is closed and slows nobody; its senders are told.
+#[tokio::test]
+async fn a_receiver_that_does_not_read_is_closed_as_too_slow() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let relay = world.relay_with("relay-1", |config| config.outbox_bytes = 65_536).await;
+    let mut esa = relay.hello("esa", &manager.login("esa").await).await;
+    let _fajar = relay.hello("fajar", &manager.login("fajar").await).await;
+    let body = "x".repeat(60_000);
+    // More than the sockets' own buffers hold.
+    for _ in 0..400 {
+        esa.message("fajar", &body).await;
+    }
+    esa.not_delivered("esa").await;
+}

@@ -1,0 +1,382 @@
+//! Relays with real sockets around one directory, clients that write lines, and managers and trackers that speak gRPC
+//! and do nothing else.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{Ed25519KeyPair, KeyPair},
+};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use kurir_directory::{Directory, Kind, Member, NewComponent, NewSession, SessionClaim, SessionEnd, Timing};
+use kurir_protocol::{
+    name::{LoginId, Resource, UserKey},
+    ticket::Claims,
+};
+use kurir_relay::Config;
+use kurir_rpc::v1::{
+    AttachRequest, AttachResponse, Component, EndSession, JoinRequest, JoinResponse, LoadReport,
+    NotifyRequest, NotifyResponse, StatusRequest, StatusResponse, TicketKey, attach_request, attach_response,
+    join_request,
+    manager_server::{self, ManagerServer},
+    tracker_server::{self, TrackerServer},
+};
+use kurir_service::Shell;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::{broadcast, mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_stream::{
+    StreamExt,
+    wrappers::{ReceiverStream, TcpListenerStream},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Nothing here takes nearly as long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct World {
+    pub(crate) directory: Directory,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let timing = Timing {
+            lease: Duration::from_millis(1500),
+            renew: Duration::from_millis(300),
+            poll: Duration::from_millis(100),
+            tick: Duration::from_millis(200),
+            ..Timing::default()
+        };
+        Self { directory: Directory::in_process(timing) }
+    }
+
+    pub(crate) async fn relay(&self, id: &str) -> Relay {
+        self.relay_with(id, |_| {}).await
+    }
+
+    pub(crate) async fn relay_with(&self, id: &str, configure: impl FnOnce(&mut Config)) -> Relay {
+        let mut config = Config {
+            id: id.to_owned(),
+            listen: "127.0.0.1:0".to_owned(),
+            grpc_listen: "127.0.0.1:0".to_owned(),
+            trackers: Vec::new(),
+            ..Config::default()
+        };
+        configure(&mut config);
+        let shell = Shell::new(1000);
+        let mut task = tokio::spawn(kurir_relay::serve(config, self.directory.clone(), shell.clone()));
+        tokio::select! {
+            () = shell.health.wait_until_ready() => {}
+            ended = &mut task => panic!("relay ended: {ended:?}"),
+        }
+        let components = self.directory.components().await.unwrap();
+        let client = components.into_iter().find(|other| other.id.as_str() == id).unwrap().client;
+        Relay { address: SocketAddr::new(client.host.parse().unwrap(), client.port), shell, task }
+    }
+
+    pub(crate) async fn manager(&self, id: &str) -> Manager {
+        Manager::start(self.directory.clone(), id).await
+    }
+}
+
+pub(crate) struct Relay {
+    pub(crate) address: SocketAddr,
+    pub(crate) shell: Shell,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Relay {
+    pub(crate) async fn connect(&self) -> Client {
+        Client { stream: BufReader::new(TcpStream::connect(self.address).await.unwrap()) }
+    }
+
+    /// A client that has said hello with `token`, and the relay has heard it.
+    pub(crate) async fn hello(&self, user: &str, token: &str) -> Client {
+        let mut client = self.connect().await;
+        client.send(&format!(r#"{{"username":"{user}","message":"hello!","token":"{token}"}}"#)).await;
+        client.ping().await;
+        client
+    }
+
+    pub(crate) async fn stop(self) {
+        self.shell.shutdown.begin();
+        timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
+    }
+
+    /// As SIGKILL would: it says nothing to anybody, and its lease runs out.
+    pub(crate) fn kill(self) {
+        self.task.abort();
+    }
+}
+
+pub(crate) struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, line: &str) {
+        self.stream.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    }
+
+    pub(crate) async fn message(&mut self, to: &str, body: &str) {
+        self.send(&format!(
+            r#"{{"stanza":"message","from":"liar","to":"{to}","lang":"id","body":"{body}"}}"#
+        ))
+        .await;
+    }
+
+    /// The next packet.
+    pub(crate) async fn next(&mut self) -> Value {
+        let mut line = String::new();
+        let read = timeout(PATIENCE, self.stream.read_line(&mut line)).await.expect("a packet in time");
+        assert!(read.unwrap() > 0, "a packet, not the end");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// The `body` of the next packet, which is a message from `from`.
+    pub(crate) async fn body(&mut self, from: &str) -> String {
+        let packet = self.next().await;
+        assert_eq!(packet["from"], from, "{packet}");
+        packet["body"].as_str().unwrap().to_owned()
+    }
+
+    /// Everything sent before has been handled when this returns.
+    pub(crate) async fn ping(&mut self) {
+        self.send(r#"{"stanza":"iq","namespace":"ping","type":"get","id":"ping"}"#).await;
+        let packet = self.next().await;
+        assert_eq!(packet["id"], "ping", "{packet}");
+        assert_eq!(packet["type"], "result", "{packet}");
+    }
+
+    /// R15's packet.
+    pub(crate) async fn not_delivered(&mut self, me: &str) {
+        let packet = self.next().await;
+        let expected = serde_json::json!({
+            "stanza": "message", "from": "relay", "to": me, "error": true,
+            "body": "User not found or User not online",
+        });
+        assert_eq!(packet, expected);
+    }
+
+    /// The relay closes, with nothing more to say.
+    pub(crate) async fn closed(&mut self) {
+        let mut rest = String::new();
+        timeout(PATIENCE, self.stream.read_to_string(&mut rest)).await.expect("an end in time").unwrap();
+        assert_eq!(rest, "");
+    }
+}
+
+/// A manager as relays see it: it is in the directory, gives its key, hears reports and ends sessions.
+pub(crate) struct Manager {
+    member: Member,
+    signing: EncodingKey,
+    key_id: String,
+    pub(crate) reports: watch::Receiver<LoadReport>,
+    ends: broadcast::Sender<EndSession>,
+    logins: std::sync::atomic::AtomicU64,
+    _over: DropGuard,
+}
+
+impl Manager {
+    async fn start(directory: Directory, id: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let over = CancellationToken::new();
+        let component = NewComponent {
+            kind: Kind::Manager,
+            id: id.parse().unwrap(),
+            client: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)).into(),
+            grpc: format!("http://{}", listener.local_addr().unwrap()),
+        };
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
+        let key_id = format!("key of {id}");
+        let (reported, reports) = watch::channel(LoadReport::default());
+        let (ends, _) = broadcast::channel(16);
+        let attached = Attached {
+            key: TicketKey { key_id: key_id.clone(), public_key: pair.public_key().as_ref().to_vec() },
+            reported: Arc::new(reported),
+            ends: ends.clone(),
+        };
+        let server = kurir_rpc::server()
+            .add_service(ManagerServer::new(attached))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        let stopped = over.clone();
+        tokio::spawn(async move { stopped.run_until_cancelled(server).await });
+        let (member, mut events) = Member::join(directory, component, over.child_token()).await.unwrap();
+        tokio::spawn(async move { while events.recv().await.is_some() {} });
+        Self {
+            member,
+            signing: EncodingKey::from_ed_der(document.as_ref()),
+            key_id,
+            reports,
+            ends,
+            logins: 1.into(),
+            _over: over.drop_guard(),
+        }
+    }
+
+    pub(crate) fn claims(&self, user: &str, relay: &str) -> Claims {
+        let login = self.logins.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        Claims {
+            sub: UserKey::of(user).unwrap(),
+            name: user.to_owned(),
+            res: Resource::default_device(),
+            login: LoginId(login),
+            relay: relay.to_owned(),
+            mgr: self.member.id().to_string(),
+            jti: login.to_string(),
+            iat: now,
+            exp: now + 60,
+        }
+    }
+
+    pub(crate) fn sign(&self, claims: &Claims) -> String {
+        let header = Header { kid: Some(self.key_id.clone()), ..Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, claims, &self.signing).unwrap()
+    }
+
+    /// Logs `user` in and gives a ticket, made out for no relay of the test.
+    pub(crate) async fn login(&self, user: &str) -> String {
+        let claims = self.claims(user, "elsewhere");
+        self.online(&claims, Ipv4Addr::LOCALHOST.into()).await;
+        self.sign(&claims)
+    }
+
+    pub(crate) async fn online(&self, claims: &Claims, client_address: IpAddr) {
+        // A second login of one user in a test ends the first.
+        self.offline(&claims.sub, SessionEnd::Lost).await;
+        let session = NewSession {
+            username: claims.name.clone(),
+            login: claims.login,
+            since_ms: 0,
+            client_address,
+            presence_counter: 0,
+        };
+        let claim = self.member.claim_session(&claims.sub, &claims.res, session).await.unwrap();
+        assert!(matches!(claim, SessionClaim::Granted { .. }), "{claim:?}");
+    }
+
+    pub(crate) async fn offline(&self, user: &UserKey, end: SessionEnd) {
+        let entries = self.member.directory().user(user).await.unwrap();
+        for (resource, session) in entries.sessions {
+            self.member.release_session(user, &resource, session.login, end).await.unwrap();
+        }
+    }
+
+    pub(crate) fn end_session(&self, user: &str, login: u64) {
+        let end = EndSession { user: user.to_owned(), resource: "default".to_owned(), login };
+        self.ends.send(end).unwrap();
+    }
+
+    /// Waits for a report that `is` true of.
+    pub(crate) async fn reported(&self, is: impl FnMut(&LoadReport) -> bool) -> LoadReport {
+        let mut reports = self.reports.clone();
+        *timeout(PATIENCE, reports.wait_for(is)).await.expect("a report in time").unwrap()
+    }
+}
+
+struct Attached {
+    key: TicketKey,
+    reported: Arc<watch::Sender<LoadReport>>,
+    ends: broadcast::Sender<EndSession>,
+}
+
+#[tonic::async_trait]
+impl manager_server::Manager for Attached {
+    type AttachStream = ReceiverStream<Result<AttachResponse, Status>>;
+    type NotifyStream = ReceiverStream<Result<NotifyResponse, Status>>;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut requests = request.into_inner();
+        let (tx, rx) = mpsc::channel(16);
+        let hello = requests.next().await.unwrap()?.message;
+        assert!(matches!(hello, Some(attach_request::Message::Hello(_))), "hello first: {hello:?}");
+        let key = attach_response::Message::Key(self.key.clone());
+        tx.send(Ok(AttachResponse { message: Some(key) })).await.unwrap();
+        let (reported, mut ends) = (Arc::clone(&self.reported), self.ends.subscribe());
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    request = requests.next() => match request {
+                        Some(Ok(AttachRequest { message: Some(attach_request::Message::Report(report)) })) => {
+                            reported.send_replace(report);
+                        }
+                        _ => return,
+                    },
+                    Ok(end) = ends.recv() => {
+                        let message = Some(attach_response::Message::EndSession(end));
+                        let _ = tx.send(Ok(AttachResponse { message })).await;
+                    }
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    async fn notify(
+        &self,
+        _: Request<Streaming<NotifyRequest>>,
+    ) -> Result<Response<Self::NotifyStream>, Status> {
+        Err(Status::unimplemented("no manager here"))
+    }
+}
+
+/// A tracker that tells whom it was joined by, and lists nobody else.
+pub(crate) struct Tracker {
+    joined: mpsc::Sender<Component>,
+}
+
+impl Tracker {
+    /// Its URL, and who joins.
+    pub(crate) async fn start() -> (String, mpsc::Receiver<Component>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (joined, components) = mpsc::channel(16);
+        let server = kurir_rpc::server()
+            .add_service(TrackerServer::new(Self { joined }))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(server);
+        (url, components)
+    }
+}
+
+#[tonic::async_trait]
+impl tracker_server::Tracker for Tracker {
+    type JoinStream = ReceiverStream<Result<JoinResponse, Status>>;
+
+    async fn join(
+        &self,
+        request: Request<Streaming<JoinRequest>>,
+    ) -> Result<Response<Self::JoinStream>, Status> {
+        let mut requests = request.into_inner();
+        let Some(join_request::Message::Register(component)) = requests.next().await.unwrap()?.message else {
+            return Err(Status::invalid_argument("register first"));
+        };
+        let (tx, rx) = mpsc::channel(16);
+        let _ = tx.send(Ok(JoinResponse { components: vec![component.clone()] })).await;
+        let _ = self.joined.send(component).await;
+        tokio::spawn(async move {
+            while let Some(Ok(_)) = requests.next().await {}
+            drop(tx);
+        });
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Err(Status::unimplemented("no status here"))
+    }
+}

@@ -1,6 +1,6 @@
 //! Splitting JSON values off a byte stream, and writing them back (PROTOCOL §0).
 //!
-//! [`Decoder`] reads both framings at once, since both are only white space between values. [`encode`] writes the one
+//! [`Decoder`] reads both framings at once, since both are only white space between values. [`encode()`] writes the one
 //! that the client turned out to speak.
 
 mod decoder;

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | [`framing`] | splitting values off a stream and writing them back, in both framings; the limits |
 //! | [`object`] | reading an object's members without building a tree |
-//! | [`write`] | writing compact JSON |
+//! | [`mod@write`] | writing compact JSON |
 //! | [`name`] | usernames, what they compare by, devices, logins |
 //! | [`replies`] | packets that never change |
 //! | [`iq`] | the requests that every socket answers by itself |

@@ -105,3 +105,15 @@ impl std::fmt::Debug for Hello {
         f.debug_struct("Hello").field("username", &self.username).field("token", &token).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_without_escapes_is_read_borrowed() {
+        let value = r#"{"stanza":"message","from":"esa","to":"fajar","lang":"id","body":"halo \"fajar\""}"#;
+        assert!(Members::of(value).unwrap().all(|member| matches!(member.key, Cow::Borrowed(_))));
+        assert!(matches!(Header::read(value).unwrap().to.and_then(text), Some(Cow::Borrowed("fajar"))));
+    }
+}

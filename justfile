@@ -1,0 +1,31 @@
+# One command a recipe; CI uses the same names.
+
+# Format everything.
+fmt:
+    cargo fmt --all
+
+# Formatting, lints; warnings are errors.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Unit and property tests (Redis and PostgreSQL are started where needed).
+test:
+    cargo test --workspace --exclude kurir-e2e --locked
+
+# Scenarios against real processes, Redis and PostgreSQL.
+e2e:
+    cargo build --locked
+    cargo test --package kurir-e2e --locked
+
+# Fuzz a target of crates/protocol for a minute (needs cargo-fuzz and nightly).
+fuzz target="framing":
+    cd crates/protocol && cargo +nightly fuzz run {{target}} -- -max_total_time=60
+
+# Load: just bench flood --pairs 1000 --window 8 --vs forwarder
+bench *args:
+    cargo run --release --locked -- bench {{args}}
+
+# Everything in one process: just up --relays 3
+up *args:
+    cargo run --release --locked -- up {{args}}

@@ -1,0 +1,154 @@
+//! What an event says to a reader, and who is on and off.
+
+use std::collections::BTreeMap;
+
+use kurir_client::{Event, Presence, RosterItem};
+
+use super::terminal::plain;
+
+/// What was last heard of everybody.
+#[derive(Debug)]
+pub(super) struct Contacts {
+    me: String,
+    known: BTreeMap<String, Known>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Known {
+    online: bool,
+    bio: String,
+}
+
+impl Contacts {
+    pub(super) fn new(me: String) -> Self {
+        Self { me, known: BTreeMap::new() }
+    }
+
+    /// Takes an event in; the line to show, if it is news.
+    pub(super) fn learn(&mut self, event: &Event) -> Option<String> {
+        match event {
+            Event::Online => Some(format!("* you are online as {}", plain(&self.me))),
+            Event::Offline { socket, reason } => Some(format!("* {socket} lost: {reason}; reconnecting")),
+            Event::Message(message) => {
+                let body = message.body.as_deref().unwrap_or("(no text)");
+                Some(format!("{}: {}", plain(&message.from), plain(body)))
+            }
+            Event::MessageFailed => Some("! a message reached nobody: no such user, or not online".into()),
+            Event::Presence(presence) => self.presence(presence),
+            Event::Unavailable { from } => {
+                let was = self.known.get_mut(from)?;
+                std::mem::take(&mut was.online).then(|| format!("* {} is offline", plain(from)))
+            }
+            Event::Subscribed(told) => Some(format!("* {}", item(told))),
+            Event::Unsubscribed { from } => {
+                self.known.remove(from);
+                None
+            }
+            // Shown when it is asked for, and at the end.
+            _ => None,
+        }
+    }
+
+    fn presence(&mut self, presence: &Presence) -> Option<String> {
+        let now = Known { online: presence.online, bio: presence.bio.clone() };
+        // An answer to /who is shown there; and somebody who is no contact does not become one by looking at us.
+        if presence.directed && !self.known.contains_key(&presence.from) {
+            return None;
+        }
+        let was = self.known.insert(presence.from.clone(), now.clone());
+        let from = plain(&presence.from);
+        match (was, now.online) {
+            (Some(was), true) if was == now => None,
+            (Some(was), true) if was.online => Some(format!("* {from} now says: {}", plain(&now.bio))),
+            (_, true) => Some(format!("* {from} is online: {}", plain(&now.bio))),
+            (Some(was), false) if was.online => Some(format!("* {from} is offline")),
+            (_, false) => None,
+        }
+    }
+
+    /// Who is online now.
+    pub(super) fn online(&self) -> Vec<String> {
+        self.known.iter().filter(|(_, known)| known.online).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Everybody that something is known of.
+    pub(super) fn describe(&self) -> String {
+        if self.known.is_empty() {
+            return "* no contacts' presence is known; /add NAME adds one".into();
+        }
+        let lines = self.known.iter().map(|(name, known)| {
+            let state = if known.online { "online" } else { "offline" };
+            format!("* {} is {state}: {}", plain(name), plain(&known.bio))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// One contact.
+pub(super) fn item(item: &RosterItem) -> String {
+    let called = item.name.as_deref().map(|name| format!(", called {}", plain(name))).unwrap_or_default();
+    format!("{}{called} ({})", plain(&item.jid), item.subscription)
+}
+
+/// The whole roster.
+pub(super) fn roster(items: &[RosterItem], online: &[String]) -> String {
+    if items.is_empty() {
+        return "* no contacts yet; /add NAME adds one".into();
+    }
+    let lines = items.iter().map(|contact| {
+        let state = if online.contains(&contact.jid) { ", online" } else { "" };
+        format!("* {}{state}", item(contact))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Somebody's presence.
+pub(super) fn presence(presence: &Presence) -> String {
+    let state = if presence.online { "online" } else { "offline" };
+    format!("{} is {state}: {}", plain(&presence.from), plain(&presence.bio))
+}
+
+#[cfg(test)]
+mod tests {
+    use kurir_client::Message;
+
+    use super::*;
+
+    fn esa(online: bool, bio: &str, directed: bool) -> Event {
+        let presence = Presence { from: "esa".into(), bio: bio.into(), online, updated_at_ms: 0, directed };
+        Event::Presence(presence)
+    }
+
+    #[test]
+    fn only_news_is_shown() {
+        let mut contacts = Contacts::new("fajar".into());
+        assert_eq!(contacts.learn(&esa(false, "b", false)), None);
+        assert_eq!(contacts.learn(&esa(true, "b", false)).unwrap(), "* esa is online: b");
+        assert_eq!(contacts.learn(&esa(true, "b", false)), None);
+        assert_eq!(contacts.learn(&esa(true, "c", false)).unwrap(), "* esa now says: c");
+        let unavailable = Event::Unavailable { from: "esa".into() };
+        assert_eq!(contacts.learn(&unavailable).unwrap(), "* esa is offline");
+        assert_eq!(contacts.learn(&unavailable), None);
+        assert_eq!(contacts.describe(), "* esa is offline: c");
+    }
+
+    #[test]
+    fn a_strangers_look_is_no_news() {
+        let mut contacts = Contacts::new("fajar".into());
+        assert_eq!(contacts.learn(&esa(true, "b", true)), None);
+        assert!(contacts.online().is_empty());
+    }
+
+    #[test]
+    fn what_others_write_cannot_play_with_the_terminal() {
+        let mut contacts = Contacts::new("fajar".into());
+        let message = Message {
+            from: "esa".into(),
+            to: None,
+            body: Some("a\u{1b}[2Jb\nesa: faked".into()),
+            lang: None,
+            stanza: String::new(),
+        };
+        assert_eq!(contacts.learn(&Event::Message(message)).unwrap(), "esa: a\u{fffd}[2Jb\n  esa: faked");
+    }
+}

@@ -1,0 +1,111 @@
+//! Asking on the terminal, and keeping others' text from playing with it.
+
+use std::fmt::Write as _;
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use tokio::signal::unix::Signal;
+use tokio::task::spawn_blocking;
+
+/// Asks, if there is somebody to ask.
+pub(super) async fn ask(prompt: &str, interrupt: &mut Signal) -> io::Result<Option<String>> {
+    if !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    // stdout may be a pipe for somebody else to read.
+    let mut shown = io::stderr();
+    write!(shown, "{prompt}")?;
+    shown.flush()?;
+    let reading = spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    let line = tokio::select! {
+        line = reading => line.map_err(io::Error::other)??,
+        _ = interrupt.recv() => return Err(io::ErrorKind::Interrupted.into()),
+    };
+    let answer = line.trim_end_matches(['\r', '\n']);
+    Ok((!answer.is_empty()).then(|| answer.to_owned()))
+}
+
+/// The same, without showing what is typed.
+pub(super) async fn ask_secretly(prompt: &str, interrupt: &mut Signal) -> io::Result<Option<String>> {
+    if !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    let hidden = Hidden::hide()?;
+    let answer = ask(prompt, interrupt).await;
+    drop(hidden);
+    // The Enter that ended it was not shown either.
+    writeln!(io::stderr())?;
+    answer
+}
+
+/// While it lives, what is typed is not shown.
+struct Hidden {
+    before: Termios,
+}
+
+impl Hidden {
+    fn hide() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut without = before.clone();
+        without.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Now, &without)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // The terminal may be gone; then nothing needs restoring.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+/// Text as others wrote it, without control characters: these could move the cursor, or more. A further line is
+/// indented, so that it does not look like one of ours.
+pub(super) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => plain.push_str("\n  "),
+            '\t' => plain.push(' '),
+            character if character.is_control() => plain.push(char::REPLACEMENT_CHARACTER),
+            character => plain.push(character),
+        }
+    }
+    plain
+}
+
+/// A packet as one line that is the same JSON. Control characters outside strings are white space; inside only those
+/// from U+007F up are valid, and are escaped.
+pub(super) fn one_line(packet: &str) -> String {
+    let mut line = String::with_capacity(packet.len());
+    for character in packet.chars() {
+        if character.is_ascii_control() && character != '\u{7f}' {
+            line.push(' ');
+        } else if character.is_control() {
+            // Writing to a string cannot fail.
+            let _ = write!(line, "\\u{:04x}", u32::from(character));
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_on_one_line_is_the_same_packet() {
+        let packet = "{\"body\":\"a\u{9b}2J\u{7f}€\",\r\n\t\"x\":1}";
+        let line = one_line(packet);
+        assert!(!line.chars().any(char::is_control));
+        let (one, other): (serde_json::Value, serde_json::Value) =
+            (serde_json::from_str(packet).unwrap(), serde_json::from_str(&line).unwrap());
+        assert_eq!(one, other);
+    }
+}

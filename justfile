@@ -11,12 +11,11 @@ lint:
 
 # Unit and property tests (Redis and PostgreSQL are started where needed).
 test:
-    cargo test --workspace --exclude kurir-e2e --locked
+    cargo test --workspace --locked
 
 # Scenarios against real processes, Redis and PostgreSQL.
 e2e:
-    cargo build --locked
-    cargo test --package kurir-e2e --locked
+    ./test e2e
 
 # Fuzz a target of crates/protocol for a minute (needs cargo-fuzz and nightly).
 fuzz target="framing":

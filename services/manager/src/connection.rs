@@ -238,3 +238,20 @@ fn refuse_before_login(packet: &FromClient, replies: &mut Vec<u8>) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// With the session (about 300 bytes), its outbox, its entry in the map and tokio's task, within 3 KiB.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let size = size_of_future(serve);
+        assert!(size <= 1536, "{size}");
+        assert!(size_of::<Online>() <= 320, "{}", size_of::<Online>());
+    }
+}

@@ -3,11 +3,14 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use kurir_directory::Generation;
 use kurir_protocol::name::{UserKey, Username};
 use tokio::sync::Notify;
@@ -129,17 +132,20 @@ impl Manager {
     }
 
     async fn tell_owed(&self) -> Result<(), Away> {
-        for online in self.sessions.all() {
-            if !online.settle_news() {
-                continue;
-            }
-            let told = self.announce(&online).await.inspect_err(|error| log(&online, error)).is_ok();
-            if !told || online.owes_news() || self.compare(&online).await.is_err() {
-                online.owe_news();
-                return Err(Away);
-            }
-        }
-        Ok(())
+        let away = AtomicBool::new(false);
+        stream::iter(self.sessions.all())
+            .for_each_concurrent(AT_ONCE, async |online| {
+                if away.load(Ordering::Relaxed) || !online.settle_news() {
+                    return;
+                }
+                let told = self.announce(&online).await.inspect_err(|error| log(&online, error)).is_ok();
+                if !told || online.owes_news() || self.compare(&online).await.is_err() {
+                    online.owe_news();
+                    away.store(true, Ordering::Relaxed);
+                }
+            })
+            .await;
+        if away.into_inner() { Err(Away) } else { Ok(()) }
     }
 
     async fn tell_dead(&self, generation: Generation) -> Result<(), Away> {
@@ -171,11 +177,10 @@ impl Manager {
     }
 
     async fn tell_everything(&self) -> Result<(), Away> {
-        let compared = stream::iter(self.sessions.all())
-            .map(|online| async move { self.compare(&online).await })
-            .buffer_unordered(AT_ONCE)
-            .fold(Ok(()), async |all, one| all.and(one));
-        compared.await
+        let sessions = self.sessions.all().into_iter().map(Ok);
+        stream::iter(sessions)
+            .try_for_each_concurrent(AT_ONCE, async |online| self.compare(&online).await)
+            .await
     }
 
     /// Reads where a user's contacts are, and tells how that differs from what the user was shown.

@@ -29,7 +29,10 @@ impl Manager {
     ) {
         while let Some(event) = events.recv().await {
             match event {
-                Event::Joined(component) => self.peers.meet(component),
+                Event::Joined(component) => {
+                    self.peers.meet(component);
+                    self.relays.set_other_managers(self.peers.count());
+                }
                 Event::Died(component) => self.died(&component),
                 Event::Renewed { old, new } => {
                     tracing::warn!(%old, %new, "this manager was out of touch for too long; it claims its sessions again");
@@ -63,6 +66,7 @@ impl Manager {
             Kind::Relay => self.relays.died(&component.id, component.generation),
             Kind::Manager => {
                 self.peers.died(component.generation);
+                self.relays.set_other_managers(self.peers.count());
                 self.differences.died(component.generation);
             }
         }

@@ -111,6 +111,10 @@ impl Peers {
         self.peers().contains_key(&generation)
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.peers().len()
+    }
+
     /// Takes note of another manager, and begins to connect to it.
     pub(crate) fn meet(&self, component: Component) {
         if component.kind != Kind::Manager || component.generation == self.member.generation() {

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use kurir_directory::{ComponentId, Generation};
@@ -21,13 +21,17 @@ use crate::{
     ticket::{Bearer, Signer},
 };
 
-/// Messages waiting for one relay's stream. Full: the relay does not read, so its stream is ended, and it gets what
-/// is left when it attaches again.
+/// Messages waiting for one relay's stream. Full: the relay does not read, so its stream is ended, and it is told again
+/// when it attaches.
 pub(crate) const STREAM: usize = 1024;
 
-/// Sessions to end that wait for a relay to attach. Full: the oldest is dropped, and that connection lives until its client
-/// goes.
-const WAITING: usize = 10_000;
+/// A relay that attaches is told again of the sessions ended in this time: it may have been away, or its stream may
+/// have died with them. A relay that is away for longer is dead, and its connections with it.
+const REMEMBERED: Duration = Duration::from_secs(30);
+
+/// How many of them are remembered; a new stream has room for all. Full: the oldest is forgotten, and its connection may
+/// live until the client goes.
+const MOST_REMEMBERED: usize = STREAM - 24;
 
 #[derive(Debug)]
 pub(crate) struct Relays {
@@ -40,8 +44,15 @@ pub(crate) struct Relays {
 struct State {
     choice: Choice,
     streams: HashMap<ComponentId, Stream>,
-    /// For relays that are not attached at the moment.
-    waiting: VecDeque<(ComponentId, v1::EndSession)>,
+    /// The sessions ended lately, in that order.
+    ended: VecDeque<Ended>,
+}
+
+#[derive(Debug)]
+struct Ended {
+    relay: ComponentId,
+    session: v1::EndSession,
+    at: Instant,
 }
 
 #[derive(Debug)]
@@ -70,7 +81,7 @@ pub(crate) struct Offer {
 
 impl Relays {
     pub(crate) fn new(choice: Choice, signer: Signer, metrics: Metrics) -> Self {
-        let state = State { choice, streams: HashMap::new(), waiting: VecDeque::new() };
+        let state = State { choice, streams: HashMap::new(), ended: VecDeque::new() };
         Self { signer, metrics, state: Mutex::new(state) }
     }
 
@@ -95,13 +106,7 @@ impl Relays {
             older.stop.cancel();
         }
         state.choice.attached(&id, generation, address);
-        let (mine, others) =
-            std::mem::take(&mut state.waiting).into_iter().partition(|(relay, _)| *relay == id);
-        state.waiting = others;
-        let mine: VecDeque<_> = mine;
-        for (_, session) in mine {
-            state.end_session(&id, session);
-        }
+        state.tell_ended(&id);
         drop(state);
         Attached { id, generation, messages, stop }
     }
@@ -132,10 +137,11 @@ impl Relays {
         {
             stream.stop.cancel();
         }
-        if !state.streams.contains_key(id) {
-            // Its connections died with it; those at its next life have tickets of their own.
-            state.waiting.retain(|(relay, _)| relay != id);
-        }
+    }
+
+    /// How many other managers give relays out.
+    pub(crate) fn set_other_managers(&self, count: usize) {
+        self.lock().choice.set_others(count);
     }
 
     /// Chooses a relay for a user and signs a ticket for it. None: no relay is alive.
@@ -185,17 +191,29 @@ impl Relays {
 
 impl State {
     fn end_session(&mut self, relay: &ComponentId, session: v1::EndSession) {
-        let message = v1::AttachResponse { message: Some(Message::EndSession(session.clone())) };
-        if let Some(stream) = self.streams.get(relay) {
-            if stream.messages.try_send(Ok(message)).is_ok() {
-                return;
-            }
+        self.send(relay, session.clone());
+        let now = Instant::now();
+        while self.ended.front().is_some_and(|ended| now.duration_since(ended.at) > REMEMBERED) {
+            self.ended.pop_front();
+        }
+        if self.ended.len() == MOST_REMEMBERED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(Ended { relay: relay.clone(), session, at: now });
+    }
+
+    /// Ending a session twice is ending it once.
+    fn tell_ended(&self, relay: &ComponentId) {
+        for ended in self.ended.iter().filter(|ended| ended.relay == *relay) {
+            self.send(relay, ended.session.clone());
+        }
+    }
+
+    fn send(&self, relay: &ComponentId, session: v1::EndSession) {
+        let Some(stream) = self.streams.get(relay) else { return };
+        let message = v1::AttachResponse { message: Some(Message::EndSession(session)) };
+        if stream.messages.try_send(Ok(message)).is_err() {
             stream.stop.cancel();
         }
-        if self.waiting.len() == WAITING {
-            tracing::warn!(%relay, "too many sessions wait to be ended at relays; the oldest is given up");
-            self.waiting.pop_front();
-        }
-        self.waiting.push_back((relay.clone(), session));
     }
 }

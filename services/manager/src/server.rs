@@ -25,6 +25,9 @@ use crate::{
     password::Passwords, peers::Peers, relays::Relays, rpc, sessions::Sessions, store::Store, ticket::Signer,
 };
 
+/// How often a starting manager looks whether the directory is whole.
+const RECOVERY_POLL: Duration = Duration::from_millis(100);
+
 /// How long the trackers are waited for before this manager calls itself ready without them.
 const TRACKER_WAIT: Duration = Duration::from_secs(5);
 
@@ -77,6 +80,13 @@ impl Bound {
     /// Serves until the shell says to stop, and returns when the users here have been told goodbye.
     pub async fn serve(self, store: Store, directory: Directory) -> anyhow::Result<()> {
         let component = self.component()?;
+        anyhow::ensure!(
+            self.config.ticket_life() <= directory.timing().ended,
+            "manager.ticket_seconds is longer than the directory remembers that a login was ended ({} s)",
+            directory.timing().ended.as_secs()
+        );
+        // Before joining: what fails here must leave no lease behind.
+        let passwords = Passwords::new(&self.config.passwords()).context("manager.argon2_*")?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         // Its lease outlives the drain: whoever departs then is still this manager's to release.
         let joined = Member::join(directory, component.clone(), stop.clone()).await;
@@ -85,7 +95,7 @@ impl Bound {
             manager = %component.id, generation = %member.generation(), clients = %component.client,
             components = component.grpc, "manager joined"
         );
-        let manager = Arc::new(self.manager(store, member, &tasks, &stop)?);
+        let manager = Arc::new(self.manager(store, passwords, member, &tasks, &stop)?);
         let me = v1::Component {
             kind: v1::ComponentKind::Manager.into(),
             id: component.id.to_string(),
@@ -116,7 +126,12 @@ impl Bound {
             id => id.to_owned(),
         };
         let client = match config.advertise.as_str() {
-            "" => Address::from(self.client_addr),
+            "" => {
+                if self.client_addr.ip().is_unspecified() {
+                    tracing::warn!(listen = %self.client_addr, "clients cannot connect to this address: set manager.advertise");
+                }
+                Address::from(self.client_addr)
+            }
             address => parse_address(address).context("manager.advertise is no HOST:PORT")?,
         };
         let grpc = match config.grpc_advertise.as_str() {
@@ -130,6 +145,7 @@ impl Bound {
     fn manager(
         &self,
         store: Store,
+        passwords: Passwords,
         member: Member,
         tasks: &TaskTracker,
         stop: &CancellationToken,
@@ -153,7 +169,7 @@ impl Bound {
             outbox_bytes: config.outbox_bytes,
             relay_failed: Duration::from_secs(config.relay_failed_seconds),
             store,
-            passwords: Passwords::new(&config.passwords()).context("manager.argon2_*")?,
+            passwords,
             sessions: Sessions::default(),
             relays: Relays::new(choice, signer, metrics.clone()),
             peers: Peers::new(
@@ -198,7 +214,14 @@ impl Running {
 
     fn report_ready(&self, ready: Ready, alone: bool, shutdown: &CancellationToken) {
         let (discovery, shutdown) = (self.discovery.clone(), shutdown.clone());
+        let member = self.manager.member.clone();
         self.spawn(async move {
+            if member.is_recovering() {
+                ready.not_ready("the directory is new or was emptied: logins are refused for one lease time");
+                while member.is_recovering() {
+                    tokio::time::sleep(RECOVERY_POLL).await;
+                }
+            }
             if !alone && timeout(TRACKER_WAIT, discovery.joined()).await.is_err() {
                 tracing::warn!("no tracker has answered yet; clients that know this manager are served");
             }
@@ -233,7 +256,10 @@ impl Running {
         manager.member.leave().await;
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        // Streams that the other side does not close.
+        if timeout(FLUSH, self.tasks.wait()).await.is_err() {
+            tracing::debug!(tasks = self.tasks.len(), "streams cut");
+        }
     }
 }
 

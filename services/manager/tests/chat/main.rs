@@ -1,0 +1,12 @@
+//! The manager over real sockets: SQLite in memory, the directory in this process, raw clients. Each test names the rows
+//! of PROTOCOL §6 that it shows.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod accounts;
+mod client;
+mod managers;
+mod presence;
+mod relays;
+mod roster;
+mod system;

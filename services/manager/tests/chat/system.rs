@@ -1,0 +1,110 @@
+//! Managers on one database and one directory, each on a runtime of its own so that it can be killed or paused.
+
+use std::{net::SocketAddr, time::Duration};
+
+use kurir_directory::{Directory, Timing};
+use kurir_manager::{
+    Bound, Config,
+    store::{DatabaseConfig, Store},
+};
+use kurir_service::{Shell, config::Secret};
+use tokio::{runtime::Runtime, sync::oneshot, time::timeout};
+
+use crate::client::PATIENCE;
+
+/// Short, for tests of death and pause, and long enough for a machine that is busy with other tests.
+const TIMING: Timing = Timing {
+    lease: Duration::from_secs(3),
+    renew: Duration::from_millis(500),
+    poll: Duration::from_millis(200),
+    tick: Duration::from_millis(250),
+    timeout: Duration::from_secs(1),
+    ended: Duration::from_secs(300),
+};
+
+pub(crate) struct System {
+    pub(crate) directory: Directory,
+    pub(crate) store: Store,
+}
+
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
+    pub(crate) grpc: SocketAddr,
+    shell: Shell,
+    ended: oneshot::Receiver<anyhow::Result<()>>,
+    runtime: Option<Runtime>,
+}
+
+impl System {
+    pub(crate) async fn start() -> System {
+        let database = DatabaseConfig { url: Secret::new("sqlite::memory:"), ..DatabaseConfig::default() };
+        let store = Store::connect(&database).await.unwrap();
+        System { directory: Directory::in_process(TIMING), store }
+    }
+
+    pub(crate) async fn manager(&self) -> Node {
+        self.manager_with(config()).await
+    }
+
+    pub(crate) async fn manager_with(&self, config: Config) -> Node {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let shell = Shell::new(1000);
+        let (bound, where_bound) = oneshot::channel();
+        let (ending, ended) = oneshot::channel();
+        let (store, directory, its_shell) = (self.store.clone(), self.directory.clone(), shell.clone());
+        runtime.spawn(async move {
+            let manager = Bound::bind(config, its_shell).await.unwrap();
+            bound.send((manager.client_addr, manager.grpc_addr)).unwrap();
+            let _ = ending.send(manager.serve(store, directory).await);
+        });
+        let (address, grpc) = where_bound.await.unwrap();
+        timeout(PATIENCE, shell.health.wait_until_ready()).await.expect("not ready");
+        Node { address, grpc, shell, ended, runtime: Some(runtime) }
+    }
+}
+
+impl Node {
+    /// Stops as on SIGTERM.
+    pub(crate) async fn stop(mut self) {
+        self.shell.shutdown.begin();
+        timeout(PATIENCE, &mut self.ended).await.expect("not stopped").unwrap().unwrap();
+    }
+
+    /// Dies as on SIGKILL: its tasks are gone, and its sockets with them.
+    pub(crate) fn kill(mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+
+    /// Stands still for longer than its lease, as on SIGSTOP and SIGCONT.
+    pub(crate) async fn pause(&self) {
+        let (done, over) = oneshot::channel();
+        // The only worker of its runtime sleeps.
+        self.runtime.as_ref().unwrap().spawn(async move {
+            std::thread::sleep(TIMING.lease * 2);
+            let _ = done.send(());
+        });
+        over.await.unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Ports of the system's choosing, no trackers, passwords that cost nothing.
+pub(crate) fn config() -> Config {
+    Config {
+        id: format!("manager-{}", uuid::Uuid::new_v4().simple()),
+        listen: "127.0.0.1:0".to_owned(),
+        grpc_listen: "127.0.0.1:0".to_owned(),
+        trackers: Vec::new(),
+        argon2_memory_kib: 8,
+        argon2_iterations: 1,
+        ..Config::default()
+    }
+}

@@ -15,7 +15,10 @@ use tokio::{
     time,
 };
 
-use crate::{Shell, open_files::Connections};
+use crate::{
+    Shell,
+    open_files::{Connections, Open},
+};
 
 /// How long accepting rests after the system refused a connection for want of files or memory.
 const REST: Duration = Duration::from_millis(100);
@@ -129,7 +132,7 @@ impl Listener {
             };
             metrics.accepted.inc();
             metrics.open.inc();
-            let held = Held { _permit: permit, open: metrics.open.clone() };
+            let held = Held { _place: shell.connections.opened(permit), open: metrics.open.clone() };
             // Boxed: an async block holds a future that it has captured and then awaits twice.
             let connection = Box::pin(handler(stream, peer));
             shell.shutdown.tracker.spawn(async move {
@@ -190,7 +193,7 @@ impl Acceptor<'_> {
 
 /// What an open connection holds, given back however its task ends.
 struct Held {
-    _permit: OwnedSemaphorePermit,
+    _place: Open,
     open: Gauge,
 }
 
@@ -272,12 +275,7 @@ mod tests {
     async fn a_port_in_use_is_named() {
         let (_listener, address) = any_port().await;
         let error = Listener::bind(&address.to_string(), &ListenerConfig::default()).await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "cannot listen on {address}: the port is in use"
-            )
-        );
+        assert_eq!(error.to_string(), format!("cannot listen on {address}: the port is in use"));
     }
 
     #[tokio::test]

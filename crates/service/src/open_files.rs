@@ -1,6 +1,9 @@
 //! How many files, and so how many connections, this process may have open.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,13 +30,14 @@ pub fn raise_open_file_limit() -> u64 {
 pub struct Connections {
     permits: Arc<Semaphore>,
     limit: usize,
+    open: Arc<AtomicUsize>,
 }
 
 impl Connections {
     /// Permits for `limit` connections.
     pub fn new(limit: usize) -> Self {
         let limit = limit.min(Semaphore::MAX_PERMITS);
-        Self { permits: Arc::new(Semaphore::new(limit)), limit }
+        Self { permits: Arc::new(Semaphore::new(limit)), limit, open: Arc::default() }
     }
 
     /// As many as an open-file limit allows.
@@ -47,9 +51,15 @@ impl Connections {
         self.limit
     }
 
-    /// How many are open now.
+    /// How many are open now. Not told from the permits: a listener holds one while it waits for a client.
     pub fn open(&self) -> usize {
-        self.limit.saturating_sub(self.permits.available_permits())
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// The client that `permit` was held for has come.
+    pub(crate) fn opened(&self, permit: OwnedSemaphorePermit) -> Open {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open { _permit: permit, open: Arc::clone(&self.open) }
     }
 
     /// A permit at once, if one is left.
@@ -63,9 +73,35 @@ impl Connections {
     }
 }
 
+/// An open connection's place among those allowed, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Open {
+    _permit: OwnedSemaphorePermit,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_permit_held_for_a_client_to_come_is_no_open_connection() {
+        let connections = Connections::new(1);
+        let permit = connections.try_permit().unwrap();
+        assert_eq!(connections.open(), 0);
+        let open = connections.opened(permit);
+        assert_eq!(connections.open(), 1);
+        assert!(connections.try_permit().is_none());
+        drop(open);
+        assert_eq!(connections.open(), 0);
+        assert!(connections.try_permit().is_some());
+    }
 
     #[test]
     fn some_files_are_kept_back_from_connections() {

@@ -66,6 +66,8 @@ pub struct Timing {
     pub dial: Duration,
     /// The manager's answer to registration or login: hashing waits in a queue there. Default 15 s.
     pub login: Duration,
+    /// The relay's answer to a hello, which may wait for the tables. Default 5 s.
+    pub hello: Duration,
     /// How long a request or a message waits, a reconnection in between included. Default 10 s.
     pub request: Duration,
     /// Silence after which a socket is pinged. Default 5 s.
@@ -89,6 +91,7 @@ impl Default for Timing {
             connect: Duration::from_secs(30),
             dial: Duration::from_secs(3),
             login: Duration::from_secs(15),
+            hello: Duration::from_secs(5),
             request: Duration::from_secs(10),
             silence: Duration::from_secs(5),
             ping: Duration::from_secs(3),

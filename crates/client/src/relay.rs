@@ -267,6 +267,6 @@ async fn join(relay: Relay, username: String, timing: Timing) -> Result<Joined, 
             }
         }
     };
-    timeout(timing.ping, accepted).await.map_err(|_| Failure::Silent { address })??;
+    timeout(timing.hello, accepted).await.map_err(|_| Failure::Silent { address })??;
     Ok(Joined { wire, early })
 }

@@ -18,7 +18,7 @@ e2e:
     ./test e2e
 
 # Fuzz a target of crates/protocol for a minute (needs cargo-fuzz and nightly).
-fuzz target="framing":
+fuzz target="decode":
     cd crates/protocol && cargo +nightly fuzz run {{target}} -- -max_total_time=60
 
 # Load: just bench flood --pairs 1000 --window 8 --vs forwarder

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{Address, Component, ComponentId, DirectoryError, Generation};
 
-/// How long marks of death and beats are kept. A component that was away for half of this counts itself dead, so no
+/// How long marks of death are kept. A component that was away for half of this counts itself dead, so no
 /// generation outlives its mark.
 pub(crate) const MARKS: Duration = Duration::from_secs(24 * 3600);
 
@@ -50,8 +50,8 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Registers a generation and renews its lease, unless it is marked dead or another one has the lease.
     fn renew<'a>(&'a self, bid: &'a Bid) -> Answer<'a, (Renewal, Standing)>;
 
-    /// Begins a new epoch, recovering for one lease time, if `lost` still is the current one.
-    fn begin_epoch<'a>(&'a self, me: &'a ComponentId, lost: Option<&'a Epoch>) -> Answer<'a, Standing>;
+    /// Begins an epoch, recovering for one lease time, unless there is one.
+    fn begin_epoch<'a>(&'a self, me: &'a ComponentId) -> Answer<'a, Standing>;
 
     /// Every generation that was registered and not yet forgotten, alive or not.
     fn registered(&self) -> Answer<'_, Vec<Component>>;
@@ -79,51 +79,37 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     fn resign<'a>(&'a self, id: &'a ComponentId, generation: Generation) -> Answer<'a, ()>;
 }
 
-/// One life of the tables: a text that never comes again.
+/// One life of the tables: a text that never comes again, an at sign, and the life of the server it was begun on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Epoch(pub(crate) String);
+
+impl Epoch {
+    pub(crate) fn new(server: &str) -> Self {
+        Self(format!("{}@{server}", Uuid::now_v7()))
+    }
+
+    pub(crate) fn is_of(&self, server: &str) -> bool {
+        self.0.rsplit_once('@').is_some_and(|(_, begun_on)| begun_on == server)
+    }
+}
 
 /// What a component must know of the tables before it trusts what it read in them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Standing {
-    /// None: the tables are new, or were lost.
+    /// None: the tables are new, or were lost, or the server was restarted since (and may have gone back in time).
     pub(crate) epoch: Option<Epoch>,
     /// Owners are still writing their entries again.
     pub(crate) recovering: bool,
     /// Who holds the asking component's lease.
     pub(crate) holder: Option<Generation>,
-    /// The asking component's last heartbeat.
-    pub(crate) beat: Option<Beat>,
-}
-
-/// A number that grows with every renewal of one process. One that is smaller than the last acknowledged tells that the
-/// store went back in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Beat {
-    pub(crate) process: Uuid,
-    pub(crate) number: u64,
-}
-
-impl fmt::Display for Beat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.process, self.number)
-    }
-}
-
-impl std::str::FromStr for Beat {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (process, number) = text.split_once(':').ok_or(())?;
-        Ok(Self { process: process.parse().map_err(|_| ())?, number: number.parse().map_err(|_| ())? })
-    }
 }
 
 /// One attempt at taking or renewing a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bid {
     pub(crate) component: Component,
-    pub(crate) beat: Beat,
+    /// The same for all generations of one process, which may take the lease from itself.
+    pub(crate) process: Uuid,
 }
 
 /// What became of taking a lease.
@@ -135,8 +121,6 @@ pub(crate) enum Acquired {
     /// Another process has it.
     InUse {
         client: Address,
-        /// As it was then: if it grows, that process lives.
-        beat: Option<Beat>,
         /// What is left of its lease.
         left: Duration,
     },
@@ -145,8 +129,7 @@ pub(crate) enum Acquired {
 /// What became of renewing a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Renewal {
-    /// With the beat that was there before.
-    Held(Option<Beat>),
+    Held,
     Refused,
 }
 

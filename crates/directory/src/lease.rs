@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::backend::{Acquired, Beat, Bid, Epoch, MARKS, Renewal, Standing};
+use crate::backend::{Acquired, Bid, Epoch, MARKS, Renewal, Standing};
 use crate::clock::Moment;
 use crate::{Component, DirectoryError, Event, Fenced, Generation, NewComponent, Timing};
 
@@ -24,9 +24,7 @@ pub(crate) struct Lease {
     /// Until when nobody else can find the lease run out.
     until: Moment,
     touch: Touch,
-    /// The number of the last beat that was sent, and of the last that was answered.
-    sent: u64,
-    answered: u64,
+
     epoch: Option<Epoch>,
     recovering: bool,
 }
@@ -54,9 +52,9 @@ pub(crate) enum Request {
     Renew(Bid),
 }
 
-/// A new epoch must be begun if this one (or none) still is the current one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Loss(pub(crate) Option<Epoch>);
+/// The tables have no epoch: one must be begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoEpoch;
 
 /// What kind of claim asks to be admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +82,7 @@ impl Lease {
             ticked: now,
             until: now,
             touch: Touch::In { trusted: now + timing.lease },
-            sent: 0,
-            answered: 0,
+
             epoch: None,
             recovering: false,
         }
@@ -106,6 +103,11 @@ impl Lease {
 
     pub(crate) fn is_settled(&self) -> bool {
         self.phase == Phase::Held && matches!(self.touch, Touch::In { .. })
+    }
+
+    /// Whether owners are still writing their entries again, as far as this component has heard.
+    pub(crate) fn is_recovering(&self) -> bool {
+        self.recovering
     }
 
     /// Notices a pause. Everything that changes the lease begins with this, so that no change hides one.
@@ -151,9 +153,8 @@ impl Lease {
         if self.phase == Phase::Held && now.since(self.until) > MARKS / 2 {
             self.fence();
         }
-        self.sent += 1;
-        let beat = Beat { process: self.process, number: self.sent };
-        let bid = |generation| Bid { component: self.component.of(generation), beat };
+
+        let bid = |generation| Bid { component: self.component.of(generation), process: self.process };
         match self.phase {
             Phase::Held => Request::Renew(bid(self.generation)),
             Phase::Joining | Phase::Fenced => {
@@ -186,39 +187,30 @@ impl Lease {
                 self.phase = Phase::Held;
                 self.candidate = None;
                 self.until = sent + self.term();
-                self.answered = bid.beat.number;
             }
         }
         events
     }
 
-    /// The answer to a renewal that was sent at `sent`; whether the store lost what it had.
+    /// The answer to a renewal that was sent at `sent`.
     pub(crate) fn renewed(
         &mut self,
         sent: Moment,
         now: Moment,
         bid: &Bid,
         answer: &Renewal,
-    ) -> (Vec<Event>, bool) {
+    ) -> Option<Event> {
         self.tick(now);
-        if self.phase != Phase::Held || self.generation != bid.component.generation {
-            return (Vec::from_iter(self.answered_at(now)), false);
+        let is_current = self.phase == Phase::Held && self.generation == bid.component.generation;
+        match answer {
+            Renewal::Refused if is_current => self.fence(),
+            Renewal::Held if is_current => self.until = sent + self.term(),
+            _ => {}
         }
-        let Renewal::Held(before) = answer else {
-            self.fence();
-            return (Vec::from_iter(self.answered_at(now)), false);
-        };
-        let lost = match before {
-            None => true,
-            // Another process had the component's name meanwhile: says nothing of this one's beats.
-            Some(before) => before.process == self.process && before.number < self.answered,
-        };
-        self.until = sent + self.term();
-        self.answered = bid.beat.number;
-        let events = Vec::from_iter(self.answered_at(now));
+        let back = self.answered_at(now);
         // An answer that took a lease's time to be read renewed nothing.
         self.tick(now);
-        (events, lost)
+        back
     }
 
     /// Any answer shows that the store is in reach.
@@ -231,15 +223,11 @@ impl Lease {
         Some(Event::Back)
     }
 
-    /// Compares the store's epoch with the one known. `rewound`: the store lost what it had though the epoch is the same.
-    pub(crate) fn reconcile(&mut self, standing: &Standing, rewound: bool) -> (Vec<Event>, Option<Loss>) {
-        let Some(epoch) = &standing.epoch else { return (Vec::new(), Some(Loss(None))) };
+    /// Compares the store's epoch with the one known.
+    pub(crate) fn reconcile(&mut self, standing: &Standing) -> Result<Vec<Event>, NoEpoch> {
+        let epoch = standing.epoch.as_ref().ok_or(NoEpoch)?;
         let mut events = Vec::new();
-        if self.epoch.as_ref() == Some(epoch) {
-            if rewound {
-                return (events, Some(Loss(Some(epoch.clone()))));
-            }
-        } else {
+        if self.epoch.as_ref() != Some(epoch) {
             let first = self.epoch.replace(epoch.clone()).is_none();
             if !first {
                 events.push(Event::Epoch);
@@ -250,17 +238,23 @@ impl Lease {
             self.recovering = false;
             events.push(Event::Recovered);
         }
-        (events, None)
+        Ok(events)
     }
 
     /// What this component knows before it asks, to judge the answer by.
     pub(crate) fn view(&self) -> View {
-        View {
-            generation: self.generation,
-            process: self.process,
-            answered: self.answered,
-            epoch: self.epoch.clone(),
-        }
+        View { generation: self.generation, epoch: self.epoch.clone() }
+    }
+
+    /// Whether what was true when `view` was taken still is: the same life, in the same life of the tables.
+    pub(crate) fn is_as_in(&self, now: Moment, view: &View) -> bool {
+        self.check(now) == Ok(view.generation) && self.epoch == view.epoch
+    }
+
+    /// Whether the lease may have run out although the component was never paused: it is cut off, and may go on.
+    #[cfg(test)]
+    pub(crate) fn is_cut_off(&self, now: Moment) -> bool {
+        self.touch == Touch::Away && now >= self.until
     }
 
     /// Whether a lease that is not there means that its component is dead, in the store that answered `standing`.
@@ -274,8 +268,6 @@ impl Lease {
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     pub(crate) generation: Generation,
-    process: Uuid,
-    answered: u64,
     epoch: Option<Epoch>,
 }
 
@@ -286,12 +278,189 @@ impl View {
         if refused || !self.trusts(standing) { Err(DirectoryError::Recovering) } else { Ok(()) }
     }
 
-    /// The own lease is the canary: where it is there, in the epoch known, with the last beat that was answered, the
-    /// store has lost nothing since.
+    /// Where the epoch is the one known and the own lease is held, the store has lost nothing, and nobody has taken
+    /// this component for dead.
     fn trusts(&self, standing: &Standing) -> bool {
-        let beat =
-            standing.beat.is_some_and(|beat| beat.process == self.process && beat.number >= self.answered);
-        let epoch = self.epoch.is_some() && standing.epoch == self.epoch;
-        epoch && beat && standing.holder == Some(self.generation)
+        self.epoch.is_some() && standing.epoch == self.epoch && standing.holder == Some(self.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Address, Kind};
+
+    const TIMING: Timing = Timing {
+        lease: Duration::from_secs(6),
+        renew: Duration::from_secs(2),
+        poll: Duration::from_secs(1),
+        tick: Duration::from_millis(500),
+        timeout: Duration::from_secs(1),
+        ended: Duration::from_secs(300),
+    };
+
+    fn at(ms: u64) -> Moment {
+        Moment::at(Duration::from_millis(1_000_000 + ms))
+    }
+
+    /// A lease that was taken at 0, in an epoch that goes on.
+    fn held() -> Lease {
+        let component = NewComponent {
+            kind: Kind::Relay,
+            id: "r1".parse().unwrap(),
+            client: Address { host: "localhost".to_owned(), port: 1 },
+            grpc: String::new(),
+        };
+        let mut lease = Lease::new(component, TIMING, Uuid::nil(), Generation::new(), at(0));
+        take(&mut lease, 0);
+        lease.reconcile(&standing(&lease)).unwrap();
+        lease
+    }
+
+    fn take(lease: &mut Lease, ms: u64) -> Vec<Event> {
+        let Request::Acquire(bid) = lease.request(at(ms), Generation::new()) else { panic!("has a lease") };
+        lease.acquired(at(ms), at(ms), &bid, &Acquired::Held)
+    }
+
+    fn renew(lease: &mut Lease, sent: u64, read: u64) -> Option<Event> {
+        let Request::Renew(bid) = lease.request(at(sent), Generation::new()) else { panic!("has no lease") };
+        lease.renewed(at(sent), at(read), &bid, &Renewal::Held)
+    }
+
+    fn standing(lease: &Lease) -> Standing {
+        Standing {
+            epoch: Some(Epoch("first".to_owned())),
+            recovering: false,
+            holder: Some(lease.generation()),
+        }
+    }
+
+    #[test]
+    fn a_pause_past_the_lease_shows_at_once_and_for_good() {
+        let mut lease = held();
+        assert!(lease.check(at(5_499)).is_ok());
+        assert_eq!(lease.check(at(5_500)), Err(Fenced));
+        lease.tick(at(7_000));
+        assert_eq!(lease.check(at(7_000)), Err(Fenced));
+    }
+
+    #[test]
+    fn ticks_without_renewals_do_not_stretch_the_lease() {
+        let mut lease = held();
+        for ms in (0..6_000).step_by(500) {
+            lease.tick(at(ms));
+        }
+        assert_eq!(lease.check(at(6_000)), Err(Fenced));
+    }
+
+    #[test]
+    fn an_answer_read_too_late_renews_nothing() {
+        let mut lease = held();
+        renew(&mut lease, 2_000, 7_500);
+        assert_eq!(lease.check(at(7_500)), Err(Fenced));
+    }
+
+    #[test]
+    fn a_failure_after_a_pause_does_not_hide_it() {
+        let mut lease = held();
+        lease.request(at(2_000), Generation::new());
+        lease.failed(at(8_000));
+        assert_eq!(lease.check(at(8_000)), Err(Fenced));
+    }
+
+    #[test]
+    fn who_is_cut_off_acts_on_until_it_is_paused_for_a_lease() {
+        let mut lease = held();
+        assert_eq!(lease.failed(at(3_000)), Some(Event::Away));
+        for ms in (3_000..60_000).step_by(500) {
+            lease.tick(at(ms));
+            assert!(lease.check(at(ms)).is_ok());
+        }
+        lease.tick(at(64_000));
+        assert!(lease.check(at(64_000)).is_ok());
+        lease.tick(at(69_500));
+        assert_eq!(lease.check(at(69_500)), Err(Fenced));
+    }
+
+    #[test]
+    fn who_comes_back_unmarked_keeps_its_generation_and_judges_after_two_leases() {
+        let mut lease = held();
+        let generation = lease.generation();
+        lease.failed(at(3_000));
+        for ms in (3_000..20_000).step_by(500) {
+            lease.tick(at(ms));
+        }
+        assert_eq!(renew(&mut lease, 20_000, 20_010), Some(Event::Back));
+        assert_eq!(lease.check(at(20_010)), Ok(generation));
+        let (view, standing) = (lease.view(), standing(&lease));
+        for ms in [22_000, 24_000, 26_000, 28_000, 30_000] {
+            renew(&mut lease, ms, ms);
+        }
+        assert!(!lease.may_judge(at(32_000), &view, &standing));
+        assert!(lease.may_judge(at(32_010), &view, &standing));
+    }
+
+    #[test]
+    fn who_was_marked_dead_takes_a_new_generation() {
+        let mut lease = held();
+        let old = lease.generation();
+        let Request::Renew(bid) = lease.request(at(2_000), Generation::new()) else { unreachable!() };
+        lease.renewed(at(2_000), at(2_000), &bid, &Renewal::Refused);
+        assert_eq!(lease.check(at(2_000)), Err(Fenced));
+        let events = take(&mut lease, 2_001);
+        assert_eq!(events, [Event::Renewed { old, new: lease.generation() }]);
+        assert_eq!(lease.check(at(2_001)), Ok(lease.generation()));
+    }
+
+    #[test]
+    fn a_lease_whose_answer_was_lost_is_asked_for_again_by_the_same_generation() {
+        let mut lease = held();
+        lease.tick(at(10_000));
+        let Request::Acquire(first) = lease.request(at(10_000), Generation::new()) else { unreachable!() };
+        lease.failed(at(11_000));
+        let Request::Acquire(second) = lease.request(at(11_500), Generation::new()) else { unreachable!() };
+        assert_eq!(first.component, second.component);
+    }
+
+    #[test]
+    fn who_was_away_for_longer_than_marks_are_kept_is_dead_by_its_own_judgement() {
+        let mut lease = held();
+        lease.failed(at(1_000));
+        let hours = u64::try_from(MARKS.as_millis()).unwrap() / 2;
+        for ms in (1_000..hours + 8_000).step_by(5_000) {
+            lease.tick(at(ms));
+        }
+        assert!(matches!(lease.request(at(hours + 8_000), Generation::new()), Request::Acquire(_)));
+    }
+
+    #[test]
+    fn an_epoch_is_announced_when_it_is_another_and_when_it_is_whole() {
+        let mut lease = held();
+        let first = standing(&lease);
+        let lost = Standing { epoch: None, ..first.clone() };
+        assert_eq!(lease.reconcile(&lost), Err(NoEpoch));
+        let next = Standing { epoch: Some(Epoch("second".to_owned())), recovering: true, ..first };
+        assert_eq!(lease.reconcile(&next), Ok(vec![Event::Epoch]));
+        assert_eq!(lease.reconcile(&next), Ok(vec![]));
+        let whole = Standing { recovering: false, ..next };
+        assert_eq!(lease.reconcile(&whole), Ok(vec![Event::Recovered]));
+    }
+
+    #[test]
+    fn a_store_without_ones_own_lease_is_not_believed() {
+        let lease = held();
+        let view = lease.view();
+        let whole = standing(&lease);
+        assert!(view.admit(&whole, Claim::New).is_ok());
+        let recovering = Standing { recovering: true, ..whole.clone() };
+        assert!(view.admit(&recovering, Claim::New).is_err());
+        assert!(view.admit(&recovering, Claim::Again).is_ok());
+        for broken in [
+            Standing { holder: None, ..whole.clone() },
+            Standing { epoch: None, ..whole.clone() },
+            Standing { epoch: Some(Epoch("second".to_owned())), ..whole.clone() },
+        ] {
+            assert!(view.admit(&broken, Claim::Again).is_err(), "{broken:?}");
+        }
     }
 }

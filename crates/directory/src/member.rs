@@ -84,6 +84,12 @@ impl Member {
         &self.directory
     }
 
+    /// Whether the tables are new or were lost, and owners still write their entries: new sessions are refused until
+    /// [`Event::Recovered`]. So it is for one lease's time after the very first start.
+    pub fn is_recovering(&self) -> bool {
+        self.membership.lease().is_recovering()
+    }
+
     /// Whether this component may act, and as which generation. Cheap: an uncontended lock and a clock read.
     ///
     /// Ask before acting on a batch, a claim or a delivery. A connection may be acted for only while the answer is the
@@ -188,14 +194,13 @@ impl Member {
 
 /// Acquires until the lease is held. An earlier life's lease is waited for, once: one that is renewed belongs to somebody.
 async fn take_lease(membership: &Membership, shutdown: &CancellationToken) -> Result<(), DirectoryError> {
-    let mut seen = None;
+    let mut waited = false;
     while membership.check().is_err() {
-        let Exchange::InUse { client, beat, left } = membership.renew().await? else { continue };
-        let lives = seen.is_some_and(|seen| seen != beat);
-        if lives || shutdown.is_cancelled() {
+        let Exchange::InUse { client, left } = membership.renew().await? else { continue };
+        if waited || shutdown.is_cancelled() {
             return Err(DirectoryError::IdInUse { id: membership.me.clone(), client });
         }
-        seen = Some(beat);
+        waited = true;
         tracing::info!(component = %membership.me, wait = ?left, "waiting for the lease of an earlier life to run out");
         tokio::select! {
             () = tokio::time::sleep(left + Duration::from_millis(1)) => {}

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::backend::{Acquired, Backend, Beat, Standing};
+use crate::backend::{Acquired, Backend, Standing};
 use crate::clock::Clock;
-use crate::lease::{Lease, Loss, Request, View};
+use crate::lease::{Lease, NoEpoch, Request, View};
 use crate::pending::Pending;
 use crate::rules::Life;
 use crate::{Address, ComponentId, DirectoryError, Event, Fenced, Generation, NewComponent, Timing};
@@ -38,7 +38,7 @@ pub(crate) enum Exchange {
     /// Ask again at once.
     Again,
     /// Another process has this component's name.
-    InUse { client: Address, beat: Option<Beat>, left: Duration },
+    InUse { client: Address, left: Duration },
 }
 
 impl Membership {
@@ -106,7 +106,7 @@ impl Membership {
             let sent = self.clock.now();
             (lease.request(sent, Generation::new()), sent)
         };
-        let (standing, rewound, next) = match request {
+        let (standing, next) = match request {
             Request::Acquire(bid) => {
                 let (answer, standing) = self.backend.acquire(&bid).await?;
                 let events = self.lease_mut().acquired(sent, self.clock.now(), &bid, &answer);
@@ -114,30 +114,33 @@ impl Membership {
                 let next = match answer {
                     Acquired::Held => Exchange::Done,
                     Acquired::Marked => Exchange::Again,
-                    Acquired::InUse { client, beat, left } => Exchange::InUse { client, beat, left },
+                    Acquired::InUse { client, left } => Exchange::InUse { client, left },
                 };
-                (standing, false, next)
+                (standing, next)
             }
             Request::Renew(bid) => {
                 let (answer, standing) = self.backend.renew(&bid).await?;
-                let (events, rewound) = self.lease_mut().renewed(sent, self.clock.now(), &bid, &answer);
-                self.announce(events);
+                let event = self.lease_mut().renewed(sent, self.clock.now(), &bid, &answer);
+                self.announce(event);
                 let next = if self.check().is_ok() { Exchange::Done } else { Exchange::Again };
-                (standing, rewound, next)
+                (standing, next)
             }
         };
-        self.follow_epoch(&standing, rewound).await?;
+        self.follow_epoch(standing).await?;
         Ok(next)
     }
 
-    async fn follow_epoch(&self, standing: &Standing, rewound: bool) -> Result<(), DirectoryError> {
-        let (events, loss) = self.lease_mut().reconcile(standing, rewound);
-        self.announce(events);
-        let Some(Loss(lost)) = loss else { return Ok(()) };
-        let standing = self.backend.begin_epoch(&self.me, lost.as_ref()).await?;
-        let (events, _) = self.lease_mut().reconcile(&standing, false);
-        self.announce(events);
-        Ok(())
+    async fn follow_epoch(&self, mut standing: Standing) -> Result<(), DirectoryError> {
+        loop {
+            let followed = self.lease_mut().reconcile(&standing);
+            match followed {
+                Ok(events) => {
+                    self.announce(events);
+                    return Ok(());
+                }
+                Err(NoEpoch) => standing = self.backend.begin_epoch(&self.me).await?,
+            }
+        }
     }
 
     /// Whether the owner of an entry lives. Where it says that it is dead, it is so for good.
@@ -161,6 +164,10 @@ impl Membership {
         }
         let dead = may_be_dead && self.backend.confirm_dead(id, generation).await?;
         Ok(if dead { Life::Dead } else { Life::Live })
+    }
+
+    pub(crate) fn is_as_in(&self, view: &View) -> bool {
+        self.lease().is_as_in(self.clock.now(), view)
     }
 
     pub(crate) fn may_judge(&self, view: &View, standing: &Standing) -> bool {

@@ -40,7 +40,6 @@ on_both_stores! {
     a_second_component_of_one_id_is_refused
     a_restarted_component_gets_its_id_when_the_old_lease_has_run_out
     after_a_loss_owners_write_again_and_newcomers_wait
-    a_claim_that_nobody_waits_for_leaves_nothing
 }
 
 async fn who_joins_and_who_leaves_is_announced(world: World) {
@@ -291,18 +290,4 @@ async fn after_a_loss_owners_write_again_and_newcomers_wait(world: World) {
     assert!(matches!(late, Reclaimed::Kept { displaced: Some(_), .. }), "{late:?}");
     assert_eq!((m1.check(), m2.check()), generations);
     assert!(e1.seen.iter().chain(&e2.seen).all(|event| !matches!(event, Event::Died(_))));
-}
-
-async fn a_claim_that_nobody_waits_for_leaves_nothing(world: World) {
-    let (m1, _e1) = world.join(Kind::Manager, "m1").await;
-    let (esa, device) = (user("esa"), default_device());
-    for polls in 0..6 {
-        world::poll_times(polls, m1.claim_session(&esa, &device, login(1))).await;
-    }
-    world
-        .wait_until("the device is free again", async || {
-            let claim = m1.claim_session(&esa, &device, login(2)).await.unwrap();
-            matches!(claim, SessionClaim::Granted { .. })
-        })
-        .await;
 }

@@ -24,7 +24,7 @@ pub(crate) struct Link {
 
 enum State {
     Closed,
-    Open { connection: MultiplexedConnection, serial: u64 },
+    Open { connection: MultiplexedConnection, serial: u64, server: Arc<str> },
     Failed { at: Instant, error: Arc<RedisError> },
 }
 
@@ -46,7 +46,7 @@ impl Link {
     /// Carries out the commands in one round trip.
     pub(crate) async fn run(&self, commands: &Pipeline) -> Result<Replies, DirectoryError> {
         match tokio::time::timeout(self.timeout, self.attempt_twice(commands)).await {
-            Ok(Ok(values)) => Ok(Replies(values.into_iter())),
+            Ok(Ok((values, server))) => Ok(Replies { values: values.into_iter(), server }),
             Ok(Err(error)) => Err(self.away(Shared(error))),
             Err(elapsed) => {
                 // The connection may lead nowhere without knowing it.
@@ -56,8 +56,13 @@ impl Link {
         }
     }
 
+    /// Which life of the server the connection leads to.
+    pub(crate) async fn server(&self) -> Result<String, DirectoryError> {
+        Ok(self.run(redis::pipe().cmd("PING")).await?.server().to_owned())
+    }
+
     /// A connection that broke while nothing was sent shows that only at the next request, which then deserves another.
-    async fn attempt_twice(&self, commands: &Pipeline) -> Result<Vec<Value>, Arc<RedisError>> {
+    async fn attempt_twice(&self, commands: &Pipeline) -> Result<(Vec<Value>, Arc<str>), Arc<RedisError>> {
         match self.attempt(commands).await {
             Err((error, Some(serial))) => {
                 self.close(Some(serial)).await;
@@ -70,24 +75,30 @@ impl Link {
         }
     }
 
-    async fn attempt(&self, commands: &Pipeline) -> Result<Vec<Value>, (Arc<RedisError>, Option<u64>)> {
-        let (mut connection, serial) = self.connection().await.map_err(|e| (e, None))?;
-        commands.query_async(&mut connection).await.map_err(|e| (Arc::new(e), Some(serial)))
+    async fn attempt(
+        &self,
+        commands: &Pipeline,
+    ) -> Result<(Vec<Value>, Arc<str>), (Arc<RedisError>, Option<u64>)> {
+        let (mut connection, serial, server) = self.connection().await.map_err(|e| (e, None))?;
+        let values = commands.query_async(&mut connection).await.map_err(|e| (Arc::new(e), Some(serial)))?;
+        Ok((values, server))
     }
 
-    async fn connection(&self) -> Result<(MultiplexedConnection, u64), Arc<RedisError>> {
+    async fn connection(&self) -> Result<(MultiplexedConnection, u64, Arc<str>), Arc<RedisError>> {
         // Held while connecting: whoever comes meanwhile needs the same connection. Bounded by `run`'s timeout.
         let mut state = self.state.lock().await;
         match &*state {
-            State::Open { connection, serial } => return Ok((connection.clone(), *serial)),
+            State::Open { connection, serial, server } => {
+                return Ok((connection.clone(), *serial, Arc::clone(server)));
+            }
             State::Failed { at, error } if at.elapsed() < RETRY => return Err(Arc::clone(error)),
             State::Failed { .. } | State::Closed => {}
         }
         match self.connect().await {
-            Ok(connection) => {
+            Ok((connection, server)) => {
                 let serial = rand::random();
-                *state = State::Open { connection: connection.clone(), serial };
-                Ok((connection, serial))
+                *state = State::Open { connection: connection.clone(), serial, server: Arc::clone(&server) };
+                Ok((connection, serial, server))
             }
             Err(error) => {
                 let error = Arc::new(error);
@@ -97,7 +108,8 @@ impl Link {
         }
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
+    /// A connection, and which life of the server it leads to: a restart always breaks the connection.
+    async fn connect(&self) -> Result<(MultiplexedConnection, Arc<str>), RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout));
@@ -105,7 +117,9 @@ impl Link {
         for script in &self.scripts {
             script.load_async(&mut connection).await?;
         }
-        Ok(connection)
+        let info: String = redis::cmd("INFO").arg("server").query_async(&mut connection).await?;
+        let server = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default();
+        Ok((connection, server.into()))
     }
 
     /// Forgets the connection, if it still is the one meant.
@@ -133,12 +147,21 @@ impl std::fmt::Debug for Link {
 struct Shared(Arc<RedisError>);
 
 /// The answers to a pipeline's commands, taken one after the other.
-pub(crate) struct Replies(std::vec::IntoIter<Value>);
+pub(crate) struct Replies {
+    values: std::vec::IntoIter<Value>,
+    /// Which life of the server gave them.
+    server: Arc<str>,
+}
 
 impl Replies {
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
     pub(crate) fn take<T: FromRedisValue>(&mut self) -> Result<T, DirectoryError> {
-        let value =
-            self.0.next().ok_or_else(|| DirectoryError::Garbled("fewer answers than commands".to_owned()))?;
+        let value = self
+            .values
+            .next()
+            .ok_or_else(|| DirectoryError::Garbled("fewer answers than commands".to_owned()))?;
         redis::from_redis_value(value).map_err(|e| DirectoryError::Garbled(e.to_string()))
     }
 }

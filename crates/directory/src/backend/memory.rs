@@ -4,9 +4,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kurir_protocol::name::{LoginId, UserKey};
-use uuid::Uuid;
 
-use super::{Acquired, Answer, Backend, Beat, Bid, Epoch, Fields, MARKS, Owned, Renewal, Standing, Swap};
+use super::{Acquired, Answer, Backend, Bid, Epoch, Fields, MARKS, Owned, Renewal, Standing, Swap};
 use crate::clock::{Clock, Moment};
 use crate::{Component, ComponentId, DirectoryError, Generation, Timing};
 
@@ -23,11 +22,13 @@ pub(crate) struct Tables {
     /// Users of whom only ended logins are left, in the order in which those are forgotten.
     leaving: VecDeque<(Moment, UserKey)>,
     leases: HashMap<ComponentId, (Bid, Moment)>,
-    beats: HashMap<ComponentId, (Beat, Moment)>,
+
     marks: HashMap<Generation, Moment>,
     registered: Vec<Component>,
     owned: HashMap<Generation, HashSet<Owned>>,
     epoch: Option<Epoch>,
+    /// Which life of the server: always the first, but in tests.
+    server: String,
     recovering_until: Option<Moment>,
 }
 
@@ -40,7 +41,7 @@ struct User {
 impl Memory {
     /// New tables. Nobody can have lost the former ones, so they are not recovering.
     pub(crate) fn new(clock: Clock, timing: Timing) -> Self {
-        let tables = Tables { epoch: Some(Epoch(Uuid::now_v7().to_string())), ..Tables::default() };
+        let tables = Tables { epoch: Some(Epoch::new("")), ..Tables::default() };
         Self { clock, timing, tables: Mutex::new(tables) }
     }
 
@@ -75,10 +76,9 @@ impl Tables {
 
     pub(crate) fn standing(&self, me: Option<&ComponentId>) -> Standing {
         Standing {
-            epoch: self.epoch.clone(),
+            epoch: self.epoch.clone().filter(|epoch| epoch.is_of(&self.server)),
             recovering: self.recovering_until.is_some(),
             holder: me.and_then(|me| self.holder(me)),
-            beat: me.and_then(|me| self.beats.get(me)).map(|(beat, _)| *beat),
         }
     }
 
@@ -116,10 +116,9 @@ impl Tables {
             return Acquired::Marked;
         }
         if let Some((held, until)) = self.leases.get(id)
-            && held.beat.process != bid.beat.process
+            && held.process != bid.process
         {
-            let beat = self.beats.get(id).map(|(beat, _)| *beat);
-            return Acquired::InUse { client: held.component.client.clone(), beat, left: until.since(now) };
+            return Acquired::InUse { client: held.component.client.clone(), left: until.since(now) };
         }
         self.register(&bid.component);
         self.hold(bid, now, timing);
@@ -133,9 +132,8 @@ impl Tables {
         {
             return Renewal::Refused;
         }
-        let before = self.beats.get(id).map(|(beat, _)| *beat);
         self.hold(bid, now, timing);
-        Renewal::Held(before)
+        Renewal::Held
     }
 
     fn register(&mut self, component: &Component) {
@@ -145,14 +143,12 @@ impl Tables {
     }
 
     fn hold(&mut self, bid: &Bid, now: Moment, timing: Timing) {
-        let id = &bid.component.id;
-        self.leases.insert(id.clone(), (bid.clone(), now + timing.lease));
-        self.beats.insert(id.clone(), (bid.beat, now + MARKS));
+        self.leases.insert(bid.component.id.clone(), (bid.clone(), now + timing.lease));
     }
 
     fn mark(&mut self, generation: Generation, now: Moment) {
         self.marks.retain(|_, until| *until > now);
-        self.beats.retain(|_, (_, until)| *until > now);
+
         self.marks.insert(generation, now + MARKS);
     }
 
@@ -164,9 +160,9 @@ impl Tables {
         true
     }
 
-    fn begin_epoch(&mut self, lost: Option<&Epoch>, now: Moment, timing: Timing) {
-        if self.epoch.is_none() || self.epoch.as_ref() == lost {
-            self.epoch = Some(Epoch(Uuid::now_v7().to_string()));
+    fn begin_epoch(&mut self, now: Moment, timing: Timing) {
+        if !self.epoch.as_ref().is_some_and(|epoch| epoch.is_of(&self.server)) {
+            self.epoch = Some(Epoch::new(&self.server));
             self.recovering_until = Some(now + timing.lease);
         }
     }
@@ -227,9 +223,9 @@ impl Backend for Memory {
         ready((renewal, tables.standing(Some(&bid.component.id))))
     }
 
-    fn begin_epoch<'a>(&'a self, me: &'a ComponentId, lost: Option<&'a Epoch>) -> Answer<'a, Standing> {
+    fn begin_epoch<'a>(&'a self, me: &'a ComponentId) -> Answer<'a, Standing> {
         let mut tables = self.tables();
-        tables.begin_epoch(lost, self.clock.now(), self.timing);
+        tables.begin_epoch(self.clock.now(), self.timing);
         ready(tables.standing(Some(me)))
     }
 
@@ -279,7 +275,8 @@ fn ready<'a, T: Send + 'a>(answer: T) -> Answer<'a, T> {
 impl Memory {
     /// Empties the tables, as FLUSHALL does.
     pub(crate) fn lose(&self) {
-        *self.tables() = Tables::default();
+        let mut tables = self.tables();
+        *tables = Tables { server: std::mem::take(&mut tables.server), ..Tables::default() };
     }
 
     /// What a snapshot on disk would hold.
@@ -289,6 +286,6 @@ impl Memory {
 
     /// Starts again from a snapshot.
     pub(crate) fn restore(&self, snapshot: Tables) {
-        *self.tables() = snapshot;
+        *self.tables() = Tables { server: uuid::Uuid::now_v7().to_string(), ..snapshot };
     }
 }

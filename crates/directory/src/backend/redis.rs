@@ -6,7 +6,6 @@ use kurir_protocol::name::UserKey;
 use redis::{Pipeline, Script};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use uuid::Uuid;
 
 use super::link::{Link, Replies};
 use super::{Acquired, Answer, Backend, Bid, Epoch, Fields, MARKS, Owned, Renewal, Standing, Swap};
@@ -29,28 +28,23 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[6])
 return 1";
 
-/// KEYS: lease, mark, beat. ARGV: generation, process, component, beat, lease in ms, marks in ms.
+/// KEYS: lease, mark. ARGV: generation, process, component, lease in ms.
 const ACQUIRE: &str = r"
 if redis.call('EXISTS', KEYS[2]) == 1 then return {'marked'} end
 local held = redis.call('HMGET', KEYS[1], 'process', 'component')
-if held[1] and held[1] ~= ARGV[2] then
-  return {'in use', held[2], redis.call('GET', KEYS[3]) or '', redis.call('PTTL', KEYS[1])}
-end
+if held[1] and held[1] ~= ARGV[2] then return {'in use', held[2], redis.call('PTTL', KEYS[1])} end
 redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'process', ARGV[2], 'component', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
-redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[6])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {'held'}";
 
-/// KEYS and ARGV as in ACQUIRE. The beat before this one, or nil if refused.
+/// KEYS and ARGV as in ACQUIRE. 1 if held.
 const RENEW: &str = r"
-if redis.call('EXISTS', KEYS[2]) == 1 then return nil end
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 local holder = redis.call('HGET', KEYS[1], 'generation')
-if holder and holder ~= ARGV[1] then return nil end
-local before = redis.call('GET', KEYS[3]) or ''
+if holder and holder ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'process', ARGV[2], 'component', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
-redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[6])
-return before";
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return 1";
 
 /// KEYS: lease, mark. ARGV: generation, marks in ms. 1 if dead.
 const CONFIRM_DEAD: &str = r"
@@ -64,12 +58,12 @@ redis.call('SET', KEYS[2], '1', 'PX', ARGV[2])
 if redis.call('HGET', KEYS[1], 'generation') == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1";
 
-/// KEYS: epoch, recovering. ARGV: lost epoch or empty, new epoch, lease in ms.
+/// KEYS: epoch, recovering. ARGV: new epoch, the server's life with an at sign before it, lease in ms.
 const BEGIN_EPOCH: &str = r"
 local epoch = redis.call('GET', KEYS[1])
-if epoch and epoch ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+if epoch and string.sub(epoch, -string.len(ARGV[2])) == ARGV[2] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
 return 1";
 
 #[derive(Debug)]
@@ -120,10 +114,6 @@ impl Redis {
         format!("{}c:{{{id}}}:lease", self.prefix)
     }
 
-    fn beat_key(&self, id: &ComponentId) -> String {
-        format!("{}c:{{{id}}}:beat", self.prefix)
-    }
-
     fn mark_key(&self, id: &ComponentId, generation: Generation) -> String {
         format!("{}c:{{{id}}}:dead:{generation}", self.prefix)
     }
@@ -145,7 +135,7 @@ impl Redis {
         let [epoch, recovering] = self.epoch_keys();
         commands.cmd("GET").arg(epoch).cmd("EXISTS").arg(recovering);
         if let Some(me) = me {
-            commands.cmd("HGET").arg(self.lease_key(me)).arg("generation").cmd("GET").arg(self.beat_key(me));
+            commands.cmd("HGET").arg(self.lease_key(me)).arg("generation");
         }
     }
 
@@ -158,14 +148,11 @@ impl Redis {
     fn ask_bid(&self, commands: &mut Pipeline, script: &Script, bid: &Bid) -> Result<(), DirectoryError> {
         let Component { id, generation, .. } = &bid.component;
         let component = json(&bid.component)?;
-        let keys = [self.lease_key(id), self.mark_key(id, *generation), self.beat_key(id)];
-        call(commands, script, &keys)
+        call(commands, script, &[self.lease_key(id), self.mark_key(id, *generation)])
             .arg(generation.to_string())
-            .arg(bid.beat.process.to_string())
+            .arg(bid.process.to_string())
             .arg(component)
-            .arg(bid.beat.to_string())
-            .arg(millis(self.timing.lease))
-            .arg(millis(MARKS));
+            .arg(millis(self.timing.lease));
         self.ask_standing(commands, Some(id));
         Ok(())
     }
@@ -277,20 +264,20 @@ impl Backend for Redis {
             self.ask_register(&mut commands, &bid.component)?;
             self.ask_bid(&mut commands, &self.scripts.renew, bid)?;
             let mut replies = self.link.run(&commands).await?;
-            let renewal = match replies.take::<Option<String>>()? {
-                Some(before) => Renewal::Held(before.parse().ok()),
-                None => Renewal::Refused,
-            };
+            let renewal = if replies.take()? { Renewal::Held } else { Renewal::Refused };
             Ok((renewal, standing(&mut replies, true)?))
         })
     }
 
-    fn begin_epoch<'a>(&'a self, me: &'a ComponentId, lost: Option<&'a Epoch>) -> Answer<'a, Standing> {
+    fn begin_epoch<'a>(&'a self, me: &'a ComponentId) -> Answer<'a, Standing> {
         Box::pin(async move {
+            // Where the server is restarted between the two, the epoch is of its former life, and the next standing has
+            // none.
+            let server = self.link.server().await?;
             let mut commands = redis::pipe();
             call(&mut commands, &self.scripts.begin_epoch, &self.epoch_keys())
-                .arg(lost.map(|epoch| epoch.0.as_str()).unwrap_or_default())
-                .arg(Uuid::now_v7().to_string())
+                .arg(Epoch::new(&server).0)
+                .arg(format!("@{server}"))
                 .arg(millis(self.timing.lease))
                 .ignore();
             self.ask_standing(&mut commands, Some(me));
@@ -361,16 +348,10 @@ fn registered_as(id: &ComponentId, generation: Generation) -> String {
 }
 
 fn standing(replies: &mut Replies, of_me: bool) -> Result<Standing, DirectoryError> {
-    let mut standing = Standing {
-        epoch: replies.take::<Option<String>>()?.map(Epoch),
-        recovering: replies.take()?,
-        ..Standing::default()
-    };
-    if of_me {
-        standing.holder = generation(replies)?;
-        standing.beat = replies.take::<Option<String>>()?.and_then(|beat| beat.parse().ok());
-    }
-    Ok(standing)
+    let epoch = replies.take::<Option<String>>()?.map(Epoch).filter(|epoch| epoch.is_of(replies.server()));
+    let recovering = replies.take()?;
+    let holder = if of_me { generation(replies)? } else { None };
+    Ok(Standing { epoch, recovering, holder })
 }
 
 fn generation(replies: &mut Replies) -> Result<Option<Generation>, DirectoryError> {
@@ -388,9 +369,9 @@ fn acquired(replies: &mut Replies) -> Result<Acquired, DirectoryError> {
         "marked" => Ok(Acquired::Marked),
         "in use" => {
             let component: Component = from_json(&text())?;
-            let beat = text().parse().ok();
+
             let left = text().parse().unwrap_or_default();
-            Ok(Acquired::InUse { client: component.client, beat, left: Duration::from_millis(left) })
+            Ok(Acquired::InUse { client: component.client, left: Duration::from_millis(left) })
         }
         other => Err(DirectoryError::Garbled(other.to_owned())),
     }

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc as blocking;
+use std::task::Poll;
 use std::time::Duration;
 
 use kurir_protocol::name::{LoginId, Resource, UserKey};
@@ -118,21 +119,21 @@ impl World {
 }
 
 /// Polls a future up to `times` and drops it.
-pub(super) async fn poll_times(times: usize, future: impl Future) {
+pub(super) async fn poll_times<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut left = times;
     std::future::poll_fn(|cx| {
         if left == 0 {
-            return std::task::Poll::Ready(());
+            return Poll::Ready(None);
         }
         left -= 1;
-        let ready = future.as_mut().poll(cx).is_ready();
-        if ready { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        future.as_mut().poll(cx).map(Some)
     })
-    .await;
+    .await
 }
 
 /// What a member was told, and what it is told next.
+#[derive(Debug)]
 pub(super) struct Events {
     receiver: mpsc::Receiver<Event>,
     pub(super) seen: Vec<Event>,

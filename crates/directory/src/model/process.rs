@@ -1,0 +1,390 @@
+//! A component as the model runs it: a member's steps, and a caller that obeys the rules for callers.
+
+use std::net::Ipv4Addr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use kurir_protocol::name::{LoginId, Resource, UserKey};
+
+use super::wire::Wire;
+use crate::membership::Membership;
+use crate::pending::Removal;
+use crate::watch::Peers;
+use crate::{
+    Cause, ComponentId, DirectoryError, Event, Generation, NewSession, Reclaimed, RouteClaim, SessionClaim,
+    SessionEnd,
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Table {
+    Sessions,
+    Routes,
+}
+
+/// A device's connection to a process.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    pub(super) table: Table,
+    pub(super) user: UserKey,
+    pub(super) login: LoginId,
+    pub(super) number: u64,
+    /// What it was last claimed under.
+    pub(super) generation: Generation,
+    /// How often the store had lost its tables by then.
+    pub(super) losses: u64,
+    /// When it was claimed first.
+    pub(super) since_ms: u64,
+    /// To be claimed again.
+    again: Option<Cause>,
+    /// Somebody has replaced it and is telling its owner.
+    pub(super) closing: bool,
+}
+
+impl Connection {
+    fn is(&self, other: &Self) -> bool {
+        (self.table, &self.user, self.number) == (other.table, &other.user, other.number)
+    }
+}
+
+/// Another process's connection, by what identifies it there.
+pub(super) type Displaced = (ComponentId, Table, UserKey, u64);
+
+type Running<T> = Pin<Box<dyn Future<Output = T>>>;
+type Claimed = Result<Option<(Generation, Option<Displaced>)>, DirectoryError>;
+
+/// A claim that is under way.
+struct Claiming {
+    connection: Connection,
+    future: Running<Claimed>,
+    again: bool,
+    /// To be closed as soon as it is granted: another has replaced it already.
+    doomed: bool,
+}
+
+pub(super) struct Process {
+    pub(super) membership: Arc<Membership>,
+    pub(super) wire: Arc<Wire>,
+    pub(super) paused: bool,
+    pub(super) cut: bool,
+    /// Its requests arrive one at a time, when the test says so.
+    pub(super) slow: bool,
+    pub(super) connections: Vec<Connection>,
+    claims: Vec<Claiming>,
+    releases: Vec<Running<()>>,
+    renewing: Option<Running<bool>>,
+    looking: Option<Running<Peers>>,
+    peers: Option<Peers>,
+    ticked_ms: u64,
+    renew_ms: u64,
+    look_ms: u64,
+}
+
+pub(super) fn device() -> Resource {
+    Resource::default_device()
+}
+
+impl Process {
+    pub(super) fn new(membership: Arc<Membership>, wire: Arc<Wire>) -> Self {
+        Self {
+            membership,
+            wire,
+            paused: false,
+            cut: false,
+            slow: false,
+            connections: Vec::new(),
+            claims: Vec::new(),
+            releases: Vec::new(),
+            renewing: None,
+            looking: None,
+            peers: Some(Peers::default()),
+            ticked_ms: 0,
+            renew_ms: 0,
+            look_ms: 0,
+        }
+    }
+
+    /// The connections it now acts for.
+    pub(super) fn acting(&self) -> impl Iterator<Item = &Connection> {
+        let generation = if self.paused { None } else { self.membership.check().ok() };
+        self.connections.iter().filter(move |connection| Some(connection.generation) == generation)
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        table: Table,
+        user: UserKey,
+        login: LoginId,
+        number: u64,
+        losses: u64,
+        now_ms: u64,
+    ) {
+        let connection = Connection {
+            table,
+            user,
+            login,
+            number,
+            generation: self.membership.lease().generation(),
+            losses,
+            since_ms: now_ms,
+            again: None,
+            closing: false,
+        };
+        let future = claim(Arc::clone(&self.membership), connection.clone());
+        self.claims.push(Claiming { connection, future, again: false, doomed: false });
+    }
+
+    /// Another has this connection's device, and its word to close it is under way.
+    pub(super) fn mark_closing(&mut self, (_, table, user, number): &Displaced) {
+        let claimed = self.claims.iter_mut().map(|claim| &mut claim.connection);
+        for connection in self.connections.iter_mut().chain(claimed) {
+            let is_meant = (connection.table, &connection.user, connection.number) == (*table, user, *number);
+            connection.closing |= is_meant;
+        }
+    }
+
+    /// The client goes away, or is sent away.
+    pub(super) fn close(&mut self, table: Table, user: &UserKey, number: Option<u64>, end: SessionEnd) {
+        let is_meant = |connection: &Connection| {
+            connection.table == table
+                && connection.user == *user
+                && number.is_none_or(|number| number == connection.number)
+        };
+        for claim in self.claims.iter_mut().filter(|claim| number.is_some() && is_meant(&claim.connection)) {
+            claim.doomed = true;
+        }
+        let Some(position) = self.connections.iter().position(is_meant) else { return };
+        let Connection { user, login, number, .. } = self.connections.remove(position);
+        let removal = match table {
+            Table::Sessions => Removal::Session { user, resource: device(), login, end },
+            Table::Routes => Removal::Route { user, resource: device(), connection: number },
+        };
+        let membership = Arc::clone(&self.membership);
+        self.releases.push(Box::pin(async move { drop(membership.remove_or_keep(removal).await) }));
+    }
+
+    /// Everything that a running process does by itself at this time. Who was displaced is told by the caller.
+    pub(super) fn run(&mut self, now_ms: u64, losses: u64) -> Vec<Displaced> {
+        if self.paused {
+            return Vec::new();
+        }
+        let timing = self.membership.timing;
+        if now_ms >= self.ticked_ms + millis(timing.tick) {
+            self.ticked_ms = now_ms;
+            if !self.membership.tick() {
+                self.renew_ms = now_ms;
+            }
+        }
+        self.renew(now_ms);
+        self.look(now_ms);
+        self.hear();
+        self.claim_again(losses);
+        self.releases.retain_mut(|release| poll(release).is_none());
+        let again = (0..self.claims.len()).rev().filter(|n| self.claims[*n].again).collect::<Vec<_>>();
+        again.into_iter().filter_map(|n| self.step(n, losses)).collect()
+    }
+
+    fn renew(&mut self, now_ms: u64) {
+        let membership = &self.membership;
+        if self.renewing.is_none() && now_ms >= self.renew_ms {
+            let membership = Arc::clone(membership);
+            self.renewing = Some(Box::pin(async move {
+                let exchange = membership.renew().await;
+                matches!(exchange, Ok(crate::membership::Exchange::Again))
+            }));
+        }
+        if let Some(at_once) = self.renewing.as_mut().and_then(poll) {
+            self.renewing = None;
+            let timing = self.membership.timing;
+            let wait = if self.membership.lease().is_settled() { timing.renew } else { timing.tick };
+            self.renew_ms = if at_once { now_ms } else { now_ms + millis(wait) };
+        }
+    }
+
+    fn look(&mut self, now_ms: u64) {
+        if now_ms >= self.look_ms
+            && let Some(mut peers) = self.peers.take()
+        {
+            let membership = Arc::clone(&self.membership);
+            self.looking = Some(Box::pin(async move {
+                if membership.look_around(&mut peers).await.is_ok() && membership.settle().await.is_ok() {
+                    drop(membership.sweep(&peers).await);
+                }
+                peers
+            }));
+        }
+        if let Some(peers) = self.looking.as_mut().and_then(poll) {
+            self.looking = None;
+            self.peers = Some(peers);
+            self.look_ms = now_ms + millis(self.membership.timing.poll);
+        }
+    }
+
+    /// What callers must do when they are told of their lease.
+    fn hear(&mut self) {
+        while let Some(event) = self.membership.next_announcement() {
+            let cause = match event {
+                Event::Renewed { .. } => Cause::Renewed,
+                Event::Epoch => Cause::Epoch,
+                _ => continue,
+            };
+            for connection in &mut self.connections {
+                // Having been dead outweighs: whoever claimed meanwhile did so rightly.
+                let renewed = cause == Cause::Renewed || connection.again == Some(Cause::Renewed);
+                connection.again = Some(if renewed { Cause::Renewed } else { Cause::Epoch });
+            }
+        }
+    }
+
+    fn claim_again(&mut self, losses: u64) {
+        for connection in &mut self.connections {
+            let Some(cause) = connection.again else { continue };
+            if self.claims.iter().any(|claim| claim.connection.is(connection)) {
+                continue;
+            }
+            connection.again = None;
+            let mut connection = connection.clone();
+            connection.losses = losses;
+            connection.again = Some(cause);
+            let future = claim_again(Arc::clone(&self.membership), connection.clone(), cause);
+            self.claims.push(Claiming { connection, future, again: true, doomed: false });
+        }
+    }
+
+    pub(super) fn claims(&self) -> usize {
+        self.claims.len()
+    }
+
+    /// Lets a claim take one step.
+    pub(super) fn step(&mut self, number: usize, losses: u64) -> Option<Displaced> {
+        let claim = self.claims.get_mut(number)?;
+        let Some(claimed) = poll(&mut claim.future) else {
+            // Its next request is sent now, and carried out later.
+            claim.connection.losses = losses;
+            return None;
+        };
+        let Claiming { mut connection, again, doomed, .. } = self.claims.remove(number);
+        let on_list = self.connections.iter_mut().find(|other| other.is(&connection));
+        match (claimed, on_list) {
+            (Ok(Some((generation, displaced))), Some(on_list)) => {
+                on_list.generation = generation;
+                on_list.losses = connection.losses;
+                self.tell(displaced)
+            }
+            (Ok(Some((generation, displaced))), None) => {
+                connection.generation = generation;
+                let (table, user, unique) = (connection.table, connection.user.clone(), connection.number);
+                self.connections.push(connection);
+                if again || doomed {
+                    // Closed while it was claimed: its release has been, or may have been, too early.
+                    self.close(table, &user, Some(unique), SessionEnd::Lost);
+                }
+                self.tell(displaced)
+            }
+            (Ok(None), Some(_)) => {
+                self.close(
+                    connection.table,
+                    &connection.user.clone(),
+                    Some(connection.number),
+                    SessionEnd::Lost,
+                );
+                None
+            }
+            (Err(_), Some(on_list)) => {
+                on_list.again = on_list.again.max_with(connection.again);
+                None
+            }
+            (Ok(None) | Err(_), None) => None,
+        }
+    }
+
+    /// Closes what was displaced here; what was displaced elsewhere is for the caller to tell.
+    fn tell(&mut self, displaced: Option<Displaced>) -> Option<Displaced> {
+        let (id, table, user, number) = displaced?;
+        if id == self.membership.me {
+            self.close(table, &user, Some(number), SessionEnd::Lost);
+            return None;
+        }
+        Some((id, table, user, number))
+    }
+}
+
+trait MaxWith {
+    fn max_with(self, other: Self) -> Self;
+}
+
+impl MaxWith for Option<Cause> {
+    /// Having been dead outweighs a loss, a loss outweighs nothing.
+    fn max_with(self, other: Self) -> Self {
+        if self == Some(Cause::Renewed) || other.is_none() { self } else { other }
+    }
+}
+
+fn new_session(connection: &Connection) -> NewSession {
+    NewSession {
+        username: connection.user.to_string(),
+        login: connection.login,
+        since_ms: 0,
+        client_address: Ipv4Addr::LOCALHOST.into(),
+        presence_counter: 0,
+    }
+}
+
+fn claim(membership: Arc<Membership>, connection: Connection) -> Running<Claimed> {
+    Box::pin(async move {
+        let Connection { user, login, number, .. } = &connection;
+        Ok(match connection.table {
+            Table::Sessions => {
+                match membership.claim_session(user, &device(), new_session(&connection)).await? {
+                    SessionClaim::Granted { generation, .. } => Some((generation, None)),
+                    SessionClaim::AlreadyLoggedIn => None,
+                }
+            }
+            Table::Routes => match membership.claim_route(user, &device(), *login, *number).await? {
+                RouteClaim::Granted { generation, replaced } => {
+                    let replaced = replaced.map(|it| (it.relay, Table::Routes, user.clone(), it.connection));
+                    Some((generation, replaced))
+                }
+                RouteClaim::Stale => None,
+            },
+        })
+    })
+}
+
+fn claim_again(membership: Arc<Membership>, connection: Connection, cause: Cause) -> Running<Claimed> {
+    Box::pin(async move {
+        let Connection { user, login, number, .. } = &connection;
+        Ok(match connection.table {
+            Table::Sessions => {
+                match membership.reclaim_session(user, &device(), new_session(&connection), cause).await? {
+                    Reclaimed::Kept { generation, displaced } => {
+                        let displaced =
+                            displaced.map(|it| (it.manager, Table::Sessions, user.clone(), it.login.0));
+                        Some((generation, displaced))
+                    }
+                    Reclaimed::Lost => None,
+                }
+            }
+            Table::Routes => match membership.reclaim_route(user, &device(), *login, *number).await? {
+                Reclaimed::Kept { generation, displaced } => {
+                    let displaced =
+                        displaced.map(|it| (it.relay, Table::Routes, user.clone(), it.connection));
+                    Some((generation, displaced))
+                }
+                Reclaimed::Lost => None,
+            },
+        })
+    })
+}
+
+fn poll<T>(future: &mut Running<T>) -> Option<T> {
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap()
+}

@@ -13,7 +13,7 @@ use std::io::{self, IsTerminal, Write};
 use std::pin::Pin;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use kurir_client::{Client, ConnectError, Ended, Event, Events, Options, PresenceError, Refusal};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,6 +22,9 @@ use tokio::time::{Instant, sleep_until};
 use self::command::{Command, HELP};
 use self::contacts::Contacts;
 use self::terminal::plain;
+
+/// Somebody is waiting in front of the terminal.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// After the last message of a pipe, how long "reached nobody" is waited for before logging out.
 const BOUNCE_WAIT: Duration = Duration::from_secs(1);
@@ -97,6 +100,7 @@ async fn options(args: &Args, interrupt: &mut Signal) -> anyhow::Result<Options>
     let mut options = Options::new(args.tracker.iter().cloned(), username, password);
     options.register = args.register;
     options.packets = args.json;
+    options.timing.connect = CONNECT_WITHIN;
     Ok(options)
 }
 
@@ -116,7 +120,7 @@ fn explain(error: ConnectError, register: bool) -> anyhow::Error {
         ConnectError::TimedOut(_) => "is the system running, and is --tracker its tracker?",
         _ => return error.into(),
     };
-    anyhow::Error::from(error).context(advice)
+    anyhow!("{:#}; {advice}", anyhow::Error::from(error))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -226,7 +230,8 @@ impl Chat {
             }
             Ok(Command::Add { jid, name }) => Box::pin(async move {
                 match client.add(&jid, name.as_deref()).await {
-                    Ok(item) => Some(format!("* {}", contacts::item(&item))),
+                    // The event that came before has said it.
+                    Ok(_) => None,
                     Err(error) => Some(format!("! {}: {error}", plain(&jid))),
                 }
             }),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use kurir_rpc::v1::tracker_client::TrackerClient;
 use kurir_rpc::v1::{ComponentKind, StatusRequest, status_response::Row};
 use serde::Serialize;
@@ -30,10 +30,11 @@ pub(crate) struct Args {
 
 /// Asks a tracker and prints its answer.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let rows = timeout(ANSWER_WITHIN, ask(&args.tracker)).await.context("no answer in time");
-    let mut rows = rows.and_then(|rows| rows).with_context(|| {
-        let tracker = &args.tracker;
-        format!("is {tracker} a running tracker's gRPC address (tracker.grpc_listen, not tracker.listen)?")
+    let tracker = &args.tracker;
+    let rows = timeout(ANSWER_WITHIN, ask(tracker)).await.context("no answer in time");
+    let mut rows = rows.and_then(|rows| rows).map_err(|error| {
+        let advice = "is that a running tracker's gRPC address (tracker.grpc_listen, not tracker.listen)?";
+        anyhow!("{tracker}: {error:#}; {advice}")
     })?;
     rows.sort_by(|one, other| (&one.kind, &one.id).cmp(&(&other.kind, &other.id)));
     let mut text = if args.json { serde_json::to_string(&rows)? } else { table(&rows) };
@@ -48,7 +49,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 async fn ask(tracker: &str) -> anyhow::Result<Vec<Shown>> {
     let url = if tracker.contains("://") { tracker.to_owned() } else { format!("http://{tracker}") };
     let channel = kurir_rpc::connect(&url).await?;
-    let answer = TrackerClient::new(channel).status(StatusRequest {}).await?;
+    let answer = TrackerClient::new(channel).status(StatusRequest {}).await;
+    // The rest of the status is gRPC's own business.
+    let answer = answer.map_err(|status| anyhow!("{}", status.message().to_owned()))?;
     Ok(answer.into_inner().rows.into_iter().map(Shown::from).collect())
 }
 

@@ -394,3 +394,6 @@ impl Parcel {
         Delivery { to: self.to.clone(), stanza }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,3 +125,74 @@ impl Redeemed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kurir_protocol::{
+        name::{LoginId, Resource, UserKey},
+        ticket::Claims,
+    };
+
+    use super::*;
+
+    fn ticket(key_id: &str, jti: &str, exp: u64) -> Ticket {
+        let claims = Claims {
+            sub: UserKey::of("esa").unwrap(),
+            name: "esa".to_owned(),
+            res: Resource::default_device(),
+            login: LoginId(1),
+            relay: "relay-1".to_owned(),
+            mgr: "manager-1".to_owned(),
+            jti: jti.to_owned(),
+            iat: 0,
+            exp,
+        };
+        Ticket { claims, key_id: key_id.to_owned() }
+    }
+
+    /// R7, R10.
+    #[test]
+    fn each_ticket_counts_once_for_its_key_and_every_connection_as_it_comes_and_goes() {
+        let load = Load::default();
+        load.connected(Some(&ticket("one", "a", 100)), 50);
+        load.connected(Some(&ticket("one", "a", 100)), 50);
+        load.connected(Some(&ticket("one", "b", 100)), 50);
+        load.connected(Some(&ticket("two", "a", 100)), 50);
+        load.connected(None, 50);
+        load.disconnected();
+        let counts = |key| (load.report(key).connections, load.report(key).redeemed);
+        assert_eq!(counts(Some("one")), (4, 2));
+        assert_eq!(counts(Some("two")), (4, 1));
+        assert_eq!(counts(None), (4, 0));
+        load.begin_again();
+        assert_eq!(counts(Some("one")), (4, 0));
+    }
+
+    #[test]
+    fn tickets_that_have_ended_are_forgotten() {
+        let load = Load::default();
+        for number in 0..5000 {
+            load.connected(Some(&ticket("one", &number.to_string(), number)), number);
+        }
+        let remembered = load.lock().redeemed["one"].seen.len();
+        assert!(remembered < 2000, "{remembered}");
+        assert_eq!(load.report(Some("one")).redeemed, 5000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_is_late_says_so_for_a_second() {
+        let load = Load::default();
+        let late = async {
+            sleep(Duration::from_millis(100)).await;
+            // Nothing else of this task runs meanwhile.
+            tokio::time::advance(Duration::from_millis(250)).await;
+            sleep(Duration::from_millis(100)).await;
+        };
+        tokio::select! {
+            () = load.measure_loop_delay() => {}
+            () = late => {}
+        }
+        let delay = load.report(None).loop_delay_us;
+        assert!((190_000..=250_000).contains(&delay), "{delay}");
+    }
+}

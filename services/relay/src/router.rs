@@ -227,7 +227,7 @@ impl Router {
     }
 
     /// The peer has handled batches: lines that waited for that go on.
-    pub(crate) fn settled(&self, link: &Arc<Link>, settled: Settled) {
+    pub(crate) fn settled(&self, link: &Arc<Link>, settled: &Settled) {
         for (position, parcel) in &settled.delivered {
             self.overtaken(link, *position, parcel);
         }

@@ -151,7 +151,7 @@ async fn read(
                     sleep(EASE).await;
                 }
             }
-            Some(frame::Frame::Acknowledged(number)) => router.settled(link, link.acknowledged(number)?),
+            Some(frame::Frame::Acknowledged(number)) => router.settled(link, &link.acknowledged(number)?),
             Some(frame::Frame::Bounces(bounces)) => router.bounced(link, link.bounced(&bounces)?),
             Some(frame::Frame::Displaced(displaced)) => displace(router, &displaced),
             // A second hello, or a frame of a newer version: not for us.

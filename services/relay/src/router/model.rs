@@ -251,7 +251,7 @@ impl World {
         let link = &self.links[&(to, from)];
         match frame.frame.unwrap() {
             frame::Frame::Batch(batch) => link.handled(batch.number, router.arrived(&batch).back),
-            frame::Frame::Acknowledged(number) => router.settled(link, link.acknowledged(number).unwrap()),
+            frame::Frame::Acknowledged(number) => router.settled(link, &link.acknowledged(number).unwrap()),
             frame::Frame::Bounces(bounces) => router.bounced(link, link.bounced(&bounces).unwrap()),
             frame::Frame::Displaced(displaced) => {
                 let here = router.here(&displaced.user);
@@ -380,6 +380,36 @@ fn what_comes_back_goes_ahead_of_what_was_sent_meanwhile() {
         Step::Send { sender: here, receiver: 0 },
     ]);
     assert_eq!(world.receivers[0][1].received, [(here, 0), (here, 1)]);
+}
+
+/// ARCHITECTURE: a full line and too many look-ups are answered at once; other receivers are not concerned.
+#[test]
+fn what_may_not_wait_is_answered_at_once() {
+    let router = Router::new(Table::new(1), LookUps::new(2), 1);
+    let sender = connection("sender-0", 0);
+    let route = |to: &str| router.route(to, &sender, |out| out.extend_from_slice(b"line\n"));
+    assert!(matches!(route("receiver-0"), Routed::Waiting));
+    assert!(matches!(route("receiver-0"), Routed::NotDelivered), "the line is full");
+    assert!(matches!(route("receiver-1"), Routed::Waiting));
+    assert!(matches!(route("receiver-2"), Routed::NotDelivered), "two look-ups are open");
+    for question in router.lookups.take(2) {
+        router.found(&question, &Answer::Failed);
+    }
+    assert_eq!(drain(&sender.outbox).lines().count(), 2, "those that waited are answered too");
+    assert!(matches!(route("receiver-2"), Routed::Waiting));
+}
+
+/// Nothing is remembered of users who were not found, so a flood of names costs no memory.
+#[test]
+fn not_found_is_not_cached() {
+    let router = Router::new(Table::new(1), LookUps::new(2), 1000);
+    let sender = connection("sender-0", 0);
+    for _ in 0..2 {
+        router.route("receiver-0", &sender, |out| out.extend_from_slice(b"line\n"));
+        let question = router.lookups.take(1).pop().unwrap();
+        router.found(&question, &Answer::Nobody);
+        assert!(router.table.shard("receiver-0").get_mut("receiver-0").is_none());
+    }
 }
 
 proptest! {

@@ -212,3 +212,36 @@ async fn a_receiver_that_does_not_read_is_closed_as_too_slow() {
     }
     esa.not_delivered("esa").await;
 }
+
+/// ARCHITECTURE "Tables": relays that were paused past their lease have new lives, claim their users again, and go on with
+/// them. The whole process is paused here, as by SIGSTOP.
+#[tokio::test]
+async fn paused_relays_claim_their_users_again() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let (one, two) = (world.relay("relay-1").await, world.relay("relay-2").await);
+    let mut esa = one.hello("esa", &manager.login("esa").await).await;
+    let mut fajar = two.hello("fajar", &manager.login("fajar").await).await;
+    let route = async || {
+        let entries = world.directory.user(&UserKey::of("fajar").unwrap()).await.unwrap();
+        entries.routes.first().map(|(_, route)| route.generation)
+    };
+    let before = route().await.unwrap();
+    std::thread::sleep(world.directory.timing().lease * 2);
+    esa.ping().await;
+    fajar.ping().await;
+    assert!(route().await.is_some_and(|after| after != before));
+    esa.message("esa", "masih di sini").await;
+    assert_eq!(esa.body("esa").await, "masih di sini");
+    // The link between them begins again too; what finds it not there yet is reported.
+    loop {
+        esa.message("fajar", "dan kamu?").await;
+        tokio::select! {
+            body = fajar.body("esa") => {
+                assert_eq!(body, "dan kamu?");
+                break;
+            }
+            () = esa.not_delivered("esa") => {}
+        }
+    }
+}

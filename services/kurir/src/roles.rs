@@ -43,7 +43,9 @@ async fn serve(role: Role, config: Config, shell: Shell) -> anyhow::Result<()> {
     match role {
         Role::Tracker => kurir_tracker::serve(config.tracker, shell).await,
         Role::Manager => {
-            let opened = async { tokio::try_join!(start::store(&config), start::directory(&config)) };
+            // Boxed: opening takes far more room than serving, for as long as the process lives.
+            let opened =
+                Box::pin(async { tokio::try_join!(start::store(&config), start::directory(&config)) });
             let Some((store, directory)) = start::unless_stopped(&shell, opened).await? else {
                 return Ok(());
             };

@@ -56,7 +56,7 @@ pub(crate) struct Args {
     /// Tables in this Redis instead of in this process.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// Accounts in this database instead of a SQLite file in the data directory.
+    /// Accounts in this database instead of a file in the data directory.
     #[arg(long, value_name = "URL")]
     database: Option<String>,
     #[command(flatten)]
@@ -88,7 +88,7 @@ async fn serve(plan: Plan, shell: Shell) -> anyhow::Result<()> {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }
     let config = &plan.config;
-    let opened = async { tokio::try_join!(start::store(config), start::directory(config)) };
+    let opened = Box::pin(async { tokio::try_join!(start::store(config), start::directory(config)) });
     let Some((store, directory)) = start::unless_stopped(&shell, opened).await? else { return Ok(()) };
 
     // Every role has its place in readiness before the first can say that it is ready.

@@ -18,7 +18,7 @@ use crate::config::{Config, DirectoryConfig, IN_PROCESS, refusal};
 
 /// The last port is the first one plus this: gRPC of the 80th relay.
 pub(super) const SPAN: u16 = 189;
-const MANAGERS: u16 = 1;
+/// Managers have the ports between the first and this one.
 const RELAYS: u16 = 10;
 const ADMIN: u16 = 90;
 const GRPC: u16 = 100;
@@ -89,7 +89,7 @@ impl Plan {
             grpc_listen: ports.grpc(0),
             ..config.tracker.clone()
         };
-        let managers = (MANAGERS..MANAGERS + args.managers).map(|offset| kurir_manager::Config {
+        let managers = (1..=args.managers).map(|offset| kurir_manager::Config {
             id: format!("manager-{}", ports.base + offset),
             listen: ports.client(offset),
             advertise: ports.advertised(&config.manager.advertise, offset),
@@ -97,7 +97,7 @@ impl Plan {
             trackers: trackers.clone(),
             ..config.manager.clone()
         });
-        let relays = (RELAYS..RELAYS + args.relays).map(|offset| kurir_relay::Config {
+        let relays = (0..args.relays).map(|nth| RELAYS + nth).map(|offset| kurir_relay::Config {
             id: format!("relay-{}", ports.base + offset),
             listen: ports.client(offset),
             advertise: ports.advertised(&config.relay.advertise, offset),

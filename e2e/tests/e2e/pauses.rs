@@ -81,6 +81,7 @@ async fn manager_paused_past_its_lease() {
     town.fajar = fajar;
     town.is_undisturbed().await;
     town.is_whole().await;
+    town.esa.receives(kurir_e2e::packets::presence_to("gita", ANY, 1, "esa")).await;
     gita.logs_out().await;
     town.esa.receives(unavailable("gita")).await;
     town.system.stops().await;

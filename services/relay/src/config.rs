@@ -46,6 +46,8 @@ pub struct Config {
     pub link_bytes: usize,
     /// Bytes of messages to one receiver that may wait while that receiver is looked up. Beyond: answered as above.
     pub line_bytes: usize,
+    /// Bytes of messages to all receivers together that may wait so.
+    pub waiting_bytes: usize,
     /// Receivers that may be looked up at the same time. Messages to one more are answered as above.
     pub max_lookups: usize,
     /// Receivers at other relays whose relay is remembered. Beyond that, some are forgotten and looked up again.
@@ -91,6 +93,7 @@ impl Default for Config {
             outbox_bytes: 1_048_576,
             link_bytes: 16 * 1_048_576,
             line_bytes: 262_144,
+            waiting_bytes: 64 * 1_048_576,
             max_lookups: 10_000,
             route_cache: 200_000,
             audit_seconds: 60,

@@ -19,7 +19,7 @@ use crate::{
     connection::Connection,
     link::{Link, Parcel, Position, Refusal, Rest, Settled, Trips},
     lookup::{Answer, LookUps, Question},
-    table::{Entry, Line, Path, Shard, Table, Wait},
+    table::{Entry, Line, Path, Shard, Table, Wait, Waiting},
 };
 
 /// A connection that has just claimed its route may not be in the table yet when the directory already names it.
@@ -52,13 +52,12 @@ pub(crate) struct Arrived {
 pub(crate) struct Router {
     pub(crate) table: Table,
     pub(crate) lookups: LookUps,
-    /// Bytes that may wait for one receiver.
-    line_bytes: usize,
+    waiting: Arc<Waiting>,
 }
 
 impl Router {
-    pub(crate) fn new(table: Table, lookups: LookUps, line_bytes: usize) -> Self {
-        Self { table, lookups, line_bytes }
+    pub(crate) fn new(table: Table, lookups: LookUps, waiting: Arc<Waiting>) -> Self {
+        Self { table, lookups, waiting }
     }
 
     /// R14: where the message to `to` (case-mapped) goes. `write` appends it as a canonical line.
@@ -70,7 +69,7 @@ impl Router {
         };
         let mut shard = self.table.shard(to);
         let Some(entry) = shard.get_mut(to) else {
-            let Some(mut line) = self.ask(to, 1) else { return Routed::NotDelivered };
+            let Some(mut line) = self.line(to) else { return Routed::NotDelivered };
             line.push(parcel(Bytes::copy_from_slice(to.as_bytes())));
             shard.insert(to.into(), Entry { here: None, path: Path::line(line) });
             return Routed::Waiting;
@@ -80,7 +79,7 @@ impl Router {
                 if let Some(here) = entry.open() {
                     return Routed::Here(Arc::clone(here));
                 }
-                let Some(mut line) = self.ask(to, 1) else { return Routed::NotDelivered };
+                let Some(mut line) = self.line(to) else { return Routed::NotDelivered };
                 line.push(parcel(Bytes::copy_from_slice(to.as_bytes())));
                 entry.path = Path::line(line);
                 Routed::Waiting
@@ -93,9 +92,9 @@ impl Router {
                 Err((Refusal::Full, _)) => Routed::NotDelivered,
                 // Whatever was on that link is settled, and the receiver may be elsewhere by now.
                 Err((Refusal::Down, parcel)) => {
-                    let asked = self.ask(to, 1);
-                    let routed = if asked.is_some() { Routed::Waiting } else { Routed::NotDelivered };
-                    entry.path = asked.map_or(Path::None, |mut line| {
+                    let line = self.line(to);
+                    let routed = if line.is_some() { Routed::Waiting } else { Routed::NotDelivered };
+                    entry.path = line.map_or(Path::None, |mut line| {
                         line.push(parcel);
                         Path::line(line)
                     });
@@ -104,7 +103,7 @@ impl Router {
                     routed
                 }
             },
-            Path::Line(line) if line.bytes >= self.line_bytes => Routed::NotDelivered,
+            Path::Line(line) if line.is_full() => Routed::NotDelivered,
             Path::Line(line) => {
                 line.push(parcel(Bytes::copy_from_slice(to.as_bytes())));
                 Routed::Waiting
@@ -149,7 +148,7 @@ impl Router {
             Path::None => {}
             Path::Link { link, to, last } => {
                 if link.settles_later(last, &to) {
-                    entry.path = Path::line(Line::new(Wait::Settled(link)));
+                    entry.path = Path::line(Line::new(Wait::Settled(link), &self.waiting));
                 }
                 shard.forgot_route();
             }
@@ -193,7 +192,7 @@ impl Router {
                 }
             }
             (None, Answer::Here) if look < LOOKS => match self.ask(to, look + 1) {
-                Some(again) => entry.path = Path::line(line.waiting_for(again.wait)),
+                Some(again) => entry.path = Path::line(line.waiting_for(again)),
                 None => line.refuse(),
             },
             (None, Answer::Here | Answer::Nobody | Answer::Failed) => line.refuse(),
@@ -212,7 +211,7 @@ impl Router {
                 && Arc::ptr_eq(on, link)
             {
                 let (last, waits) = (*last, Wait::Settled(Arc::clone(link)));
-                entry.path = Path::line(Line::new(waits));
+                entry.path = Path::line(Line::new(waits, &self.waiting));
                 let settled = !link.settles_later(last, &to);
                 entry.bounced(link, position, parcel);
                 shard.forgot_route();
@@ -268,17 +267,23 @@ impl Router {
             line.deliver(here);
         } else if !line.is_empty() {
             match self.ask(user, 1) {
-                Some(asked) => entry.path = Path::line(line.waiting_for(asked.wait)),
+                Some(asked) => entry.path = Path::line(line.waiting_for(asked)),
                 None => line.refuse(),
             }
         }
         shard.tidy(user);
     }
 
-    /// A line that waits for the directory; none when too many look-ups are open.
-    fn ask(&self, user: &str, look: u8) -> Option<Line> {
-        let number = self.lookups.ask(user)?;
-        Some(Line::new(Wait::Answer(number, look)))
+    /// A new line; none when too much waits already, or too many look-ups are open.
+    fn line(&self, user: &str) -> Option<Line> {
+        if self.waiting.is_full() {
+            return None;
+        }
+        self.ask(user, 1).map(|wait| Line::new(wait, &self.waiting))
+    }
+
+    fn ask(&self, user: &str, look: u8) -> Option<Wait> {
+        self.lookups.ask(user).map(|number| Wait::Answer(number, look))
     }
 }
 

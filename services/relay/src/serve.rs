@@ -33,7 +33,7 @@ use crate::{
     router::Router,
     rpc::Rpc,
     session,
-    table::Table,
+    table::{Table, Waiting},
     tickets::Tickets,
 };
 
@@ -134,7 +134,8 @@ fn assemble(
     let metrics = Arc::new(Metrics::register(shell));
     let fence = Arc::new(Fence::new(member.clone()));
     let lookups = LookUps::new(config.max_lookups);
-    let router = Arc::new(Router::new(Table::new(config.route_cache), lookups, config.line_bytes));
+    let waiting = Waiting::new(config.line_bytes, config.waiting_bytes);
+    let router = Arc::new(Router::new(Table::new(config.route_cache), lookups, waiting));
     let tasks = TaskTracker::new();
     let links = Links::new(Setup {
         id: member.id().clone(),

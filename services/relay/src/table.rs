@@ -5,7 +5,10 @@ use std::{
     collections::HashMap,
     hash::BuildHasher,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -56,11 +59,21 @@ pub(crate) enum Path {
 #[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) wait: Wait,
-    /// What they weigh.
-    pub(crate) bytes: usize,
+    /// What they weigh; also counted in `waiting`.
+    bytes: usize,
+    waiting: Arc<Waiting>,
     /// Came back over the link that is waited for, in the order sent; they go first.
     bounced: Vec<(Position, Parcel)>,
     fresh: Vec<Parcel>,
+}
+
+/// All lines together.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    bytes: AtomicUsize,
+    /// What one line may hold, and what all of them may.
+    line_bytes: usize,
+    limit_bytes: usize,
 }
 
 /// What a line waits for.
@@ -196,7 +209,7 @@ impl Entry {
         match &mut self.path {
             Path::Line(line) if line.waits_for(link) && parcel.trips == Trips::Fresh => {
                 parcel.trips = Trips::Bounced;
-                line.bytes += parcel.bytes();
+                line.weigh(&parcel);
                 line.bounced.push((position, parcel));
             }
             _ => parcel.not_delivered(),
@@ -220,13 +233,24 @@ impl Entry {
 }
 
 impl Line {
-    pub(crate) fn new(wait: Wait) -> Self {
-        Self { wait, bytes: 0, bounced: Vec::new(), fresh: Vec::new() }
+    pub(crate) fn new(wait: Wait, waiting: &Arc<Waiting>) -> Self {
+        let waiting = Arc::clone(waiting);
+        Self { wait, bytes: 0, waiting, bounced: Vec::new(), fresh: Vec::new() }
     }
 
     pub(crate) fn push(&mut self, parcel: Parcel) {
-        self.bytes += parcel.bytes();
+        self.weigh(&parcel);
         self.fresh.push(parcel);
+    }
+
+    /// Whether one more message would be too much.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= self.waiting.line_bytes || self.waiting.is_full()
+    }
+
+    fn weigh(&mut self, parcel: &Parcel) {
+        self.bytes += parcel.bytes();
+        self.waiting.bytes.fetch_add(parcel.bytes(), Ordering::Relaxed);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -234,14 +258,15 @@ impl Line {
     }
 
     /// The same messages, waiting for something else. What came back is in its place now.
-    pub(crate) fn waiting_for(self, wait: Wait) -> Self {
-        let bytes = self.bytes;
-        Self { wait, bytes, bounced: Vec::new(), fresh: self.into_parcels().collect() }
+    pub(crate) fn waiting_for(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self.fresh = self.take_parcels().collect();
+        self
     }
 
     /// Everything to a connection here.
-    pub(crate) fn deliver(self, here: &Connection) {
-        for parcel in self.into_parcels() {
+    pub(crate) fn deliver(mut self, here: &Connection) {
+        for parcel in self.take_parcels() {
             if here.outbox.push_quietly(&parcel.line).is_err() {
                 parcel.not_delivered();
             }
@@ -250,9 +275,9 @@ impl Line {
     }
 
     /// Everything onto a link. [`Path::None`] if it took nothing.
-    pub(crate) fn forward(self, link: &Arc<Link>) -> Path {
+    pub(crate) fn forward(mut self, link: &Arc<Link>) -> Path {
         let mut path = Path::None;
-        for parcel in self.into_parcels() {
+        for parcel in self.take_parcels() {
             let to = parcel.to.clone();
             match link.push(parcel) {
                 Ok(last) => path = Path::Link { link: Arc::clone(link), to, last },
@@ -264,15 +289,38 @@ impl Line {
     }
 
     /// Nobody is there.
-    pub(crate) fn refuse(self) {
-        self.into_parcels().for_each(|parcel| parcel.not_delivered());
+    pub(crate) fn refuse(mut self) {
+        self.take_parcels().for_each(|parcel| parcel.not_delivered());
     }
 
-    fn into_parcels(self) -> impl Iterator<Item = Parcel> {
-        self.bounced.into_iter().map(|(_, parcel)| parcel).chain(self.fresh)
+    fn take_parcels(&mut self) -> impl Iterator<Item = Parcel> + use<> {
+        let (bounced, fresh) = (mem::take(&mut self.bounced), mem::take(&mut self.fresh));
+        bounced.into_iter().map(|(_, parcel)| parcel).chain(fresh)
     }
 
     fn waits_for(&self, link: &Arc<Link>) -> bool {
         matches!(&self.wait, Wait::Settled(on) if Arc::ptr_eq(on, link))
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.waiting.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Waiting {
+    /// At most about `line_bytes` in one line, and `limit_bytes` in all.
+    pub(crate) fn new(line_bytes: usize, limit_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { bytes: AtomicUsize::new(0), line_bytes, limit_bytes })
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= self.limit_bytes
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) == 0
     }
 }

@@ -124,7 +124,7 @@ fn pairs() -> impl Iterator<Item = (usize, usize)> {
 
 impl World {
     fn new() -> Self {
-        let router = || Router::new(Table::new(1), LookUps::new(1000), 1 << 20);
+        let router = || Router::new(Table::new(1), LookUps::new(1000), Waiting::new(1 << 20, 1 << 20));
         let link = |(from, to): (usize, usize)| {
             let peer = format!("relay-{to}").parse().unwrap();
             let link = Link::new(peer, Generation::new(), 1 << 20, CancellationToken::new());
@@ -312,6 +312,7 @@ impl World {
             }
         }
         assert!(self.links.values().all(|link| link.is_idle()));
+        assert!(self.relays.iter().all(|relay| relay.router.waiting.is_empty()));
     }
 
     fn received(&self) -> impl Iterator<Item = &(usize, u64)> {
@@ -385,7 +386,7 @@ fn what_comes_back_goes_ahead_of_what_was_sent_meanwhile() {
 /// ARCHITECTURE: a full line and too many look-ups are answered at once; other receivers are not concerned.
 #[test]
 fn what_may_not_wait_is_answered_at_once() {
-    let router = Router::new(Table::new(1), LookUps::new(2), 1);
+    let router = Router::new(Table::new(1), LookUps::new(2), Waiting::new(1, 1000));
     let sender = connection("sender-0", 0);
     let route = |to: &str| router.route(to, &sender, |out| out.extend_from_slice(b"line\n"));
     assert!(matches!(route("receiver-0"), Routed::Waiting));
@@ -399,10 +400,24 @@ fn what_may_not_wait_is_answered_at_once() {
     assert!(matches!(route("receiver-2"), Routed::Waiting));
 }
 
+#[test]
+fn all_lines_together_are_bounded() {
+    let router = Router::new(Table::new(1), LookUps::new(100), Waiting::new(1000, 1));
+    let sender = connection("sender-0", 0);
+    let route = |to: &str| router.route(to, &sender, |out| out.extend_from_slice(b"line\n"));
+    assert!(matches!(route("receiver-0"), Routed::Waiting));
+    assert!(matches!(route("receiver-0"), Routed::NotDelivered));
+    assert!(matches!(route("receiver-1"), Routed::NotDelivered));
+    for question in router.lookups.take(2) {
+        router.found(&question, &Answer::Nobody);
+    }
+    assert!(matches!(route("receiver-1"), Routed::Waiting));
+}
+
 /// Nothing is remembered of users who were not found, so a flood of names costs no memory.
 #[test]
 fn not_found_is_not_cached() {
-    let router = Router::new(Table::new(1), LookUps::new(2), 1000);
+    let router = Router::new(Table::new(1), LookUps::new(2), Waiting::new(1000, 1000));
     let sender = connection("sender-0", 0);
     for _ in 0..2 {
         router.route("receiver-0", &sender, |out| out.extend_from_slice(b"line\n"));

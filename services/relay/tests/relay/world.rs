@@ -1,5 +1,11 @@
 //! Relays with real sockets around one directory, clients that write lines, and managers and trackers that speak gRPC
 //! and do nothing else.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a failure here is the test's failure"
+)]
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},

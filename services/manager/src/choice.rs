@@ -244,8 +244,8 @@ impl Relay {
     fn not_ours(&self, at: Instant) -> i128 {
         let Some(last) = self.last else { return 0 };
         let Some(before) = self.before.filter(|_| at < last.at) else { return last.not_ours() };
-        let span = last.at.saturating_duration_since(before.at).as_micros() as i128;
-        let part = at.saturating_duration_since(before.at).as_micros() as i128;
+        let span = last.at.saturating_duration_since(before.at).as_micros().cast_signed();
+        let part = at.saturating_duration_since(before.at).as_micros().cast_signed();
         before.not_ours() + (last.not_ours() - before.not_ours()) * part / span.max(1)
     }
 
@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     const SILENCE: Duration = Duration::from_secs(4);
-    const TICKET: Duration = Duration::from_secs(60);
+    const TICKET: Duration = Duration::from_mins(1);
 
     fn id(name: &str) -> ComponentId {
         ComponentId::try_from(name.to_owned()).unwrap()

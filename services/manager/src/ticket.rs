@@ -107,7 +107,7 @@ mod tests {
     fn a_ticket_is_verified_with_the_public_key_and_names_user_login_and_relay() {
         let manager = ComponentId::try_from("manager-5001".to_owned()).unwrap();
         let relay = ComponentId::try_from("relay-5010".to_owned()).unwrap();
-        let signer = Signer::generate(&manager, Generation::new(), Duration::from_secs(60)).unwrap();
+        let signer = Signer::generate(&manager, Generation::new(), Duration::from_mins(1)).unwrap();
         let username = Username::register("Esa").unwrap();
         let user = username.key();
         let bearer = Bearer { user: &user, username: &username, login: LoginId(7), relay: &relay };
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(read.claims.relay, "relay-5010");
         assert!(read.claims.exp - read.claims.iat >= 60);
 
-        let other = Signer::generate(&manager, Generation::new(), Duration::from_secs(60)).unwrap();
+        let other = Signer::generate(&manager, Generation::new(), Duration::from_mins(1)).unwrap();
         let key = DecodingKey::from_ed_der(other.public_key());
         assert!(jsonwebtoken::decode::<Claims>(&ticket, &key, &Validation::new(Algorithm::EdDSA)).is_err());
     }

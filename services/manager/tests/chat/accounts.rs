@@ -24,7 +24,8 @@ fn register(username: &Value, password: &Value) -> Value {
 /// M2, M8, M10, M11.
 #[tokio::test]
 async fn a_user_registers_and_logs_in_again_after_the_connection_is_lost() {
-    let manager = System::start().await.manager().await;
+    let system = System::start();
+    let manager = system.manager().await;
     let mut client = Client::connect(manager.address).await;
     client.send(&json!({"ip_local": "192.168.1.6", "port": 62998, "type": "client"})).await;
     client
@@ -54,7 +55,8 @@ async fn a_user_registers_and_logs_in_again_after_the_connection_is_lost() {
 /// M9, each kind of bad input, and the order of the checks.
 #[tokio::test]
 async fn a_bad_registration_is_answered_in_the_order_of_the_checks_m9() {
-    let manager = System::start().await.manager().await;
+    let system = System::start();
+    let manager = system.manager().await;
     let _esa = Client::registered(manager.address, "Esa").await;
     let good = json!("12345");
     for (packet, answer) in [
@@ -79,7 +81,8 @@ async fn a_bad_registration_is_answered_in_the_order_of_the_checks_m9() {
 /// M12, each kind of bad input, and the order of the checks.
 #[tokio::test]
 async fn a_bad_login_is_answered_in_the_order_of_the_checks_m12() {
-    let manager = System::start().await.manager().await;
+    let system = System::start();
+    let manager = system.manager().await;
     let mut esa = Client::registered(manager.address, "esa").await;
     let not_found = json!({"error": true, "msg": "User not found", "code": 404});
     let good = json!("12345");
@@ -104,7 +107,8 @@ async fn a_bad_login_is_answered_in_the_order_of_the_checks_m12() {
 
 #[tokio::test]
 async fn after_ten_failures_the_last_is_answered_and_the_connection_closed() {
-    let manager = System::start().await.manager().await;
+    let system = System::start();
+    let manager = system.manager().await;
     let mut client = Client::connect(manager.address).await;
     for _ in 0..10 {
         client.asks(auth(&json!("esa"), &json!("")), bad()).await;
@@ -122,7 +126,8 @@ async fn a_password_that_has_to_wait_too_long_is_answered_503_and_no_failure() {
         max_auth_failures: 1,
         ..config()
     };
-    let manager = System::start().await.manager_with(busy).await;
+    let system = System::start();
+    let manager = system.manager_with(busy).await;
     let mut clients = Vec::new();
     for number in 0..4 {
         let mut client = Client::connect(manager.address).await;
@@ -144,7 +149,8 @@ async fn a_password_that_has_to_wait_too_long_is_answered_503_and_no_failure() {
 /// M32: what fits no row leaves the connection as it was.
 #[tokio::test]
 async fn any_packet_is_taken_without_falling_over_m32() {
-    let manager = System::start().await.manager().await;
+    let system = System::start();
+    let manager = system.manager().await;
     let mut client = Client::connect(manager.address).await;
     client.asks(json!([1, 2]), bad()).await;
     client.send_text("{\"type\":\"auth\",\"type\":\"auth\"}").await;
@@ -165,7 +171,7 @@ async fn any_packet_is_taken_without_falling_over_m32() {
 
 #[tokio::test]
 async fn a_manager_that_stops_says_goodbye_and_its_users_are_offline() {
-    let system = System::start().await;
+    let system = System::start();
     let manager = system.manager().await;
     let mut esa = Client::registered(manager.address, "esa").await;
     let mut fajar = Client::registered(manager.address, "fajar").await;

@@ -114,12 +114,12 @@ impl Client {
 
     /// Adds a contact and reads the three answers.
     pub(crate) async fn adds(&mut self, me: &str, contact: &str) -> [Value; 3] {
-        self.send(&add(me, contact, json!(format!("my {contact}")))).await;
+        self.send(&add(me, contact, &json!(format!("my {contact}")))).await;
         [self.receive().await, self.receive().await, self.receive().await]
     }
 }
 
-pub(crate) fn add(me: &str, contact: &str, name: Value) -> Value {
+pub(crate) fn add(me: &str, contact: &str, name: &Value) -> Value {
     json!({"stanza": "iq", "namespace": "roster", "from": me, "type": "set",
         "query": {"item": {"jid": contact, "name": name, "subscription": "to"}}})
 }

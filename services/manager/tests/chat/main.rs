@@ -1,7 +1,13 @@
-//! The manager over real sockets: SQLite in memory, the directory in this process, raw clients. Each test names the rows
+//! The manager over real sockets: `SQLite` in a file, the directory in this process, raw clients. Each test names the rows
 //! of PROTOCOL §6 that it shows.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 mod accounts;
 mod client;

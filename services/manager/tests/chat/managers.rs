@@ -9,7 +9,7 @@ use crate::{
 
 /// Esa at the first manager and fajar at the second see each other.
 async fn apart() -> (System, Node, Node, Client, Client) {
-    let system = System::start().await;
+    let system = System::start();
     let (first, second) = (system.manager().await, system.manager().await);
     let mut esa = Client::registered(first.address, "esa").await;
     let mut fajar = Client::registered(second.address, "fajar").await;

@@ -12,8 +12,9 @@ fn now_ms() -> i64 {
 }
 
 /// Esa and fajar see each other, and gina sees esa.
-async fn three() -> (Node, Client, Client, Client) {
-    let manager = System::start().await.manager().await;
+async fn three() -> (System, Node, Client, Client, Client) {
+    let system = System::start();
+    let manager = system.manager().await;
     let mut esa = Client::registered(manager.address, "esa").await;
     let mut fajar = Client::registered(manager.address, "fajar").await;
     let mut gina = Client::registered(manager.address, "Gina").await;
@@ -21,13 +22,13 @@ async fn three() -> (Node, Client, Client, Client) {
     fajar.adds("fajar", "esa").await;
     esa.receive().await;
     gina.adds("gina", "esa").await;
-    (manager, esa, fajar, gina)
+    (system, manager, esa, fajar, gina)
 }
 
 /// M24, both ways, and nobody who does not see her.
 #[tokio::test]
 async fn initial_presence_goes_to_those_who_see_me_and_theirs_comes_to_me_m24() {
-    let (_manager, mut esa, mut fajar, mut gina) = three().await;
+    let (_system, _manager, mut esa, mut fajar, mut gina) = three().await;
     esa.send(&json!({"stanza": "presence"})).await;
     esa.receives(presence_to("esa", "fajar", FIRST_BIO, 1)).await;
     esa.hears_nothing().await;
@@ -41,7 +42,7 @@ async fn initial_presence_goes_to_those_who_see_me_and_theirs_comes_to_me_m24() 
 /// M25, M26.
 #[tokio::test]
 async fn a_bio_is_stored_and_told_to_those_who_see_me() {
-    let (_manager, mut esa, mut fajar, mut gina) = three().await;
+    let (_system, _manager, mut esa, mut fajar, mut gina) = three().await;
     // A bio comes before everything else that the packet could be.
     esa.send(&json!({"stanza": "presence", "from": "Esa", "bio": "lagi makan kebab", "to": "fajar", "type": "unavailable"}))
         .await;
@@ -59,7 +60,7 @@ async fn a_bio_is_stored_and_told_to_those_who_see_me() {
 /// M27, M28.
 #[tokio::test]
 async fn directed_presence_is_exchanged_with_anybody_who_has_an_account() {
-    let (_manager, _esa, mut fajar, mut gina) = three().await;
+    let (_system, _manager, _esa, mut fajar, mut gina) = three().await;
     fajar.send(&json!({"stanza": "presence", "to": "gina"})).await;
     let mut to_fajar = presence_to("fajar", "Gina", FIRST_BIO, 1);
     to_fajar["directed_entity"] = json!(true);
@@ -80,7 +81,7 @@ async fn directed_presence_is_exchanged_with_anybody_who_has_an_account() {
 /// M29, M30.
 #[tokio::test]
 async fn logout_closes_the_connection_and_tells_those_who_see_me() {
-    let (manager, mut esa, mut fajar, mut gina) = three().await;
+    let (_system, manager, mut esa, mut fajar, mut gina) = three().await;
     esa.send(&json!({"stanza": "presence", "from": "esa", "type": "unavailable"})).await;
     esa.is_closed().await;
     fajar.receives(unavailable("esa")).await;
@@ -94,7 +95,7 @@ async fn logout_closes_the_connection_and_tells_those_who_see_me() {
 /// M31.
 #[tokio::test]
 async fn a_lost_connection_counts_as_logout_m31() {
-    let (_manager, esa, mut fajar, mut gina) = three().await;
+    let (_system, _manager, esa, mut fajar, mut gina) = three().await;
     let mut asked = fajar.gets_roster("fajar").await;
     assert_eq!(asked.as_array_mut().unwrap().len(), 1);
     drop(esa);
@@ -105,7 +106,8 @@ async fn a_lost_connection_counts_as_logout_m31() {
 /// `updated_at` is set by registration, login, initial presence, bio and going offline.
 #[tokio::test]
 async fn updated_at_grows_with_everything_that_sets_it() {
-    let manager = System::start().await.manager().await;
+    let system = System::start();
+    let manager = system.manager().await;
     let mut esa = Client::registered(manager.address, "esa").await;
     let mut fajar = Client::registered(manager.address, "fajar").await;
     let mut last = 0;

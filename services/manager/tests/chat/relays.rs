@@ -72,7 +72,8 @@ async fn ask(client: &mut Client, expected: &str) -> Value {
 /// M3, M4, M13, M14.
 #[tokio::test]
 async fn a_user_is_given_the_least_loaded_relay_with_a_ticket_and_another_one_when_it_failed() {
-    let manager = System::start().await.manager().await;
+    let system = System::start();
+    let manager = system.manager().await;
     let mut busy = Relay::attach(&manager, "relay-busy", &generation(), 7).await;
     let attach_response::Message::Key(key) = busy.receive().await else { panic!("the key comes first") };
     assert_eq!(key.public_key.len(), 32);
@@ -100,7 +101,8 @@ async fn a_user_is_given_the_least_loaded_relay_with_a_ticket_and_another_one_wh
 /// M7: with its last relay gone, a login still succeeds.
 #[tokio::test]
 async fn without_a_relay_the_user_is_online_and_asks_again_m7() {
-    let manager = System::start().await.manager().await;
+    let system = System::start();
+    let manager = system.manager().await;
     let relay = Relay::attach(&manager, "relay-a", &generation(), 0).await;
     let mut esa = Client::registered(manager.address, "esa").await;
     ask(&mut esa, "relay-a").await;
@@ -116,7 +118,7 @@ async fn without_a_relay_the_user_is_online_and_asks_again_m7() {
 /// M29: the relay that has the user's route is told to close it, also when it attaches only afterwards.
 #[tokio::test]
 async fn at_logout_the_relay_in_the_route_ends_the_session_m29() {
-    let system = System::start().await;
+    let system = System::start();
     let manager = system.manager().await;
     let component = NewComponent {
         kind: Kind::Relay,
@@ -135,28 +137,26 @@ async fn at_logout_the_relay_in_the_route_ends_the_session_m29() {
         };
         let claim = member.claim_route(&user, &device, LoginId(login), login).await.unwrap();
         assert!(matches!(claim, RouteClaim::Granted { .. }), "{claim:?}");
-        let attached = if login == 1 {
+        let attach = async || {
             let mut relay = Relay::attach(&manager, "relay-a", &member.generation().to_string(), 1).await;
             relay.receive().await;
-            Some(relay)
-        } else {
-            None
+            relay
         };
+        let attached = if login == 1 { Some(attach().await) } else { None };
         esa.send(&json!({"stanza": "presence", "from": "esa", "type": "unavailable"})).await;
         esa.is_closed().await;
         let mut relay = match attached {
             Some(relay) => relay,
-            None => {
-                let mut relay = Relay::attach(&manager, "relay-a", &member.generation().to_string(), 1).await;
-                relay.receive().await;
-                relay
-            }
+            None => attach().await,
         };
-        let attach_response::Message::EndSession(session) = relay.receive().await else { panic!("no end") };
-        assert_eq!(
-            (session.user.as_str(), session.resource.as_str(), session.login),
-            ("esa", "default", login)
-        );
+        // A relay that attaches is told again of those that ended just before.
+        for expected in 1..=login {
+            let attach_response::Message::EndSession(session) = relay.receive().await else {
+                panic!("no end")
+            };
+            let session = (session.user.as_str(), session.resource.as_str(), session.login);
+            assert_eq!(session, ("esa", "default", expected));
+        }
         let claim = member.claim_route(&user, &device, LoginId(login), 9).await.unwrap();
         assert_eq!(claim, RouteClaim::Stale, "its ticket is good no more");
     }
@@ -165,7 +165,7 @@ async fn at_logout_the_relay_in_the_route_ends_the_session_m29() {
 /// A lost connection revokes nothing: the relay connection stays.
 #[tokio::test]
 async fn a_lost_manager_connection_leaves_the_relay_connection_alone_m31() {
-    let system = System::start().await;
+    let system = System::start();
     let manager = system.manager().await;
     let mut fajar = Client::registered(manager.address, "fajar").await;
     let esa = Client::registered(manager.address, "esa").await;

@@ -8,6 +8,7 @@ use kurir_manager::{
     store::{DatabaseConfig, Store},
 };
 use kurir_service::{Shell, config::Secret};
+use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::oneshot, time::timeout};
 
 use crate::client::PATIENCE;
@@ -19,12 +20,13 @@ const TIMING: Timing = Timing {
     poll: Duration::from_millis(200),
     tick: Duration::from_millis(250),
     timeout: Duration::from_secs(1),
-    ended: Duration::from_secs(300),
+    ended: Duration::from_mins(5),
 };
 
 pub(crate) struct System {
     pub(crate) directory: Directory,
-    pub(crate) store: Store,
+    /// Holds the database.
+    files: TempDir,
 }
 
 pub(crate) struct Node {
@@ -36,10 +38,8 @@ pub(crate) struct Node {
 }
 
 impl System {
-    pub(crate) async fn start() -> System {
-        let database = DatabaseConfig { url: Secret::new("sqlite::memory:"), ..DatabaseConfig::default() };
-        let store = Store::connect(&database).await.unwrap();
-        System { directory: Directory::in_process(TIMING), store }
+    pub(crate) fn start() -> System {
+        System { directory: Directory::in_process(TIMING), files: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) async fn manager(&self) -> Node {
@@ -52,8 +52,11 @@ impl System {
         let shell = Shell::new(1000);
         let (bound, where_bound) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
-        let (store, directory, its_shell) = (self.store.clone(), self.directory.clone(), shell.clone());
+        let url = format!("sqlite://{}", self.files.path().join("kurir.db").display());
+        let database = DatabaseConfig { url: Secret::new(url), ..DatabaseConfig::default() };
+        let (directory, its_shell) = (self.directory.clone(), shell.clone());
         runtime.spawn(async move {
+            let store = Store::connect(&database).await.unwrap();
             let manager = Bound::bind(config, its_shell).await.unwrap();
             bound.send((manager.client_addr, manager.grpc_addr)).unwrap();
             let _ = ending.send(manager.serve(store, directory).await);

@@ -131,6 +131,7 @@ pub async fn run<S: Session>(
         input: BytesMut::new(),
         unread: Unread::Nothing,
         writer: Writer::new(options.first_reply_without_delimiter),
+        replies_waiting: 0,
         framing_timer: None,
         closing: None,
     };
@@ -156,6 +157,8 @@ struct Connection<'a, S> {
     input: BytesMut,
     unread: Unread,
     writer: Writer,
+    /// Bytes in the outbox after the last reply, until the writer has taken them.
+    replies_waiting: usize,
     /// Runs while a reply waits for the framing to be decided.
     framing_timer: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
@@ -251,7 +254,7 @@ impl<S: Session> Connection<'_, S> {
                         self.closing = Some(closing);
                         return Poll::Ready(Event::Closing);
                     }
-                    Poll::Ready(None) => {}
+                    Poll::Ready(None) => self.replies_waiting = 0,
                 }
             }
             let Poll::Ready(framing) = self.poll_framing(context) else { return Poll::Pending };
@@ -297,7 +300,7 @@ impl<S: Session> Connection<'_, S> {
 
     /// Whether the client has to read before it may send more.
     fn owes_replies(&self) -> bool {
-        self.writer.taken.len() > REPLIES_HIGH_WATER_BYTES
+        self.writer.taken.len() + self.replies_waiting > REPLIES_HIGH_WATER_BYTES
     }
 
     /// Handles the complete values in `input`, or as many as their replies allow.
@@ -342,9 +345,9 @@ impl<S: Session> Connection<'_, S> {
                 replies.push(b'\n');
             }
             if !replies.is_empty() {
-                let waiting = self.outbox.push_replies(&replies);
+                self.replies_waiting = self.outbox.push_replies(&replies);
                 replies.clear();
-                if waiting > REPLIES_HIGH_WATER_BYTES {
+                if self.owes_replies() {
                     self.unread = Unread::Values;
                     break;
                 }

@@ -6,7 +6,7 @@ use kurir_protocol::{Malformed, framing::DELIMITER, replies};
 use kurir_socket::{Ended, Flow, Options, Outbox, Session, run};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpSocket, TcpStream},
     task::JoinHandle,
     time::timeout,
 };
@@ -39,8 +39,21 @@ struct Served {
 
 impl Served {
     async fn new(outbox_bytes: usize, options: Options) -> Served {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        Served::with_buffers(outbox_bytes, options, 1 << 20).await
+    }
+
+    /// With kernel buffers of this size on both sides.
+    async fn with_buffers(outbox_bytes: usize, options: Options, buffers: u32) -> Served {
+        let socket = || {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_send_buffer_size(buffers).unwrap();
+            socket.set_recv_buffer_size(buffers).unwrap();
+            socket
+        };
+        let listener = socket();
+        listener.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = listener.listen(1).unwrap();
+        let client = socket().connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let outbox = Outbox::new(outbox_bytes);
         let shutdown = CancellationToken::new();
@@ -179,6 +192,19 @@ async fn a_client_that_reads_no_replies_is_read_no_further_and_gets_them_all_whe
         assert!(served.waiting() <= 2 * (64 * 1024 + reply.len()), "{}", served.waiting());
         served.receives(&reply).await;
     }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_none_of_many_small_replies_is_read_no_further() {
+    const BYTES: usize = 8 << 20;
+    let mut served = Served::with_buffers(1 << 20, Options::default(), 16 * 1024).await;
+    let requests = "{}\n".repeat(BYTES / 3);
+    // Were it read on, it could send everything at once.
+    let sent = timeout(Duration::from_secs(1), served.client.write_all(requests.as_bytes())).await;
+    assert!(sent.is_err(), "all was read though nothing was written");
+    assert!(served.waiting() <= 2 * 64 * 1024, "{}", served.waiting());
+    // What was read has been answered.
+    served.receives("{}\n".repeat(20_000)).await;
 }
 
 #[tokio::test]

@@ -101,15 +101,7 @@ impl Online {
             client_address: session.client_address,
             since_ms: session.since_ms,
             outbox,
-            state: Mutex::new(State {
-                generation,
-                counter: session.presence_counter,
-                part_two: false,
-                owes_news: false,
-                held: None,
-                changes: 0,
-                shown: HashMap::new(),
-            }),
+            state: Mutex::new(State::new(generation, session.presence_counter)),
         }
     }
 
@@ -281,6 +273,18 @@ impl Online {
 }
 
 impl State {
+    fn new(generation: Generation, counter: u64) -> Self {
+        Self {
+            generation,
+            counter,
+            part_two: false,
+            owes_news: false,
+            held: None,
+            changes: 0,
+            shown: HashMap::new(),
+        }
+    }
+
     fn has_seen_newer(&self, about: &UserKey, version: Version) -> bool {
         self.shown.get(about).is_some_and(|shown| shown.version > version)
     }
@@ -326,5 +330,102 @@ impl State {
         }
         // Too slow a client is closed by the outbox; its connection's end tells everybody.
         let _ = outbox.push(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Option<Place> = Some(Place::Here);
+
+    fn version(login: u64, counter: u64) -> Version {
+        Version { login: LoginId(login), counter }
+    }
+
+    fn here(login: u64, counter: u64) -> Location {
+        Location { place: Place::Here, version: version(login, counter) }
+    }
+
+    struct Watched {
+        state: State,
+        key: UserKey,
+        username: Username,
+    }
+
+    impl Watched {
+        fn new() -> Self {
+            let username = Username::register("Esa").unwrap();
+            Self { state: State::new(Generation::new(), 0), key: username.key(), username }
+        }
+
+        fn show(&mut self, version: Version, place: Option<Place>) -> bool {
+            self.state.show(&self.key, &self.username, version, place)
+        }
+
+        fn compare(&mut self, found: Option<Location>, mark: Mark) -> Difference {
+            let contact = Contact { key: &self.key, username: &self.username };
+            self.state.compare(&contact, found, mark)
+        }
+
+        fn mark(&self) -> Mark {
+            Mark(self.state.changes)
+        }
+    }
+
+    #[test]
+    fn older_presence_is_dropped_and_an_equal_one_is_not() {
+        let mut watched = Watched::new();
+        assert!(watched.show(version(2, 5), HERE));
+        assert!(!watched.show(version(2, 4), HERE));
+        assert!(!watched.show(version(1, 9), None), "the end of an older login says nothing of this one");
+        assert!(
+            watched.show(version(2, 5), HERE),
+            "the bio may be newer than what was read with this version"
+        );
+        assert!(watched.show(version(3, 0), HERE));
+    }
+
+    #[test]
+    fn only_what_differs_from_what_was_shown_is_told() {
+        let mut watched = Watched::new();
+        let mark = watched.mark();
+        assert_eq!(watched.compare(None, mark), Difference::None, "never shown, and offline");
+        assert_eq!(watched.compare(Some(here(1, 0)), mark), Difference::Online);
+        let mark = watched.mark();
+        assert_eq!(watched.compare(Some(here(1, 0)), mark), Difference::None);
+        assert_eq!(watched.compare(Some(here(1, 1)), mark), Difference::Online, "a bio that was missed");
+        let mark = watched.mark();
+        assert_eq!(watched.compare(None, mark), Difference::Offline);
+        assert_eq!(watched.compare(None, mark), Difference::None);
+        assert_eq!(watched.compare(Some(here(2, 0)), mark), Difference::Online);
+    }
+
+    #[test]
+    fn what_was_told_during_a_look_up_is_newer_than_what_it_found() {
+        let mut watched = Watched::new();
+        let mark = watched.mark();
+        watched.show(version(1, 1), HERE);
+        assert_eq!(watched.compare(None, mark), Difference::None, "came after the look-up");
+        assert!(watched.state.shown[&watched.key].place.is_some());
+
+        watched.show(version(1, 2), None);
+        assert_eq!(watched.compare(Some(here(1, 1)), mark), Difference::None, "went after the look-up");
+        assert!(watched.state.shown[&watched.key].place.is_none());
+    }
+
+    /// Replies say what was looked up before the news came, so they go first.
+    #[test]
+    fn news_that_come_during_a_request_wait_for_its_replies() {
+        let mut state = State::new(Generation::new(), 0);
+        let outbox = Outbox::new(1024);
+        state.held = Some(Vec::new());
+        state.push(&outbox, b"one\n");
+        state.push(&outbox, b"two\n");
+        assert_eq!(state.held.as_deref(), Some(&b"one\ntwo\n"[..]));
+        // Beyond the limit the outbox takes it all, and closes a client that is too slow for it.
+        state.push(&outbox, &vec![b'x'; HELD_BYTES]);
+        assert_eq!(state.held.as_deref(), Some(&b""[..]));
+        assert!(outbox.is_closed());
     }
 }

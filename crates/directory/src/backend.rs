@@ -17,7 +17,7 @@ use crate::{Address, Component, ComponentId, DirectoryError, Generation};
 
 /// How long marks of death are kept. A component that was away for half of this counts itself dead, so no
 /// generation outlives its mark.
-pub(crate) const MARKS: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const MARKS: Duration = Duration::from_hours(24);
 
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DirectoryError>> + Send + 'a>>;
 
@@ -80,7 +80,8 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
 }
 
 /// One life of the tables: a text that never comes again, an at sign, and the life of the server it was begun on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct Epoch(pub(crate) String);
 
 impl Epoch {

@@ -25,6 +25,22 @@ struct Found {
     ended: Option<LoginId>,
 }
 
+/// A claim and what was read for it.
+struct Case<'a> {
+    user: &'a UserKey,
+    resource: &'a Resource,
+    claim: Claim,
+    view: View,
+    standing: Standing,
+    record: Record,
+}
+
+impl Case<'_> {
+    fn on_record<E: Entry>(&self) -> Option<E> {
+        self.record.entry(self.resource, self.standing.epoch.as_ref())
+    }
+}
+
 /// A claim that succeeded.
 struct Granted<E> {
     generation: Generation,
@@ -125,91 +141,69 @@ impl Membership {
             let view = self.view()?;
             let (fields, standing) = self.backend.look(&self.me, user).await?;
             self.admit(&view, &standing, claim)?;
-            let record = Record::new(fields);
-            let entry = make(view.generation);
-            let current = record.entry::<E>(resource);
-            let found = self.found(&record, resource, claim, &entry, &view, &standing).await?;
-            let displaced = match rule(&found) {
+            let case = Case { user, resource, claim, view, standing, record: Record::new(fields) };
+            let entry = make(case.view.generation);
+            let displaced = match rule(&self.found(&case, &entry).await?) {
                 Ruling::Refuse => return Ok(None),
-                Ruling::Displace => current,
+                Ruling::Displace => case.on_record::<E>(),
                 Ruling::Take => None,
             };
-            let raw = record.raw::<E>(resource);
-            if self.write(user, resource, raw, &entry, &view, claim).await? {
-                return Ok(Some(Granted { generation: view.generation, displaced }));
+            if self.write(&case, entry).await? {
+                return Ok(Some(Granted { generation: case.view.generation, displaced }));
             }
         }
         Err(DirectoryError::Contended)
     }
 
-    async fn found<E: Entry>(
-        &self,
-        record: &Record,
-        resource: &Resource,
-        claim: Claim,
-        entry: &E,
-        view: &View,
-        standing: &Standing,
-    ) -> Result<Found, DirectoryError> {
-        let current = match record.entry::<E>(resource) {
+    async fn found<E: Entry>(&self, case: &Case<'_>, entry: &E) -> Result<Found, DirectoryError> {
+        let current = match case.on_record::<E>() {
             Some(current) => {
-                let life = self.life(current.owner(), view, standing).await?;
+                let life = self.life(current.owner(), &case.view, &case.standing).await?;
                 Some(Current { login: current.login(), unique: current.unique(), life })
             }
             None => None,
         };
-        let superseded = match record.entry::<Session>(resource) {
-            Some(session)
-                if E::TABLE == Route::TABLE && claim == Claim::New && session.login > entry.login() =>
-            {
-                self.life(session.owner(), view, standing).await? != Life::Dead
+        let is_new_route = E::TABLE == Route::TABLE && case.claim == Claim::New;
+        let superseded = match case.on_record::<Session>() {
+            Some(session) if is_new_route && session.login > entry.login() => {
+                self.life(session.owner(), &case.view, &case.standing).await? != Life::Dead
             }
             _ => false,
         };
-        Ok(Found { current, superseded, ended: record.ended(resource) })
+        Ok(Found { current, superseded, ended: case.record.ended(case.resource) })
     }
 
-    /// Swaps `raw` for `entry`; false: something else was there. What can't be known to be written and still this
+    /// Swaps what was read for `entry`; false: something else was there. What can't be known to be written and still this
     /// generation's is taken back.
-    async fn write<E: Entry>(
-        &self,
-        user: &UserKey,
-        resource: &Resource,
-        raw: Option<&str>,
-        entry: &E,
-        view: &View,
-        claim: Claim,
-    ) -> Result<bool, DirectoryError> {
-        let new = record::write(entry, self.attempt())?;
-        let field = record::field::<E>(resource);
-        let owned = Owned { user: user.clone(), field: field.clone(), unique: entry.unique() };
-        let mut attempt = Attempt {
-            membership: self,
-            removal: Some(Removal::Attempt {
-                user: user.clone(),
-                field: field.clone(),
-                raw: new.clone(),
-                unique: owned.unique,
-                generation: view.generation,
-            }),
-        };
+    async fn write<E: Entry>(&self, case: &Case<'_>, entry: E) -> Result<bool, DirectoryError> {
+        let (user, generation) = (case.user.clone(), case.view.generation);
+        let field = record::field::<E>(case.resource);
+        let unique = entry.unique();
+        let raw = record::write(entry, case.view.epoch()?, self.attempt())?;
         let swap = Swap {
             user: user.clone(),
-            field,
-            expected: raw.map(str::to_owned),
-            new: Some(new),
+            field: field.clone(),
+            expected: case.record.raw::<E>(case.resource).map(str::to_owned),
+            new: Some(raw.clone()),
             ended: None,
-            owner: Some((self.me.clone(), view.generation, owned)),
+            owner: Some((
+                self.me.clone(),
+                generation,
+                Owned { user: user.clone(), field: field.clone(), unique },
+            )),
         };
+        let removal = Some(Removal::Attempt { user, field, raw, unique, generation });
+        self.check()?;
+        let mut attempt = Attempt { membership: self, removal };
         let (done, standing) = self.backend.swap(&self.me, std::slice::from_ref(&swap)).await?;
         if done.first() != Some(&true) {
             attempt.removal = None;
             return Ok(false);
         }
-        self.admit(view, &standing, claim)?;
+        self.admit(&case.view, &standing, case.claim)?;
         self.check()?;
         // A new life or epoch that was announced meanwhile has had the caller's other entries written again, not this one.
-        if !self.is_as_in(view) {
+        if !self.is_as_in(&case.view) {
             return Err(DirectoryError::Recovering);
         }
         attempt.removal = None;
@@ -228,7 +222,10 @@ impl Membership {
             let (fields, standing) = self.backend.look(&self.me, user).await?;
             self.admit(&view, &standing, Claim::Again)?;
             let record = Record::new(fields);
-            let Some(session) = record.entry::<Session>(resource) else { return Ok(false) };
+            let Some(session) = record.entry::<Session>(resource, standing.epoch.as_ref()) else {
+                // It may be on its way back onto record.
+                return if standing.recovering { Err(DirectoryError::Recovering) } else { Ok(false) };
+            };
             if session.owner() != (&self.me, view.generation) || session.login != login {
                 return Ok(false);
             }
@@ -236,7 +233,11 @@ impl Membership {
                 user: user.clone(),
                 field: record::field::<Session>(resource),
                 expected: record.raw::<Session>(resource).map(str::to_owned),
-                new: Some(record::write(&Session { presence_counter, ..session }, self.attempt())?),
+                new: Some(record::write(
+                    Session { presence_counter, ..session },
+                    view.epoch()?,
+                    self.attempt(),
+                )?),
                 ended: None,
                 owner: None,
             };
@@ -291,7 +292,7 @@ impl Membership {
         for _ in 0..ATTEMPTS {
             let (fields, _) = self.backend.look(&self.me, user).await?;
             let record = Record::new(fields);
-            let current = record.entry::<E>(resource);
+            let current = record.entry_of_any_epoch::<E>(resource);
             let mine =
                 current.as_ref().is_some_and(|entry| *entry.owner().0 == self.me && entry.unique() == unique);
             // An older login that took the device back by the conflict rule must not be ended with the newer one.

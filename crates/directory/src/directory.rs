@@ -3,14 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kurir_protocol::name::UserKey;
+use kurir_protocol::name::{Resource, UserKey};
 
 use crate::backend::memory::Memory;
 use crate::backend::redis::Redis;
-use crate::backend::{Backend, Fields};
+use crate::backend::{Backend, Epoch, Fields};
 use crate::clock::Clock;
 use crate::membership::Membership;
-use crate::record::{Entry, Record};
+use crate::record::{Entry, Record, Stored};
 use crate::{Component, ComponentId, DirectoryError, Generation, Route, Session, Timing, UserEntries};
 
 /// A connection to the tables. Clones share it.
@@ -62,11 +62,11 @@ impl Directory {
     /// What stands for each of `users`, in their order, in two round trips.
     pub async fn users(&self, users: &[UserKey]) -> Result<Vec<UserEntries>, DirectoryError> {
         let view = self.member.as_ref().map(|member| member.lease().view());
-        let mut all: Vec<UserEntries> = self.backend.users(users).await?.into_iter().map(entries).collect();
-        let owners: BTreeSet<&ComponentId> = all.iter().flat_map(owners).collect();
+        let all: Vec<Found> = self.backend.users(users).await?.into_iter().map(Found::new).collect();
+        let owners: BTreeSet<&ComponentId> = all.iter().flat_map(Found::owners).collect();
         let owners: Vec<ComponentId> = owners.into_iter().cloned().collect();
         if owners.is_empty() {
-            return Ok(all);
+            return Ok(vec![UserEntries::default(); users.len()]);
         }
         let me = self.member.as_ref().map(|member| &member.me);
         let (holders, standing) = self.backend.leases(me, &owners).await?;
@@ -75,15 +75,11 @@ impl Directory {
             (Some(member), Some(view)) => member.may_judge(&view, &standing),
             _ => true,
         };
-        let lives = |(id, generation): (&ComponentId, Generation)| match leases.get(id).copied().flatten() {
+        let lives = |id: &ComponentId, generation| match leases.get(id).copied().flatten() {
             Some(holder) => holder == generation,
             None => !judge,
         };
-        for user in &mut all {
-            user.sessions.retain(|(_, session)| lives(session.owner()));
-            user.routes.retain(|(_, route)| lives(route.owner()));
-        }
-        Ok(all)
+        Ok(all.into_iter().map(|user| user.living(standing.epoch.as_ref(), lives)).collect())
     }
 
     /// The components that hold their lease.
@@ -97,15 +93,43 @@ impl Directory {
     }
 }
 
-fn entries(fields: Fields) -> UserEntries {
-    let record = Record::new(fields);
-    UserEntries {
-        sessions: record.entries::<Session>().collect(),
-        routes: record.entries::<Route>().collect(),
+/// All entries of a user, dead ones and lost ones, too.
+struct Found {
+    sessions: Vec<(Resource, Stored<Session>)>,
+    routes: Vec<(Resource, Stored<Route>)>,
+}
+
+impl Found {
+    fn new(fields: Fields) -> Self {
+        let record = Record::new(fields);
+        Self { sessions: record.entries().collect(), routes: record.entries().collect() }
+    }
+
+    fn owners(&self) -> impl Iterator<Item = &ComponentId> {
+        let sessions = self.sessions.iter().map(|(_, stored)| &stored.entry.manager);
+        sessions.chain(self.routes.iter().map(|(_, stored)| &stored.entry.relay))
+    }
+
+    fn living(self, epoch: Option<&Epoch>, lives: impl Fn(&ComponentId, Generation) -> bool) -> UserEntries {
+        UserEntries {
+            sessions: living(self.sessions, epoch, &lives),
+            routes: living(self.routes, epoch, &lives),
+        }
     }
 }
 
-fn owners(user: &UserEntries) -> impl Iterator<Item = &ComponentId> {
-    let sessions = user.sessions.iter().map(|(_, session)| &session.manager);
-    sessions.chain(user.routes.iter().map(|(_, route)| &route.relay))
+fn living<E: Entry>(
+    entries: Vec<(Resource, Stored<E>)>,
+    epoch: Option<&Epoch>,
+    lives: impl Fn(&ComponentId, Generation) -> bool,
+) -> Vec<(Resource, E)> {
+    let lives = |stored: &Stored<E>| {
+        let (id, generation) = stored.entry.owner();
+        Some(&stored.epoch) == epoch && lives(id, generation)
+    };
+    entries
+        .into_iter()
+        .filter(|(_, stored)| lives(stored))
+        .map(|(resource, stored)| (resource, stored.entry))
+        .collect()
 }

@@ -272,6 +272,10 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// The life of the tables that a claim is written in.
+    pub(crate) fn epoch(&self) -> Result<Epoch, DirectoryError> {
+        self.epoch.clone().ok_or(DirectoryError::Recovering)
+    }
     /// Whether a claim may rely on what was read together with `standing`, or written before it.
     pub(crate) fn admit(&self, standing: &Standing, claim: Claim) -> Result<(), DirectoryError> {
         let refused = claim == Claim::New && standing.recovering;
@@ -296,7 +300,7 @@ mod tests {
         poll: Duration::from_secs(1),
         tick: Duration::from_millis(500),
         timeout: Duration::from_secs(1),
-        ended: Duration::from_secs(300),
+        ended: Duration::from_mins(5),
     };
 
     fn at(ms: u64) -> Moment {

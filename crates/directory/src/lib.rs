@@ -10,7 +10,9 @@
 //! a claim or a delivery, and acts for a connection only while the answer is the generation that the connection was last
 //! claimed under. It reads [`Event`]s: after [`Event::Renewed`] and [`Event::Epoch`] it reclaims every connection,
 //! after [`Event::Died`] it drops what it had of that generation. A claim or reclaim that fails is tried again or its
-//! connection closed; a connection is put on the list that is reclaimed before anything else is awaited.
+//! connection closed. A connection can be found by its number before it is claimed, for another may replace it before
+//! the claim's answer is read. Now and then (a minute) it reclaims what it does not find on record: a claim that displaced
+//! an entry may have failed afterwards.
 //!
 //! # Tables
 //!
@@ -18,7 +20,7 @@
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
-//! | `u:{user}` | hash | `s:<resource>` session, `r:<resource>` route (JSON), `e:<resource>` newest ended login; expires [`Timing::ended`] after only ended logins are left |
+//! | `u:{user}` | hash | `s:<resource>` session, `r:<resource>` route (JSON; they name the epoch they were written in, and count in no other), `e:<resource>` newest ended login; expires [`Timing::ended`] after only ended logins are left |
 //! | `c:{id}:lease` | hash, expires after [`Timing::lease`] | generation and process that hold the lease, the component as JSON |
 //! | `c:{id}:dead:<generation>` | string, a day | mark of death: no renewal of that generation succeeds any more |
 //! | `c:{id}:owned:<generation>` | set | which fields the generation may own; noted before each is written, may hold too much |
@@ -30,7 +32,8 @@
 //!
 //! 1. A device has at most one owner that acts. Not among them, exactly: who is cut off from the directory goes on with
 //!    the connections it has, until it is back in touch; after a loss of the tables, two owners may have a device until
-//!    they have reclaimed it; who was replaced by a newer hello acts until it is told.
+//!    they have reclaimed it; whose entry was displaced acts until it is told, or, where who displaced it was lost before
+//!    it could tell, until it next compares its connections with what is on record.
 //! 2. Death is final and is decided by the store: a mark is placed only where the lease is not held, and refuses every
 //!    renewal after it. An entry is taken from a dead owner only after the mark is placed.
 //! 3. A component never acts past its lease because it was paused: it compares the clock that counts suspension with the

@@ -263,10 +263,10 @@ async fn announce(membership: &Membership, events: &mpsc::Sender<Event>, due: to
             Event::Away => tracing::warn!(component = %membership.me, "directory is away"),
             Event::Back => tracing::info!(component = %membership.me, "directory is back"),
             Event::Epoch => {
-                tracing::warn!(component = %membership.me, "directory has lost its tables: writing them again")
+                tracing::warn!(component = %membership.me, "directory has lost its tables: writing them again");
             }
             Event::Renewed { old, new } => {
-                tracing::warn!(component = %membership.me, %old, %new, "new generation")
+                tracing::warn!(component = %membership.me, %old, %new, "new generation");
             }
             Event::Recovered | Event::Joined(_) | Event::Died(_) => {}
         }

@@ -8,7 +8,9 @@
 //! 1. who was cut off (had noticed that the store is away before its lease could run out) until it has an answer again;
 //! 2. who has not claimed again since the store lost its tables; another may have been granted the device by a new claim
 //!    only after a lease's time of recovering;
-//! 3. whose device was taken over by a newer hello, until that relay's word to close it has come.
+//! 3. whose entry was displaced by a live process's claim, until that one's word to close has come; where that claim came
+//!    to nothing after all (its process was killed, fenced, or got no answer), until the owner next compares what it has
+//!    with what is on record.
 //!
 //! In the end, when everything is healed, every process acts, and every connection is on record and the only one.
 
@@ -22,19 +24,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kurir_protocol::name::{LoginId, UserKey};
 use proptest::prelude::*;
 
-use self::process::{Connection, Displaced, Process, Table, device};
+use self::process::{At, Connection, Displaced, Process, Table, device};
 use self::wire::Wire;
 use crate::backend::memory::{Memory, Tables};
 use crate::clock::Clock;
 use crate::membership::Membership;
-use crate::record::Record;
-use crate::{Address, Kind, NewComponent, Route, Session, SessionEnd, Timing};
+use crate::record::{Entry, Record};
+use crate::{Address, Generation, Kind, NewComponent, Route, Session, SessionEnd, Timing};
 
 const PROCESSES: usize = 3;
 const USERS: usize = 2;
 const STEP_MS: u64 = 100;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Action {
     Advance { ms: u64 },
     Pause { process: usize },
@@ -166,7 +168,9 @@ impl Model {
             Action::Restart { process } => {
                 // What the old process had sent may still arrive.
                 while !self.processes[process].cut && self.processes[process].wire.deliver() {}
-                self.processes[process] = self.started(process);
+                let started = self.started(process);
+                let killed = std::mem::replace(&mut self.processes[process], started);
+                self.note_untold(killed.killed());
             }
             Action::Login { process, user } => {
                 self.logins[user] += 1;
@@ -204,9 +208,10 @@ impl Model {
     }
 
     fn claim(&mut self, process: usize, table: Table, user: usize, login: LoginId, number: u64) {
-        let (now_ms, losses, user) = (self.now_ms(), self.losses, self.users[user].clone());
+        let connection = Connection::new(table, self.users[user].clone(), login, number);
+        let at = At { ms: self.now_ms(), losses: self.losses };
         if !self.processes[process].paused {
-            self.processes[process].claim(table, user, login, number, losses, now_ms);
+            self.processes[process].claim(connection, at);
         }
     }
 
@@ -228,13 +233,22 @@ impl Model {
         }
     }
 
+    /// Claims for these devices have come to nothing after they may have replaced others.
+    fn note_untold(&mut self, devices: Vec<(Table, UserKey)>) {
+        for (table, user) in devices {
+            for process in &mut self.processes {
+                process.mark_untold(table, &user);
+            }
+        }
+    }
+
     fn deliver_tellings(&mut self) {
         for displaced in std::mem::take(&mut self.tellings) {
             let owner = self.processes.iter_mut().find(|process| process.membership.me == displaced.0);
             match owner {
                 Some(process) if process.paused => self.tellings.push(displaced),
                 Some(process) => {
-                    process.close(displaced.1, &displaced.2, Some(displaced.3), SessionEnd::Lost)
+                    process.close(displaced.1, &displaced.2, Some(displaced.3), SessionEnd::Lost);
                 }
                 None => {}
             }
@@ -247,8 +261,8 @@ impl Model {
             // Several exchanges fit into one step.
             for _ in 0..6 {
                 for number in 0..self.processes.len() {
-                    let (now_ms, losses) = (self.now_ms(), self.losses);
-                    let told = self.processes[number].run(now_ms, losses);
+                    let at = At { ms: self.now_ms(), losses: self.losses };
+                    let told = self.processes[number].run(at);
                     self.tell(told);
                     let process = &self.processes[number];
                     while !process.cut && !process.slow && process.wire.deliver() {}
@@ -258,7 +272,14 @@ impl Model {
         }
     }
 
-    fn assert_no_two_owners(&self) {
+    fn assert_no_two_owners(&mut self) {
+        let failed =
+            self.processes.iter_mut().flat_map(|process| std::mem::take(&mut process.failed)).collect();
+        self.note_untold(failed);
+        self.assert_owners();
+    }
+
+    fn assert_owners(&self) {
         let mut owners: BTreeMap<(Table, &UserKey), Vec<(&Process, &Connection)>> = BTreeMap::new();
         for process in &self.processes {
             for connection in process.acting().filter(|connection| !self.may_act_beside(process, connection))
@@ -289,7 +310,35 @@ impl Model {
     /// Exceptions 1 and 3; exception 2 is looked at by pairs.
     fn may_act_beside(&self, process: &Process, connection: &Connection) -> bool {
         let now = Clock::Set(Arc::clone(&self.clock_ms)).now();
-        connection.closing || process.membership.lease().is_cut_off(now)
+        let replaced = connection.untold || self.is_being_replaced(connection);
+        connection.closing
+            || process.membership.lease().is_cut_off(now)
+            || (replaced && !self.is_on_record(connection))
+    }
+
+    fn is_being_replaced(&self, connection: &Connection) -> bool {
+        let Connection { table, user, .. } = connection;
+        self.processes.iter().any(|process| process.may_be_replacing(*table, user))
+    }
+
+    fn is_on_record(&self, connection: &Connection) -> bool {
+        self.on_record(connection.table, &connection.user) == Some((connection.generation, connection.number))
+    }
+
+    /// The entry that counts: of this life of the tables, by an owner that holds its lease.
+    fn on_record(&self, table: Table, user: &UserKey) -> Option<(Generation, u64)> {
+        match table {
+            Table::Sessions => self.entry::<Session>(user),
+            Table::Routes => self.entry::<Route>(user),
+        }
+    }
+
+    fn entry<E: Entry>(&self, user: &UserKey) -> Option<(Generation, u64)> {
+        let tables = self.memory.tables();
+        let epoch = tables.standing(None).epoch;
+        let entry = Record::new(tables.fields(user)).entry::<E>(&device(), epoch.as_ref())?;
+        let (id, generation) = entry.owner();
+        (tables.holder(id) == Some(generation)).then_some((generation, entry.unique()))
     }
 
     fn heal(&mut self) {
@@ -315,27 +364,20 @@ impl Model {
             let generation = process.membership.check().expect("every process acts again");
             for connection in &process.connections {
                 assert_eq!(connection.generation, generation, "{connection:?}");
-                let before = seen.insert((connection.table, connection.user.clone()), connection.clone());
+                assert!(self.is_on_record(connection), "{connection:?}");
+                let before = seen.insert((connection.table, connection.user.clone()), connection);
                 assert!(before.is_none(), "{before:?} beside {connection:?}");
-                let record = Record::new(self.memory.tables().fields(&connection.user));
-                let (owner, number) = match connection.table {
-                    Table::Sessions => {
-                        record.entry::<Session>(&device()).map(|it| (it.generation, it.login.0))
-                    }
-                    Table::Routes => {
-                        record.entry::<Route>(&device()).map(|it| (it.generation, it.connection))
-                    }
-                }
-                .expect("on record");
-                assert_eq!((owner, number), (generation, connection.number), "{connection:?}");
             }
         }
         for user in &self.users {
-            let record = Record::new(self.memory.tables().fields(user));
-            let session = record.entry::<Session>(&device());
-            assert_eq!(session.is_some(), seen.contains_key(&(Table::Sessions, user.clone())), "{session:?}");
-            let route = record.entry::<Route>(&device());
-            assert_eq!(route.is_some(), seen.contains_key(&(Table::Routes, user.clone())), "{route:?}");
+            for table in [Table::Sessions, Table::Routes] {
+                let on_record = self.on_record(table, user);
+                assert_eq!(
+                    on_record.is_some(),
+                    seen.contains_key(&(table, user.clone())),
+                    "{user}: {on_record:?}"
+                );
+            }
         }
     }
 }

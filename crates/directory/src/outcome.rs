@@ -47,7 +47,8 @@ pub enum Reclaimed<E> {
 /// Why a session is claimed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// After [`Event::Renewed`]: this component was dead to others, so whoever claimed meanwhile did so rightly.
+    /// After [`Event::Renewed`]: this component was dead to others, so whoever claimed meanwhile did so rightly. Also
+    /// where a session is not found on record.
     Renewed,
     /// After [`Event::Epoch`]: nobody was dead, so of two owners the conflict rule chooses. The device without a
     /// name stays with its older login, a named one goes to the newer.

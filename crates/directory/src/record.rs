@@ -5,7 +5,7 @@ use kurir_protocol::name::{LoginId, Resource};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Fields;
+use crate::backend::{Epoch, Fields};
 use crate::{ComponentId, DirectoryError, Generation, Route, Session};
 
 /// What sessions and routes have in common.
@@ -59,15 +59,20 @@ pub(crate) fn ended_field(resource: &Resource) -> String {
     format!("e:{resource}")
 }
 
-#[derive(Serialize, Deserialize)]
-struct Stored<E> {
-    entry: E,
+/// An entry as it is written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Stored<E> {
+    pub(crate) entry: E,
+    /// The life of the tables that it was written in. One of a former life is as good as none: its owner has written
+    /// it again, or it is what a restarted server remembers of long ago.
+    pub(crate) epoch: Epoch,
     /// No two writes are alike, so that taking one back never takes back another.
     attempt: u64,
 }
 
-pub(crate) fn write<E: Entry>(entry: &E, attempt: u64) -> Result<String, DirectoryError> {
-    serde_json::to_string(&Stored { entry, attempt }).map_err(|e| DirectoryError::Garbled(e.to_string()))
+pub(crate) fn write<E: Entry>(entry: E, epoch: Epoch, attempt: u64) -> Result<String, DirectoryError> {
+    let stored = Stored { entry, epoch, attempt };
+    serde_json::to_string(&stored).map_err(|e| DirectoryError::Garbled(e.to_string()))
 }
 
 /// One user's fields, read.
@@ -84,9 +89,15 @@ impl Record {
         self.value(&field::<E>(resource))
     }
 
-    /// The entry of a device. One that can't be read is as good as none.
-    pub(crate) fn entry<E: Entry>(&self, resource: &Resource) -> Option<E> {
-        self.raw::<E>(resource).and_then(parse)
+    /// The entry of a device, if it is of this life of the tables. One that can't be read is as good as none.
+    pub(crate) fn entry<E: Entry>(&self, resource: &Resource, epoch: Option<&Epoch>) -> Option<E> {
+        let stored = parse::<E>(self.raw::<E>(resource)?)?;
+        (Some(&stored.epoch) == epoch).then_some(stored.entry)
+    }
+
+    /// The entry of a device, whichever life of the tables it is of.
+    pub(crate) fn entry_of_any_epoch<E: Entry>(&self, resource: &Resource) -> Option<E> {
+        Some(parse::<E>(self.raw::<E>(resource)?)?.entry)
     }
 
     /// The newest login of the device that was ended for good.
@@ -95,7 +106,7 @@ impl Record {
     }
 
     /// All entries of one table.
-    pub(crate) fn entries<E: Entry>(&self) -> impl Iterator<Item = (Resource, E)> {
+    pub(crate) fn entries<E: Entry>(&self) -> impl Iterator<Item = (Resource, Stored<E>)> {
         self.0.iter().filter_map(|(field, value)| {
             let resource = Resource::try_from(field.strip_prefix(E::TABLE)?.to_owned()).ok()?;
             Some((resource, parse(value)?))
@@ -106,9 +117,9 @@ impl Record {
     pub(crate) fn carrying(&self, field: &str, generation: Generation) -> Option<&str> {
         let value = self.value(field)?;
         let owner = if field.starts_with(Session::TABLE) {
-            parse::<Session>(value)?.generation
+            parse::<Session>(value)?.entry.generation
         } else {
-            parse::<Route>(value)?.generation
+            parse::<Route>(value)?.entry.generation
         };
         (owner == generation).then_some(value)
     }
@@ -118,12 +129,8 @@ impl Record {
     }
 }
 
-fn parse<E: Entry>(value: &str) -> Option<E> {
-    match serde_json::from_str::<Stored<E>>(value) {
-        Ok(stored) => Some(stored.entry),
-        Err(error) => {
-            tracing::warn!(%error, "entry in the directory can't be read");
-            None
-        }
-    }
+fn parse<E: Entry>(value: &str) -> Option<Stored<E>> {
+    serde_json::from_str(value)
+        .inspect_err(|error| tracing::warn!(%error, "entry in the directory can't be read"))
+        .ok()
 }

@@ -125,6 +125,7 @@ mod tests {
     const MINE: LoginId = LoginId(5);
     const NEWER: LoginId = LoginId(6);
 
+    #[expect(clippy::unnecessary_wraps, reason = "what the rules take")]
     fn on_record(login: LoginId, life: Life) -> Option<Current> {
         Some(Current { login, unique: login.0, life })
     }

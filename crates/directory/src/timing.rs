@@ -27,7 +27,7 @@ impl Default for Timing {
             poll: Duration::from_secs(1),
             tick: Duration::from_millis(500),
             timeout: Duration::from_secs(1),
-            ended: Duration::from_secs(300),
+            ended: Duration::from_mins(5),
         }
     }
 }

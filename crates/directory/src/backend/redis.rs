@@ -52,7 +52,7 @@ if redis.call('HGET', KEYS[1], 'generation') == ARGV[1] then return 0 end
 redis.call('SET', KEYS[2], '1', 'PX', ARGV[2])
 return 1";
 
-/// KEYS and ARGV as in CONFIRM_DEAD.
+/// KEYS and ARGV as in `CONFIRM_DEAD`.
 const RESIGN: &str = r"
 redis.call('SET', KEYS[2], '1', 'PX', ARGV[2])
 if redis.call('HGET', KEYS[1], 'generation') == ARGV[1] then redis.call('DEL', KEYS[1]) end
@@ -290,7 +290,7 @@ impl Backend for Redis {
             let mut commands = redis::pipe();
             commands.cmd("HVALS").arg(self.register_key());
             let components: Vec<String> = self.link.run(&commands).await?.take()?;
-            Ok(readable(components))
+            Ok(readable(&components))
         })
     }
 
@@ -304,7 +304,7 @@ impl Backend for Redis {
             let mut commands = redis::pipe();
             commands.cmd("SRANDMEMBER").arg(self.owned_key(id, generation)).arg(limit);
             let owned: Vec<String> = self.link.run(&commands).await?.take()?;
-            Ok(readable(owned))
+            Ok(readable(&owned))
         })
     }
 
@@ -378,7 +378,7 @@ fn acquired(replies: &mut Replies) -> Result<Acquired, DirectoryError> {
 }
 
 /// What another version wrote is left out, not an error: it must not stop this one.
-fn readable<T: DeserializeOwned>(texts: Vec<String>) -> Vec<T> {
+fn readable<T: DeserializeOwned>(texts: &[String]) -> Vec<T> {
     texts.iter().filter_map(|text| from_json(text).ok()).collect()
 }
 

@@ -17,6 +17,9 @@ use crate::{
     SessionEnd,
 };
 
+/// Between two looks at whether all connections are on record.
+const AUDIT_MS: u64 = 20_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Table {
     Sessions,
@@ -40,12 +43,35 @@ pub(super) struct Connection {
     again: Option<Cause>,
     /// Somebody has replaced it and is telling its owner.
     pub(super) closing: bool,
+    /// A claim that may have replaced it has come to nothing, so nobody will tell.
+    pub(super) untold: bool,
 }
 
 impl Connection {
+    pub(super) fn new(table: Table, user: UserKey, login: LoginId, number: u64) -> Self {
+        Self {
+            table,
+            user,
+            login,
+            number,
+            generation: Generation::new(),
+            losses: 0,
+            since_ms: 0,
+            again: None,
+            closing: false,
+            untold: false,
+        }
+    }
     fn is(&self, other: &Self) -> bool {
         (self.table, &self.user, self.number) == (other.table, &other.user, other.number)
     }
+}
+
+/// Where the world stands: its time, and how often the store has lost its tables.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At {
+    pub(super) ms: u64,
+    pub(super) losses: u64,
 }
 
 /// Another process's connection, by what identifies it there.
@@ -63,6 +89,13 @@ struct Claiming {
     doomed: bool,
 }
 
+impl Claiming {
+    /// A new login never takes the default device from a live owner.
+    fn may_replace(&self) -> bool {
+        self.again || self.connection.table == Table::Routes
+    }
+}
+
 pub(super) struct Process {
     pub(super) membership: Arc<Membership>,
     pub(super) wire: Arc<Wire>,
@@ -76,9 +109,12 @@ pub(super) struct Process {
     renewing: Option<Running<bool>>,
     looking: Option<Running<Peers>>,
     peers: Option<Peers>,
+    /// Devices for which a claim that could replace another's has come to nothing.
+    pub(super) failed: Vec<(Table, UserKey)>,
     ticked_ms: u64,
     renew_ms: u64,
     look_ms: u64,
+    audit_ms: u64,
 }
 
 pub(super) fn device() -> Resource {
@@ -99,9 +135,11 @@ impl Process {
             renewing: None,
             looking: None,
             peers: Some(Peers::default()),
+            failed: Vec::new(),
             ticked_ms: 0,
             renew_ms: 0,
             look_ms: 0,
+            audit_ms: 0,
         }
     }
 
@@ -111,28 +149,18 @@ impl Process {
         self.connections.iter().filter(move |connection| Some(connection.generation) == generation)
     }
 
-    pub(super) fn claim(
-        &mut self,
-        table: Table,
-        user: UserKey,
-        login: LoginId,
-        number: u64,
-        losses: u64,
-        now_ms: u64,
-    ) {
-        let connection = Connection {
-            table,
-            user,
-            login,
-            number,
-            generation: self.membership.lease().generation(),
-            losses,
-            since_ms: now_ms,
-            again: None,
-            closing: false,
-        };
+    pub(super) fn claim(&mut self, connection: Connection, at: At) {
+        let connection = Connection { losses: at.losses, since_ms: at.ms, ..connection };
         let future = claim(Arc::clone(&self.membership), connection.clone());
         self.claims.push(Claiming { connection, future, again: false, doomed: false });
+    }
+
+    /// See [`Connection::untold`].
+    pub(super) fn mark_untold(&mut self, table: Table, user: &UserKey) {
+        let claimed = self.claims.iter_mut().map(|claim| &mut claim.connection);
+        for connection in self.connections.iter_mut().chain(claimed) {
+            connection.untold |= connection.table == table && connection.user == *user;
+        }
     }
 
     /// Another has this connection's device, and its word to close it is under way.
@@ -165,7 +193,8 @@ impl Process {
     }
 
     /// Everything that a running process does by itself at this time. Who was displaced is told by the caller.
-    pub(super) fn run(&mut self, now_ms: u64, losses: u64) -> Vec<Displaced> {
+    pub(super) fn run(&mut self, at: At) -> Vec<Displaced> {
+        let At { ms: now_ms, losses } = at;
         if self.paused {
             return Vec::new();
         }
@@ -179,6 +208,7 @@ impl Process {
         self.renew(now_ms);
         self.look(now_ms);
         self.hear();
+        self.audit(now_ms);
         self.claim_again(losses);
         self.releases.retain_mut(|release| poll(release).is_none());
         let again = (0..self.claims.len()).rev().filter(|n| self.claims[*n].again).collect::<Vec<_>>();
@@ -237,6 +267,16 @@ impl Process {
         }
     }
 
+    /// Callers do so now and then: a claim that displaced theirs may have come to nothing afterwards.
+    fn audit(&mut self, now_ms: u64) {
+        if now_ms >= self.audit_ms {
+            self.audit_ms = now_ms + AUDIT_MS;
+            for connection in &mut self.connections {
+                connection.again = connection.again.or(Some(Cause::Renewed));
+            }
+        }
+    }
+
     fn claim_again(&mut self, losses: u64) {
         for connection in &mut self.connections {
             let Some(cause) = connection.again else { continue };
@@ -252,6 +292,18 @@ impl Process {
         }
     }
 
+    /// Whether a claim is under way that may have replaced another's entry without its owner being told yet.
+    pub(super) fn may_be_replacing(&self, table: Table, user: &UserKey) -> bool {
+        let is_meant = |claim: &Claiming| claim.connection.table == table && claim.connection.user == *user;
+        self.claims.iter().any(|claim| is_meant(claim) && claim.may_replace())
+    }
+
+    /// The process is killed: what it had under way comes to nothing.
+    pub(super) fn killed(self) -> Vec<(Table, UserKey)> {
+        let lost = self.claims.into_iter().filter(Claiming::may_replace);
+        lost.map(|claim| (claim.connection.table, claim.connection.user)).collect()
+    }
+
     pub(super) fn claims(&self) -> usize {
         self.claims.len()
     }
@@ -264,12 +316,17 @@ impl Process {
             claim.connection.losses = losses;
             return None;
         };
-        let Claiming { mut connection, again, doomed, .. } = self.claims.remove(number);
+        let claim = self.claims.remove(number);
+        if claimed.is_err() && claim.may_replace() {
+            self.failed.push((claim.connection.table, claim.connection.user.clone()));
+        }
+        let Claiming { mut connection, again, doomed, .. } = claim;
         let on_list = self.connections.iter_mut().find(|other| other.is(&connection));
         match (claimed, on_list) {
             (Ok(Some((generation, displaced))), Some(on_list)) => {
                 on_list.generation = generation;
                 on_list.losses = connection.losses;
+                on_list.untold = false;
                 self.tell(displaced)
             }
             (Ok(Some((generation, displaced))), None) => {

@@ -348,7 +348,9 @@ impl<S: Session> Connection<'_, S> {
                 self.replies_waiting = self.outbox.push_replies(&replies);
                 replies.clear();
                 if self.owes_replies() {
-                    self.unread = Unread::Values;
+                    if !self.input.is_empty() {
+                        self.unread = Unread::Values;
+                    }
                     break;
                 }
             }

@@ -85,9 +85,9 @@ impl Outbox {
         Err(Closed)
     }
 
-    /// Appends the client's own replies, past the limit too: its connection reads nothing more until they are
-    /// written, so they bound themselves.
-    pub(crate) fn push_replies(&self, lines: &[u8]) -> usize {
+    /// Appends answers to what the client itself has sent, past the limit too: what it may have under way bounds them.
+    /// Returns how many bytes wait now.
+    pub fn push_replies(&self, lines: &[u8]) -> usize {
         let mut state = self.lock();
         if state.closing.is_none() {
             state.lines.extend_from_slice(lines);
@@ -129,6 +129,8 @@ impl Outbox {
     pub(crate) fn poll_take(&self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<Option<Closing>> {
         let mut state = self.lock();
         if state.lines.is_empty() && state.closing.is_none() {
+            // The writer's own buffer of an earlier take: the connection is idle now.
+            state.lines = Vec::new();
             match &mut state.waker {
                 Some(waker) => waker.clone_from(context.waker()),
                 none => *none = Some(context.waker().clone()),

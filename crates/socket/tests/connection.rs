@@ -1,5 +1,7 @@
 //! One connection over a real socket: framing, bounds, and how it is closed.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use std::{sync::Arc, time::Duration};
 
 use kurir_protocol::{Malformed, framing::DELIMITER, replies};
@@ -205,6 +207,17 @@ async fn a_client_that_reads_none_of_many_small_replies_is_read_no_further() {
     assert!(served.waiting() <= 2 * 64 * 1024, "{}", served.waiting());
     // What was read has been answered.
     served.receives("{}\n".repeat(20_000)).await;
+}
+
+#[tokio::test]
+async fn a_reply_over_the_high_water_to_the_last_byte_read_is_not_taken_for_the_clients_end() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    // Without a separator after it the value is all that there is to read.
+    served.sends("{}\n{\"big\":200000}").await;
+    served.receives("{}\n").await;
+    served.receives(format!("\"{}\"\n", "x".repeat(200_000))).await;
+    served.sends("{\"still\":1}").await;
+    served.receives("{\"still\":1}\n").await;
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
 //! Hello: who is let in, and as whom.
 
 use std::{
+    collections::VecDeque,
     hash::{BuildHasher, RandomState},
     net::IpAddr,
-    sync::{Arc, atomic::Ordering},
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use kurir_directory::{DirectoryError, Route, RouteClaim};
@@ -26,12 +27,28 @@ use crate::{
 /// Users whose claims wait for each other are few among this many.
 const STRIPES: usize = 256;
 
+/// How long the end of a login is remembered: longer than a claim can take.
+const CLAIM_TAKES: Duration = Duration::from_secs(10);
+
+/// How many ends are remembered. Beyond that the audit finds whom an older one was meant for.
+const ENDS: usize = 4096;
+
 /// Claims of one user, one after another: the order in which the directory grants them is then the order in which
 /// connections replace each other here.
 #[derive(Debug)]
 pub(crate) struct Claims {
     stripes: Box<[Mutex<()>]>,
     hash: RandomState,
+    /// Logins ended lately: the word may come between the directory's grant and the connection's place in the table.
+    ended: std::sync::Mutex<VecDeque<Ended>>,
+}
+
+#[derive(Debug)]
+struct Ended {
+    at: Instant,
+    user: Box<str>,
+    resource: Box<str>,
+    login: LoginId,
 }
 
 /// Why a hello is not admitted.
@@ -59,7 +76,26 @@ struct Identity {
 
 impl Claims {
     pub(crate) fn new() -> Self {
-        Self { stripes: (0..STRIPES).map(|_| Mutex::default()).collect(), hash: RandomState::new() }
+        let stripes = (0..STRIPES).map(|_| Mutex::default()).collect();
+        Self { stripes, hash: RandomState::new(), ended: std::sync::Mutex::default() }
+    }
+
+    fn remember_end(&self, user: &str, resource: &str, login: LoginId) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        while ended.len() >= ENDS || ended.front().is_some_and(|first| now - first.at > CLAIM_TAKES) {
+            ended.pop_front();
+        }
+        ended.push_back(Ended { at: now, user: user.into(), resource: resource.into(), login });
+    }
+
+    fn has_ended(&self, connection: &Connection) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.iter().any(|end| {
+            *end.user == *connection.user
+                && *end.resource == *connection.resource.as_str()
+                && connection.login <= end.login
+        })
     }
 
     #[expect(
@@ -169,7 +205,14 @@ impl Relay {
         // A new life may have begun since the claim, and then those who claim again may have missed this one.
         if !self.fence.is_claimed(generation) {
             self.router.disconnect(&connection);
+            // On record under a life that goes on nobody else would remove it.
+            if let Err(error) = self.member.release_route(&user, &connection.resource, number).await {
+                tracing::debug!(user = user.as_str(), error = chain(&error), "route not released yet");
+            }
             return Err(Refused::Fenced);
+        }
+        if self.claims.has_ended(&connection) {
+            connection.outbox.close("");
         }
         if let Some(replaced) = replaced {
             self.displace(&user, &replaced);
@@ -203,6 +246,7 @@ impl Relay {
 
     /// M29, R9: a manager has ended a login and all before it.
     pub(crate) fn end_session(&self, user: &str, resource: &str, login: LoginId) {
+        self.claims.remember_end(user, resource, login);
         let here = self.router.here(user);
         if let Some(here) = here.filter(|here| here.resource.as_str() == resource && here.login <= login) {
             tracing::debug!(user, session = here.number, "session ended by its manager");

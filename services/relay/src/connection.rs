@@ -33,8 +33,10 @@ impl Connection {
 
     /// A message of this connection found no receiver (R15).
     pub(crate) fn not_delivered(&self) {
-        // Closed: nobody is left to be told.
-        let _ = self.outbox.push_with(|out| replies::not_delivered(out, &self.name));
+        let mut line = Vec::new();
+        replies::not_delivered(&mut line, &self.name);
+        // A link that breaks answers all that was on it at once: a client that reads must not count as too slow for that.
+        self.outbox.push_replies(&line);
         self.outbox.wake();
     }
 }

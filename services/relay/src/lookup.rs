@@ -8,11 +8,15 @@ use std::{
     },
 };
 
-use kurir_directory::{Directory, UserEntries};
+use kurir_directory::UserEntries;
 use kurir_protocol::name::{Resource, UserKey};
 use tokio::sync::Notify;
 
-use crate::{link::Link, links::Links, metrics::Metrics, relay::chain, router::Router};
+use crate::{
+    link::Link,
+    links::Links,
+    relay::{Relay, chain},
+};
 
 /// Users asked for with one pipelined request.
 const BATCH: usize = 256;
@@ -71,6 +75,11 @@ impl LookUps {
         Some(number)
     }
 
+    /// Whether so many are open that whoever asks more should wait a moment.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > self.limit / 4
+    }
+
     /// A question was answered.
     pub(crate) fn answered(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
@@ -102,7 +111,8 @@ impl LookUps {
 }
 
 /// Answers questions for as long as it is polled. Several may run at once: one slow answer then delays no other batch.
-pub(crate) async fn answer(router: &Router, directory: &Directory, links: &Arc<Links>, metrics: &Metrics) {
+pub(crate) async fn answer(relay: &Relay) {
+    let Relay { router, directory, links, metrics, fence, .. } = relay;
     loop {
         let questions = router.lookups.some().await;
         let users: Result<Vec<UserKey>, _> =
@@ -113,6 +123,9 @@ pub(crate) async fn answer(router: &Router, directory: &Directory, links: &Arc<L
             }),
             Err(_) => Err(()),
         };
+        // What waited for the answer is delivered with it.
+        let may_act = fence.may_act() || fence.until_it_may_act().await;
+        let entries = if may_act { entries } else { Err(()) };
         for (index, question) in questions.iter().enumerate() {
             let answer = match &entries {
                 Ok(entries) => entries.get(index).map_or(Answer::Failed, |entries| of(entries, links)),

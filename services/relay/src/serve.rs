@@ -40,6 +40,9 @@ use crate::{
 /// Look-ups on their way to the directory at once, each of many users.
 const ASKERS: usize = 4;
 
+/// How long the trackers are waited for before this relay serves without them.
+const TRACKER_WAIT: Duration = Duration::from_secs(5);
+
 /// Before it accepts, a relay waits so long for the links to the relays that were there before it (R4): a user who comes is
 /// then reachable from all of them at once.
 const LINKS_OPEN: Duration = Duration::from_secs(2);
@@ -83,7 +86,9 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
     ready.not_ready("joining a tracker");
     if !config.trackers.is_empty() {
         tokio::select! {
-            () = relay.discovery.joined() => {}
+            joined = timeout(TRACKER_WAIT, relay.discovery.joined()) => if joined.is_err() {
+                tracing::warn!("no tracker has answered yet; managers and relays are found in the directory");
+            },
             () = shell.shutdown.began() => return stop(&relay).await,
         }
     }
@@ -191,7 +196,7 @@ fn start_tasks(
     for _ in 0..ASKERS {
         let relay = Arc::clone(relay);
         run(&Arc::clone(&relay), async move {
-            lookup::answer(&relay.router, &relay.directory, &relay.links, &relay.metrics).await;
+            lookup::answer(&relay).await;
         });
     }
     let measured = Arc::clone(relay);

@@ -134,6 +134,8 @@ impl Session for Client {
             }
         }
         self.count(&batch);
+        // Whoever asks for ever more names must not use up everybody's look-ups.
+        heavy |= batch.waiting > 0 && self.relay.router.lookups.is_busy();
         if heavy { Pace::Ease } else { Pace::Go }
     }
 

@@ -136,15 +136,16 @@ async fn read(
 ) -> Result<(), StreamError> {
     let mut last = 0;
     while let Some(frame) = incoming.next().await {
-        match frame?.frame {
+        let frame = frame?;
+        if !fence.may_act() && !fence.until_it_may_act().await {
+            return Err(StreamError::Fenced);
+        }
+        match frame.frame {
             Some(frame::Frame::Batch(batch)) => {
                 if batch.number != last + 1 {
                     return Err(StreamError::Gap(last, batch.number));
                 }
                 last = batch.number;
-                if !fence.may_act() && !fence.until_it_may_act().await {
-                    return Err(StreamError::Fenced);
-                }
                 let arrived = router.arrived(&batch);
                 link.handled(last, arrived.back);
                 if arrived.fill == Fill::Heavy {

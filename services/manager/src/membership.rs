@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use kurir_directory::{Cause, Component, DirectoryError, Event, Kind, Reclaimed};
+use kurir_directory::{Cause, Component, DirectoryError, Event, Kind, Reclaimed, Session};
 use kurir_protocol::name::Resource;
 use kurir_rpc::{Discovery, v1};
 use tokio::sync::mpsc;
@@ -15,6 +15,10 @@ use crate::{manager::Manager, online::Online};
 
 /// Sessions claimed again in parallel.
 const AT_ONCE: usize = 32;
+
+/// Every session is compared with the directory once in this time, so many with one request.
+const AUDIT_EVERY: Duration = Duration::from_mins(1);
+const AUDIT_BATCH: usize = 256;
 
 /// Between two attempts to claim a session again while the directory is away.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -79,6 +83,42 @@ impl Manager {
             .await;
     }
 
+    /// Compares the sessions with the directory for as long as it is polled, all of them once in [`AUDIT_EVERY`]: a session
+    /// that another one took the place of is told of it by nobody if its manager claimed first.
+    pub(crate) async fn audit(&self) {
+        loop {
+            let sessions = self.sessions.all();
+            let steps = u32::try_from(sessions.len() / AUDIT_BATCH + 1).unwrap_or(u32::MAX);
+            for batch in sessions.chunks(AUDIT_BATCH) {
+                tokio::time::sleep(AUDIT_EVERY / steps).await;
+                let users: Vec<_> = batch.iter().map(|online| online.user.clone()).collect();
+                // Away: nothing is known, and nobody judged.
+                let Ok(entries) = self.member.directory().users(&users).await else { continue };
+                if self.is_recovering() {
+                    continue;
+                }
+                for (online, entries) in batch.iter().zip(entries) {
+                    let on_record = |session: &Session| session.login == online.login;
+                    if !entries.sessions.iter().any(|(_, session)| on_record(session)) {
+                        self.restore(online).await;
+                    }
+                }
+            }
+            if sessions.is_empty() {
+                tokio::time::sleep(AUDIT_EVERY).await;
+            }
+        }
+    }
+
+    /// A session was found not to be on record: claims it again, or closes it.
+    pub(crate) async fn restore(&self, online: &Online) {
+        // Gone meanwhile, or followed by another login of the user.
+        let known = self.sessions.get(&online.user).filter(|known| known.login == online.login);
+        if let Some(online) = known {
+            self.reclaim_one(&online, Cause::Renewed).await;
+        }
+    }
+
     /// Puts one session back on record, however long it takes.
     pub(crate) async fn reclaim_one(&self, online: &Arc<Online>, cause: Cause) {
         let device = Resource::default_device();
@@ -87,7 +127,7 @@ impl Manager {
                 return;
             }
             match self.member.reclaim_session(&online.user, &device, online.entry(), cause).await {
-                // A displaced owner finds out by claiming again itself, as this one does.
+                // A displaced owner finds out when it claims again itself, or by its audit.
                 Ok(Reclaimed::Kept { generation, displaced: _ }) => {
                     online.claimed_under(generation);
                     self.reclaimed.notify_waiters();

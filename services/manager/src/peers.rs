@@ -14,10 +14,14 @@ use kurir_directory::{Component, Generation, Kind, Member};
 use kurir_protocol::name::UserKey;
 use kurir_rpc::{
     ConnectError,
+    transport::CONNECT_TIMEOUT,
     v1::{self, manager_client::ManagerClient, notice::What, notify_request::Message},
 };
 use rand::RngExt;
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
@@ -84,6 +88,8 @@ enum StreamError {
     Failed(#[from] Status),
     #[error("the stream ended")]
     Ended,
+    #[error("the other manager does not answer")]
+    Silent,
     #[error("this manager is fenced")]
     Fenced,
 }
@@ -234,7 +240,8 @@ impl Peer {
             v1::ManagerHello { id: member.id().to_string(), generation: generation.to_string(), missed };
         // The channel is empty and its receiver is held here, so there is room.
         let _ = requests.try_send(v1::NotifyRequest { message: Some(Message::Hello(hello)) });
-        let mut acknowledgements = client.notify(ReceiverStream::new(outgoing)).await?.into_inner();
+        let opened = timeout(CONNECT_TIMEOUT, client.notify(ReceiverStream::new(outgoing))).await;
+        let mut acknowledgements = opened.map_err(|_| StreamError::Silent)??.into_inner();
         self.queue().said(missed);
         *wait = FIRST_WAIT;
         let mut handled = 0;

@@ -199,8 +199,10 @@ impl Manager {
         let updated = self.member.update_session(&online.user, &device, online.login, version.counter).await;
         match updated {
             Ok(true) => {}
-            // Somebody else's by now: the next event of the directory closes this connection.
-            Ok(false) => tracing::debug!(user = %online.user, "presence of a session that is not on record"),
+            Ok(false) => {
+                tracing::debug!(user = %online.user, "presence of a session that is not on record");
+                self.restore(online).await;
+            }
             Err(error) => {
                 self.owe_unless(false, online);
                 let error = &error as &dyn std::error::Error;

@@ -208,6 +208,8 @@ impl Running {
         self.spawn(async move { manager.follow(events, &discovery, me).await });
         let manager = Arc::clone(&self.manager);
         self.spawn(async move { manager.tell_differences().await });
+        let manager = Arc::clone(&self.manager);
+        self.spawn(async move { manager.audit().await });
         let (manager, discovery) = (Arc::clone(&self.manager), self.discovery.clone());
         self.spawn(async move { observe(&manager, &discovery).await });
     }

@@ -7,8 +7,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["tracker", "manager", "relay"].map(|name| root.join(format!("kurir/v1/{name}.proto")));
     println!("cargo::rerun-if-changed={}", root.display());
     let descriptors = protox::compile(&files, [&root])?;
-    tonic_prost_build::configure()
-        .bytes(".kurir.v1.Delivery")
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".kurir.v1.Delivery").compile_fds(descriptors)?;
     Ok(())
 }

@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 
 use crate::{
     ConnectError, connect,
+    transport::CONNECT_TIMEOUT,
     v1::{Component, JoinRequest, Load, join_request, tracker_client::TrackerClient},
 };
 
@@ -52,6 +53,8 @@ enum JoinError {
     Stream(#[from] Status),
     #[error("the tracker closed the stream")]
     Closed,
+    #[error("the tracker does not answer")]
+    Silent,
 }
 
 impl Discovery {
@@ -134,7 +137,8 @@ impl Shared {
         let register = JoinRequest { message: Some(join_request::Message::Register(me)) };
         // The channel is empty and its receiver is held here, so there is room.
         let _ = requests.try_send(register);
-        let mut lists = client.join(ReceiverStream::new(outgoing)).await?.into_inner();
+        let joined = timeout(CONNECT_TIMEOUT, client.join(ReceiverStream::new(outgoing))).await;
+        let mut lists = joined.map_err(|_| JoinError::Silent)??.into_inner();
         let mut every = tokio::time::interval(REPORT_EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -12,6 +12,12 @@
 //! - [`check`]: loss, duplication, order
 //! - [`report`]: table and JSON
 
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "figures for people: three significant digits"
+)]
+
 mod check;
 mod flood;
 mod forwarder;

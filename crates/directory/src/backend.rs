@@ -41,8 +41,22 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
         ids: &'a [ComponentId],
     ) -> Answer<'a, (Vec<Option<Generation>>, Standing)>;
 
-    /// Marks a generation as dead for good unless it holds its lease. Whether it is dead.
-    fn confirm_dead<'a>(&'a self, id: &'a ComponentId, generation: Generation) -> Answer<'a, bool>;
+    /// Notes that `id` is being judged in this epoch; then who holds its lease, and how `me` stands.
+    fn suspect<'a>(
+        &'a self,
+        me: &'a ComponentId,
+        id: &'a ComponentId,
+        epoch: &'a Epoch,
+    ) -> Answer<'a, (Option<Generation>, Standing)>;
+
+    /// Marks a generation as dead for good unless it holds its lease, or that note is gone: the store has then lost the
+    /// lease, too. Whether it is dead.
+    fn confirm_dead<'a>(
+        &'a self,
+        id: &'a ComponentId,
+        generation: Generation,
+        epoch: &'a Epoch,
+    ) -> Answer<'a, bool>;
 
     /// Takes the lease for a generation and registers it, unless another process has it.
     fn acquire<'a>(&'a self, bid: &'a Bid) -> Answer<'a, (Acquired, Standing)>;

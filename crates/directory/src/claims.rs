@@ -158,7 +158,7 @@ impl Membership {
     async fn found<E: Entry>(&self, case: &Case<'_>, entry: &E) -> Result<Found, DirectoryError> {
         let current = match case.on_record::<E>() {
             Some(current) => {
-                let life = self.life(current.owner(), &case.view, &case.standing).await?;
+                let life = self.life(current.owner(), &case.view).await?;
                 Some(Current { login: current.login(), unique: current.unique(), life })
             }
             None => None,
@@ -166,7 +166,7 @@ impl Membership {
         let is_new_route = E::TABLE == Route::TABLE && case.claim == Claim::New;
         let superseded = match case.on_record::<Session>() {
             Some(session) if is_new_route && session.login > entry.login() => {
-                self.life(session.owner(), &case.view, &case.standing).await? != Life::Dead
+                self.life(session.owner(), &case.view).await? != Life::Dead
             }
             _ => false,
         };

@@ -192,20 +192,22 @@ impl Lease {
         events
     }
 
-    /// The answer to a renewal that was sent at `sent`.
+    /// The answer to a renewal that was sent at `sent`, and how this component stood after it.
     pub(crate) fn renewed(
         &mut self,
         sent: Moment,
         now: Moment,
         bid: &Bid,
-        answer: &Renewal,
+        (answer, standing): (&Renewal, &Standing),
     ) -> Option<Event> {
         self.tick(now);
         let is_current = self.phase == Phase::Held && self.generation == bid.component.generation;
+        // The lease may have run out in the lost tables, and this generation may have been declared dead there.
+        let mark_may_be_lost = sent >= self.until && standing.epoch != self.epoch;
         match answer {
-            Renewal::Refused if is_current => self.fence(),
-            Renewal::Held if is_current => self.until = sent + self.term(),
-            _ => {}
+            _ if !is_current => {}
+            Renewal::Held if !mark_may_be_lost => self.until = sent + self.term(),
+            Renewal::Held | Renewal::Refused => self.fence(),
         }
         let back = self.answered_at(now);
         // An answer that took a lease's time to be read renewed nothing.
@@ -328,7 +330,8 @@ mod tests {
 
     fn renew(lease: &mut Lease, sent: u64, read: u64) -> Option<Event> {
         let Request::Renew(bid) = lease.request(at(sent), Generation::new()) else { panic!("has no lease") };
-        lease.renewed(at(sent), at(read), &bid, &Renewal::Held)
+        let standing = standing(lease);
+        lease.renewed(at(sent), at(read), &bid, (&Renewal::Held, &standing))
     }
 
     fn standing(lease: &Lease) -> Standing {
@@ -409,11 +412,27 @@ mod tests {
         let mut lease = held();
         let old = lease.generation();
         let Request::Renew(bid) = lease.request(at(2_000), Generation::new()) else { unreachable!() };
-        lease.renewed(at(2_000), at(2_000), &bid, &Renewal::Refused);
+        let standing = standing(&lease);
+        lease.renewed(at(2_000), at(2_000), &bid, (&Renewal::Refused, &standing));
         assert_eq!(lease.check(at(2_000)), Err(Fenced));
         let events = take(&mut lease, 2_001);
         assert_eq!(events, [Event::Renewed { old, new: lease.generation() }]);
         assert_eq!(lease.check(at(2_001)), Ok(lease.generation()));
+    }
+
+    #[test]
+    fn who_was_away_past_its_lease_when_the_tables_were_lost_takes_a_new_generation() {
+        for (away_until, acts) in [(5_000, true), (6_000, false)] {
+            let mut lease = held();
+            lease.failed(at(3_000));
+            lease.tick(at(away_until));
+            let lost = Standing { epoch: Some(Epoch("second".to_owned())), ..standing(&lease) };
+            let Request::Renew(bid) = lease.request(at(away_until), Generation::new()) else {
+                unreachable!()
+            };
+            lease.renewed(at(away_until), at(away_until), &bid, (&Renewal::Held, &lost));
+            assert_eq!(lease.check(at(away_until)).is_ok(), acts);
+        }
     }
 
     #[test]

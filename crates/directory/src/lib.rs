@@ -23,6 +23,7 @@
 //! | `u:{user}` | hash | `s:<resource>` session, `r:<resource>` route (JSON; they name the epoch they were written in, and count in no other), `e:<resource>` newest ended login; expires [`Timing::ended`] after only ended logins are left |
 //! | `c:{id}:lease` | hash, expires after [`Timing::lease`] | generation and process that hold the lease, the component as JSON |
 //! | `c:{id}:dead:<generation>` | string, a day | mark of death: no renewal of that generation succeeds any more |
+//! | `c:{id}:judged` | string, expires after [`Timing::lease`] | the epoch in which somebody is about to declare it dead: gone when the store loses its tables in between |
 //! | `c:{id}:owned:<generation>` | set | which fields the generation may own; noted before each is written, may hold too much |
 //! | `components` | hash | every generation not yet swept, as JSON |
 //! | `{epoch}` | string | the life of these tables, begun by whoever finds none, or one of the server's former life: a restarted server may have gone back in time, so whatever it has kept counts as lost |
@@ -36,6 +37,7 @@
 //!    it could tell, until it next compares its connections with what is on record.
 //! 2. Death is final and is decided by the store: a mark is placed only where the lease is not held, and refuses every
 //!    renewal after it. An entry is taken from a dead owner only after the mark is placed.
+//!    Who was out of touch past its lease when the tables were lost takes a new generation: its mark may be lost, too.
 //! 3. A component never acts past its lease because it was paused: it compares the clock that counts suspension with the
 //!    time of its last answered renewal, before every claim and wherever its owner asks.
 //! 4. Nobody is judged by who was out of touch less than two leases ago (or joined less than one ago), while the tables

@@ -120,7 +120,7 @@ impl Membership {
             }
             Request::Renew(bid) => {
                 let (answer, standing) = self.backend.renew(&bid).await?;
-                let event = self.lease_mut().renewed(sent, self.clock.now(), &bid, &answer);
+                let event = self.lease_mut().renewed(sent, self.clock.now(), &bid, (&answer, &standing));
                 self.announce(event);
                 let next = if self.check().is_ok() { Exchange::Done } else { Exchange::Again };
                 (standing, next)
@@ -144,25 +144,23 @@ impl Membership {
     }
 
     /// Whether the owner of an entry lives. Where it says that it is dead, it is so for good.
-    ///
-    /// `standing` was read together with the entry.
     pub(crate) async fn life(
         &self,
         (id, generation): (&ComponentId, Generation),
         view: &View,
-        standing: &Standing,
     ) -> Result<Life, DirectoryError> {
         if *id == self.me {
             // This process has the name now, so whoever had it before is gone.
             return Ok(if generation == view.generation { Life::Own } else { Life::Dead });
         }
-        let mut may_be_dead = self.may_judge(view, standing);
-        if !may_be_dead {
+        let epoch = view.epoch()?;
+        let (holder, standing) = self.backend.suspect(&self.me, id, &epoch).await?;
+        let may_be_dead = match holder {
             // A successor took the lease only after it had run out: that is death without any judging.
-            let (holders, _) = self.backend.leases(None, std::slice::from_ref(id)).await?;
-            may_be_dead = holders.first().copied().flatten().is_some_and(|holder| holder != generation);
-        }
-        let dead = may_be_dead && self.backend.confirm_dead(id, generation).await?;
+            Some(holder) => holder != generation,
+            None => self.may_judge(view, &standing),
+        };
+        let dead = may_be_dead && self.backend.confirm_dead(id, generation, &epoch).await?;
         Ok(if dead { Life::Dead } else { Life::Live })
     }
 

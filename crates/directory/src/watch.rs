@@ -44,7 +44,7 @@ impl Membership {
                     peers.alive.insert(generation, component.clone());
                     events.push(Event::Joined(component));
                 }
-            } else if self.life((&component.id, generation), &view, &standing).await? == Life::Dead {
+            } else if self.life((&component.id, generation), &view).await? == Life::Dead {
                 if peers.alive.remove(&generation).is_some() {
                     events.push(Event::Died(component.clone()));
                 }

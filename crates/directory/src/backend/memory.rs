@@ -24,6 +24,7 @@ pub(crate) struct Tables {
     leases: HashMap<ComponentId, (Bid, Moment)>,
 
     marks: HashMap<Generation, Moment>,
+    judged: HashMap<ComponentId, (Epoch, Moment)>,
     registered: Vec<Component>,
     owned: HashMap<Generation, HashSet<Owned>>,
     epoch: Option<Epoch>,
@@ -56,6 +57,7 @@ impl Memory {
 impl Tables {
     fn expire(&mut self, now: Moment) {
         self.leases.retain(|_, (_, until)| *until > now);
+        self.judged.retain(|_, (_, until)| *until > now);
         self.recovering_until = self.recovering_until.filter(|until| *until > now);
         while self.leaving.front().is_some_and(|(when, _)| *when <= now) {
             let Some((_, user)) = self.leaving.pop_front() else { break };
@@ -152,8 +154,9 @@ impl Tables {
         self.marks.insert(generation, now + MARKS);
     }
 
-    fn confirm_dead(&mut self, id: &ComponentId, generation: Generation, now: Moment) -> bool {
-        if self.holder(id) == Some(generation) {
+    fn confirm_dead(&mut self, id: &ComponentId, generation: Generation, epoch: &Epoch, now: Moment) -> bool {
+        let is_noted = self.judged.get(id).is_some_and(|(noted, _)| noted == epoch);
+        if self.holder(id) == Some(generation) || !is_noted {
             return false;
         }
         self.mark(generation, now);
@@ -207,8 +210,24 @@ impl Backend for Memory {
         ready((ids.iter().map(|id| tables.holder(id)).collect(), tables.standing(me)))
     }
 
-    fn confirm_dead<'a>(&'a self, id: &'a ComponentId, generation: Generation) -> Answer<'a, bool> {
-        ready(self.tables().confirm_dead(id, generation, self.clock.now()))
+    fn suspect<'a>(
+        &'a self,
+        me: &'a ComponentId,
+        id: &'a ComponentId,
+        epoch: &'a Epoch,
+    ) -> Answer<'a, (Option<Generation>, Standing)> {
+        let mut tables = self.tables();
+        tables.judged.insert(id.clone(), (epoch.clone(), self.clock.now() + self.timing.lease));
+        ready((tables.holder(id), tables.standing(Some(me))))
+    }
+
+    fn confirm_dead<'a>(
+        &'a self,
+        id: &'a ComponentId,
+        generation: Generation,
+        epoch: &'a Epoch,
+    ) -> Answer<'a, bool> {
+        ready(self.tables().confirm_dead(id, generation, epoch, self.clock.now()))
     }
 
     fn acquire<'a>(&'a self, bid: &'a Bid) -> Answer<'a, (Acquired, Standing)> {

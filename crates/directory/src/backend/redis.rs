@@ -46,13 +46,14 @@ redis.call('HSET', KEYS[1], 'generation', ARGV[1], 'process', ARGV[2], 'componen
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1";
 
-/// KEYS: lease, mark. ARGV: generation, marks in ms. 1 if dead.
+/// KEYS: lease, mark, note. ARGV: generation, epoch, marks in ms. 1 if dead.
 const CONFIRM_DEAD: &str = r"
 if redis.call('HGET', KEYS[1], 'generation') == ARGV[1] then return 0 end
-redis.call('SET', KEYS[2], '1', 'PX', ARGV[2])
+if redis.call('GET', KEYS[3]) ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[2], '1', 'PX', ARGV[3])
 return 1";
 
-/// KEYS and ARGV as in `CONFIRM_DEAD`.
+/// KEYS: lease, mark. ARGV: generation, marks in ms.
 const RESIGN: &str = r"
 redis.call('SET', KEYS[2], '1', 'PX', ARGV[2])
 if redis.call('HGET', KEYS[1], 'generation') == ARGV[1] then redis.call('DEL', KEYS[1]) end
@@ -118,6 +119,10 @@ impl Redis {
         format!("{}c:{{{id}}}:dead:{generation}", self.prefix)
     }
 
+    fn note_key(&self, id: &ComponentId) -> String {
+        format!("{}c:{{{id}}}:judged", self.prefix)
+    }
+
     fn owned_key(&self, id: &ComponentId, generation: Generation) -> String {
         format!("{}c:{{{id}}}:owned:{generation}", self.prefix)
     }
@@ -155,19 +160,6 @@ impl Redis {
             .arg(millis(self.timing.lease));
         self.ask_standing(commands, Some(id));
         Ok(())
-    }
-
-    async fn mark(
-        &self,
-        script: &Script,
-        id: &ComponentId,
-        generation: Generation,
-    ) -> Result<bool, DirectoryError> {
-        let mut commands = redis::pipe();
-        call(&mut commands, script, &[self.lease_key(id), self.mark_key(id, generation)])
-            .arg(generation.to_string())
-            .arg(millis(MARKS));
-        self.link.run(&commands).await?.take()
     }
 }
 
@@ -239,8 +231,38 @@ impl Backend for Redis {
         })
     }
 
-    fn confirm_dead<'a>(&'a self, id: &'a ComponentId, generation: Generation) -> Answer<'a, bool> {
-        Box::pin(self.mark(&self.scripts.confirm_dead, id, generation))
+    fn suspect<'a>(
+        &'a self,
+        me: &'a ComponentId,
+        id: &'a ComponentId,
+        epoch: &'a Epoch,
+    ) -> Answer<'a, (Option<Generation>, Standing)> {
+        Box::pin(async move {
+            let mut commands = redis::pipe();
+            let note = commands.cmd("SET").arg(self.note_key(id)).arg(&epoch.0);
+            note.arg("PX").arg(millis(self.timing.lease)).ignore();
+            commands.cmd("HGET").arg(self.lease_key(id)).arg("generation");
+            self.ask_standing(&mut commands, Some(me));
+            let mut replies = self.link.run(&commands).await?;
+            Ok((generation(&mut replies)?, standing(&mut replies, true)?))
+        })
+    }
+
+    fn confirm_dead<'a>(
+        &'a self,
+        id: &'a ComponentId,
+        generation: Generation,
+        epoch: &'a Epoch,
+    ) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let keys = [self.lease_key(id), self.mark_key(id, generation), self.note_key(id)];
+            let mut commands = redis::pipe();
+            call(&mut commands, &self.scripts.confirm_dead, &keys)
+                .arg(generation.to_string())
+                .arg(&epoch.0)
+                .arg(millis(MARKS));
+            self.link.run(&commands).await?.take()
+        })
     }
 
     fn acquire<'a>(&'a self, bid: &'a Bid) -> Answer<'a, (Acquired, Standing)> {
@@ -335,7 +357,15 @@ impl Backend for Redis {
     }
 
     fn resign<'a>(&'a self, id: &'a ComponentId, generation: Generation) -> Answer<'a, ()> {
-        Box::pin(async move { self.mark(&self.scripts.resign, id, generation).await.map(drop) })
+        Box::pin(async move {
+            let keys = [self.lease_key(id), self.mark_key(id, generation)];
+            let mut commands = redis::pipe();
+            call(&mut commands, &self.scripts.resign, &keys)
+                .arg(generation.to_string())
+                .arg(millis(MARKS))
+                .ignore();
+            self.link.run(&commands).await.map(drop)
+        })
     }
 }
 

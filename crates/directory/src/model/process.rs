@@ -101,6 +101,8 @@ pub(super) struct Process {
     pub(super) wire: Arc<Wire>,
     pub(super) paused: bool,
     pub(super) cut: bool,
+    /// The life that it must still have, for nothing has ever happened to it.
+    pub(super) undisturbed: Option<Generation>,
     /// Its requests arrive one at a time, when the test says so.
     pub(super) slow: bool,
     pub(super) connections: Vec<Connection>,
@@ -128,6 +130,7 @@ impl Process {
             wire,
             paused: false,
             cut: false,
+            undisturbed: None,
             slow: false,
             connections: Vec::new(),
             claims: Vec::new(),
@@ -271,7 +274,7 @@ impl Process {
     fn audit(&mut self, now_ms: u64) {
         if now_ms >= self.audit_ms {
             self.audit_ms = now_ms + AUDIT_MS;
-            for connection in &mut self.connections {
+            for connection in self.connections.iter_mut().filter(|connection| connection.untold) {
                 connection.again = connection.again.or(Some(Cause::Renewed));
             }
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use kurir_protocol::name::UserKey;
 
 use crate::backend::memory::Memory;
-use crate::backend::{Acquired, Answer, Backend, Bid, Fields, Owned, Renewal, Standing, Swap};
+use crate::backend::{Acquired, Answer, Backend, Bid, Epoch, Fields, Owned, Renewal, Standing, Swap};
 use crate::{Component, ComponentId, DirectoryError, Generation};
 
 type Request = Box<dyn FnOnce(&Memory) + Send>;
@@ -104,9 +104,24 @@ impl Backend for Wire {
         self.send(move |memory| now(memory.leases(me.as_ref(), &ids)))
     }
 
-    fn confirm_dead<'a>(&'a self, id: &'a ComponentId, generation: Generation) -> Answer<'a, bool> {
-        let id = id.clone();
-        self.send(move |memory| now(memory.confirm_dead(&id, generation)))
+    fn suspect<'a>(
+        &'a self,
+        me: &'a ComponentId,
+        id: &'a ComponentId,
+        epoch: &'a Epoch,
+    ) -> Answer<'a, (Option<Generation>, Standing)> {
+        let (me, id, epoch) = (me.clone(), id.clone(), epoch.clone());
+        self.send(move |memory| now(memory.suspect(&me, &id, &epoch)))
+    }
+
+    fn confirm_dead<'a>(
+        &'a self,
+        id: &'a ComponentId,
+        generation: Generation,
+        epoch: &'a Epoch,
+    ) -> Answer<'a, bool> {
+        let (id, epoch) = (id.clone(), epoch.clone());
+        self.send(move |memory| now(memory.confirm_dead(&id, generation, &epoch)))
     }
 
     fn acquire<'a>(&'a self, bid: &'a Bid) -> Answer<'a, (Acquired, Standing)> {

@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use kurir_protocol::name::{LoginId, Resource, UserKey};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -248,6 +249,12 @@ impl RedisServer {
             process.kill().unwrap();
             process.wait().unwrap();
         }
+    }
+
+    /// Stops it or lets it go on, as an unreachable network would.
+    pub(super) fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().unwrap();
+        kill_process(Pid::from_child(process), signal).unwrap();
     }
 
     pub(super) fn url(&self) -> String {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use kurir_protocol::name::UserKey;
 
 use crate::backend::{Owned, Swap};
+use crate::lease::Claim;
 use crate::membership::Membership;
 use crate::record::Record;
 use crate::rules::Life;
@@ -32,7 +33,7 @@ impl Membership {
         known.extend(peers.alive.values().filter(|peer| !known.contains(peer)).cloned().collect::<Vec<_>>());
         let ids: Vec<ComponentId> = known.iter().map(|component| component.id.clone()).collect();
         let (holders, standing) = self.backend.leases(Some(&self.me), &ids).await?;
-        if view.admit(&standing, crate::lease::Claim::Again).is_err() {
+        if view.admit(&standing, Claim::Again).is_err() {
             self.hurry.notify_one();
         }
         let mut events = Vec::new();
@@ -44,11 +45,19 @@ impl Membership {
                     peers.alive.insert(generation, component.clone());
                     events.push(Event::Joined(component));
                 }
-            } else if self.life((&component.id, generation), &view).await? == Life::Dead {
-                if peers.alive.remove(&generation).is_some() {
-                    events.push(Event::Died(component.clone()));
+                continue;
+            }
+            match self.life((&component.id, generation), &view).await {
+                Ok(Life::Dead) => {
+                    if peers.alive.remove(&generation).is_some() {
+                        events.push(Event::Died(component.clone()));
+                    }
+                    peers.dead.push((component.id, generation));
                 }
-                peers.dead.push((component.id, generation));
+                Ok(Life::Live | Life::Own) => {}
+                // What has been seen is told only once: the rest is for the next time.
+                Err(_) if !events.is_empty() => break,
+                Err(error) => return Err(error),
             }
         }
         Ok(events)

@@ -129,10 +129,16 @@ impl Server {
             let status = Command::new("kill").args([&format!("-{signal}"), pid]).status().unwrap();
             assert!(status.success(), "kill -{signal} {pid}");
         };
-        // The parent first: frozen, it starts no more children.
-        kill(postmaster);
-        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
-        children.split_whitespace().for_each(kill);
+        let children = || fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
+        // The parent is frozen first and thawed last: meanwhile it starts no more children, and one that ends keeps its
+        // pid because nobody waits for it.
+        if signal == "STOP" {
+            kill(postmaster);
+            children().split_whitespace().for_each(kill);
+        } else {
+            children().split_whitespace().for_each(kill);
+            kill(postmaster);
+        }
     }
 
     /// Creates an empty database and returns its URL.

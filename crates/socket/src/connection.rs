@@ -51,7 +51,7 @@ const EASE: Duration = Duration::from_millis(2);
 pub struct Options {
     /// Of the values read.
     pub limits: Limits,
-    /// The tracker's first reply carries no delimiter in the original's framing (PROTOCOL section 1).
+    /// The tracker's first array carries no delimiter in the original's framing (PROTOCOL section 1).
     pub first_reply_without_delimiter: bool,
 }
 
@@ -260,7 +260,13 @@ impl<S: Session> Connection<'_, S> {
             let Poll::Ready(framing) = self.poll_framing(context) else { return Poll::Pending };
             let chunk = self.writer.chunk(framing);
             match Pin::new(&mut self.stream).poll_write(context, chunk) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    // Nothing more is taken from the outbox, which is where a close is said otherwise.
+                    return self.outbox.poll_closing(context).map(|closing| {
+                        self.closing = Some(closing);
+                        Event::Closing
+                    });
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
                 Poll::Ready(Ok(count)) => self.writer.advance(framing, count),
             }

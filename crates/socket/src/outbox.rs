@@ -38,6 +38,8 @@ struct State {
     lines: Vec<u8>,
     closing: Option<Closing>,
     waker: Option<Waker>,
+    /// Of a task whose socket takes nothing: it is only to know of the close.
+    close_waker: Option<Waker>,
 }
 
 /// Why the connection's task is to write what is left and close.
@@ -81,7 +83,7 @@ impl Outbox {
         state.closing = Some(Closing::TooSlow);
         drop(state);
         self.closed.store(true, Ordering::Release);
-        self.wake();
+        self.wake_to_close();
         Err(Closed)
     }
 
@@ -103,6 +105,14 @@ impl Outbox {
         }
     }
 
+    fn wake_to_close(&self) {
+        let wakers = {
+            let mut state = self.lock();
+            [state.waker.take(), state.close_waker.take()]
+        };
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
     /// Has the connection's task write what waits and then `last` (a canonical stanza without LF, or nothing), and
     /// close. A second call changes nothing.
     pub fn close(&self, last: &str) {
@@ -116,7 +126,7 @@ impl Outbox {
         }
         drop(state);
         self.closed.store(true, Ordering::Release);
-        self.wake();
+        self.wake_to_close();
     }
 
     /// Whether pushes are refused. Takes no lock.
@@ -139,6 +149,19 @@ impl Outbox {
         }
         mem::swap(&mut state.lines, into);
         Poll::Ready(state.closing)
+    }
+
+    /// Ready when the connection is to be closed, whatever waits to be written.
+    pub(crate) fn poll_closing(&self, context: &mut Context<'_>) -> Poll<Closing> {
+        let mut state = self.lock();
+        if let Some(closing) = state.closing {
+            return Poll::Ready(closing);
+        }
+        match &mut state.close_waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -14,7 +14,7 @@ pub(crate) struct Writer {
     taken_done: usize,
     encoded: Vec<u8>,
     encoded_done: usize,
-    /// PROTOCOL section 1: the tracker's first reply carries no delimiter; it is written before the next value.
+    /// PROTOCOL section 1: the tracker's first array carries no delimiter; it is written before the next value.
     first_without_delimiter: bool,
     owes_delimiter: bool,
 }
@@ -68,13 +68,15 @@ impl Writer {
             return;
         }
         let end = if self.first_without_delimiter { first_line(rest) } else { whole_lines(rest) };
+        // An answer to a ping or to something malformed may come before it, delimited as always.
+        let bare = self.first_without_delimiter && rest.starts_with(b"[");
         let lines = rest.get(..end).unwrap_or_default();
         if self.owes_delimiter {
             self.encoded.extend_from_slice(DELIMITER);
             self.owes_delimiter = false;
         }
         encode(Framing::Original, lines, &mut self.encoded);
-        if self.first_without_delimiter {
+        if bare {
             self.encoded.truncate(self.encoded.len() - DELIMITER.len());
             self.first_without_delimiter = false;
             self.owes_delimiter = true;
@@ -133,8 +135,8 @@ mod tests {
     #[test]
     fn t4_the_trackers_first_reply_has_its_delimiter_only_before_the_next_value() {
         let mut writer = Writer::new(true);
-        writer.taken = b"[]\n".to_vec();
-        assert_eq!(written(&mut writer, Framing::Original), b"[]");
+        writer.taken = b"{}\n[]\n".to_vec();
+        assert_eq!(written(&mut writer, Framing::Original), [b"{}", DELIMITER, b"[]"].concat());
         writer.taken = b"[1]\n[2]\n".to_vec();
         assert_eq!(
             written(&mut writer, Framing::Original),

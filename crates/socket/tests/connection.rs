@@ -185,6 +185,22 @@ async fn a_client_that_reads_nothing_while_others_write_is_closed_as_too_slow() 
 }
 
 #[tokio::test]
+async fn a_client_whose_socket_takes_nothing_is_closed_within_the_linger_all_the_same() {
+    let mut served = Served::with_buffers(1 << 20, Options::default(), 16 * 1024).await;
+    served.sends("{}\n").await;
+    served.receives("{}\n").await;
+    let line = format!("\"{}\"\n", "x".repeat(998));
+    // More than the kernel takes: the task is left with bytes that it cannot write.
+    while served.outbox.push(line.as_bytes()).is_ok() {
+        tokio::task::yield_now().await;
+    }
+    // The client neither reads nor closes.
+    let ended = timeout(PATIENCE, served.task).await.expect("the overflow was not noticed").unwrap();
+    assert!(matches!(ended, Ended::TooSlow), "{ended:?}");
+    drop(served.client);
+}
+
+#[tokio::test]
 async fn a_client_that_reads_no_replies_is_read_no_further_and_gets_them_all_when_it_does() {
     let mut served = Served::new(1 << 20, Options::default()).await;
     served.sends("{\"big\":60000}\n".repeat(300)).await;

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use kurir_directory::{Cause, NewSession, SessionClaim};
+use kurir_directory::{Cause, DirectoryError, NewSession, SessionClaim};
 use kurir_protocol::{
     manager::Auth,
     name::{LoginId, Resource, UserKey, Username},
@@ -84,6 +84,12 @@ impl Manager {
         }
         let username = Username::register(name).map_err(|_| Refusal::BadRequest)?;
         let password = auth.password.as_ref().ok_or(Refusal::BadRequest)?;
+        // Nothing is stored for whom the directory could not take now: the same packet sent again would find the name
+        // taken.
+        if self.member.is_recovering() {
+            return Err(Temporary::from(DirectoryError::Recovering).into());
+        }
+        self.is_online(&username.key()).await?;
         let password_hash = self.passwords.hash(password.expose()).await.map_err(Temporary::from)?;
         let new = NewAccount { username, password_hash, bio: FIRST_BIO.to_owned(), now_ms: now_ms() };
         let account = self.store.create_account(new).await.map_err(|error| match error {

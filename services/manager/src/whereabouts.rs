@@ -32,14 +32,17 @@ impl Manager {
         let mut complete = true;
         for page in missing.chunks(PAGE) {
             let keys: Vec<UserKey> = page.iter().filter_map(|index| users.get(*index).cloned()).collect();
-            let found = if self.is_recovering() { None } else { self.read(&keys).await };
-            complete &= found.is_some();
+            let found = self.read(&keys).await;
+            // While owners still write their entries, who is found is there, and who is not may only be late.
+            let whole = found.is_some() && !self.is_recovering();
+            complete &= whole;
             for (position, (index, user)) in page.iter().zip(&keys).enumerate() {
                 let Some(place) = places.get_mut(*index) else { continue };
-                *place = match &found {
-                    Some(found) => found.get(position).and_then(|entries| self.location_elsewhere(entries)),
-                    None => asker.and_then(|asker| asker.shown(user)),
-                };
+                let entries = found.as_ref().and_then(|found| found.get(position));
+                *place = entries.and_then(|entries| self.location_elsewhere(entries));
+                if place.is_none() && !whole {
+                    *place = asker.and_then(|asker| asker.shown(user));
+                }
             }
         }
         self.meet(places.iter().flatten()).await;

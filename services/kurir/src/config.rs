@@ -131,7 +131,57 @@ pub(crate) fn load(defaults: &Config, sources: &Sources) -> Result<Loaded<Config
     if !known.iter().any(|scheme| directory.url.expose().starts_with(scheme)) {
         return Err(refusal(&loaded, "directory.url", "expected redis://HOST:PORT".to_owned()));
     }
-    Ok(loaded)
+    let known = ["postgres://", "postgresql://", "sqlite:"];
+    if !known.iter().any(|scheme| loaded.config.database.url.expose().starts_with(scheme)) {
+        let problem = "expected postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite://FILE?mode=rwc".to_owned();
+        return Err(refusal(&loaded, "database.url", problem));
+    }
+    match outside(&loaded.config) {
+        Some((key, problem)) => Err(refusal(&loaded, key, problem.to_owned())),
+        None => Ok(loaded),
+    }
+}
+
+/// The first key whose value no server could work with.
+fn outside(config: &Config) -> Option<(&'static str, &'static str)> {
+    let Config { database, tracker, manager, relay, .. } = config;
+    let rules = [
+        ("database.max_connections", database.max_connections >= 1, "must be at least 1"),
+        ("database.timeout_seconds", database.timeout_seconds > 0.0, "must be more than 0"),
+        // What argon2 itself needs.
+        ("manager.argon2_memory_kib", manager.argon2_memory_kib >= 8, "must be at least 8"),
+        ("manager.argon2_iterations", manager.argon2_iterations >= 1, "must be at least 1"),
+        ("manager.max_auth_failures", manager.max_auth_failures >= 1, "must be at least 1"),
+        ("manager.ticket_seconds", manager.ticket_seconds >= 60, "must be at least 60"),
+        ("tracker.max_value_bytes", tracker.max_value_bytes >= LEAST_VALUE, "must be at least 256"),
+        ("manager.max_value_bytes", manager.max_value_bytes >= LEAST_VALUE, "must be at least 256"),
+        ("relay.max_value_bytes", relay.max_value_bytes >= LEAST_VALUE, "must be at least 256"),
+        ("tracker.max_depth", (1..=64).contains(&tracker.max_depth), "must be from 1 to 64"),
+        ("manager.max_depth", (1..=64).contains(&manager.max_depth), "must be from 1 to 64"),
+        ("relay.max_depth", (1..=64).contains(&relay.max_depth), "must be from 1 to 64"),
+        ("tracker.outbox_bytes", tracker.outbox_bytes >= tracker.max_value_bytes, SMALL_OUTBOX),
+        ("manager.outbox_bytes", manager.outbox_bytes >= manager.max_value_bytes, SMALL_OUTBOX),
+        ("relay.outbox_bytes", relay.outbox_bytes >= relay.max_value_bytes, SMALL_OUTBOX),
+        ("tracker.listen", is_address(&tracker.listen), NO_ADDRESS),
+        ("manager.listen", is_address(&manager.listen), NO_ADDRESS),
+        ("relay.listen", is_address(&relay.listen), NO_ADDRESS),
+        ("tracker.grpc_listen", is_address(&tracker.grpc_listen), NO_ADDRESS),
+        ("manager.grpc_listen", is_address(&manager.grpc_listen), NO_ADDRESS),
+        ("relay.grpc_listen", is_address(&relay.grpc_listen), NO_ADDRESS),
+    ];
+    rules.into_iter().find(|(_, holds, _)| !holds).map(|(key, _, problem)| (key, problem))
+}
+
+/// Room for every packet of the protocol with short names.
+const LEAST_VALUE: usize = 256;
+
+const SMALL_OUTBOX: &str = "must be at least max_value_bytes: one message would close its receiver";
+
+const NO_ADDRESS: &str = "expected HOST:PORT";
+
+/// Whether it may be listened on; names are resolved when it is.
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 /// A value that its type allows and that is wrong all the same.
@@ -211,6 +261,25 @@ mod tests {
             problem(&["directory.url=localhost:6379"]),
             "directory.url: expected redis://HOST:PORT (from --set directory.url)"
         );
+    }
+
+    #[test]
+    fn values_that_no_server_could_work_with_are_refused_with_origin() {
+        for flag in [
+            "database.url=mysql://x",
+            "database.max_connections=0",
+            "database.timeout_seconds=-1",
+            "manager.argon2_memory_kib=0",
+            "manager.max_value_bytes=0",
+            "relay.max_depth=0",
+            "relay.outbox_bytes=0",
+            "tracker.listen=nonsense",
+        ] {
+            let (key, _) = flag.split_once('=').unwrap();
+            let problem = problem(&[flag]);
+            assert!(problem.starts_with(&format!("{key}: ")), "{problem}");
+            assert!(problem.ends_with(&format!("(from --set {key})")), "{problem}");
+        }
     }
 
     #[test]

@@ -129,7 +129,8 @@ impl Server {
             let status = Command::new("kill").args([&format!("-{signal}"), pid]).status().unwrap();
             assert!(status.success(), "kill -{signal} {pid}");
         };
-        let children = || fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
+        let children =
+            || fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
         // The parent is frozen first and thawed last: meanwhile it starts no more children, and one that ends keeps its
         // pid because nobody waits for it.
         if signal == "STOP" {

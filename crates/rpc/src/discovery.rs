@@ -16,7 +16,7 @@ use tonic::Status;
 
 use crate::{
     ConnectError, connect,
-    transport::CONNECT_TIMEOUT,
+    transport::{CONNECT_TIMEOUT, chain},
     v1::{Component, JoinRequest, Load, join_request, tracker_client::TrackerClient},
 };
 
@@ -116,9 +116,9 @@ impl Shared {
                     if let Err(error) = result {
                         // One line when a tracker goes away, not one for each attempt.
                         if reported {
-                            tracing::debug!(tracker = url, error = describe(&error), "still no tracker");
+                            tracing::debug!(tracker = url, error = chain(&error), "still no tracker");
                         } else {
-                            tracing::warn!(tracker = url, error = describe(&error), "tracker is away; trying again");
+                            tracing::warn!(tracker = url, error = chain(&error), "tracker is away; trying again");
                         }
                         reported = !matches!(error, JoinError::Stream(_) | JoinError::Closed);
                     }
@@ -179,15 +179,4 @@ impl Shared {
         });
         self.joined.send_replace(true);
     }
-}
-
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

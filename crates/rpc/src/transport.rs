@@ -62,6 +62,18 @@ pub fn server() -> Server {
         .tcp_nodelay(true)
 }
 
+/// An error with its causes, in the one log line it gets: transport errors say what happened only in theirs.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,11 +17,7 @@ use kurir_socket::Outbox;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
-    config::BareHello,
-    connection::Connection,
-    metrics::HelloOutcome,
-    relay::{Relay, chain},
-    tickets::Ticket,
+    config::BareHello, connection::Connection, metrics::HelloOutcome, relay::Relay, tickets::Ticket,
 };
 
 /// Users whose claims wait for each other are few among this many.
@@ -127,7 +123,7 @@ impl Relay {
                 HelloOutcome::Unauthorized
             }
             Err(refused) => {
-                tracing::debug!(%address, error = chain(refused), "hello not possible now");
+                tracing::debug!(%address, error = kurir_rpc::chain(refused), "hello not possible now");
                 HelloOutcome::TemporaryFailure
             }
         };
@@ -152,7 +148,7 @@ impl Relay {
 
     async fn bearer(&self, user: UserKey, token: &str) -> Result<Identity, Refused> {
         let ticket = self.tickets.verify(token).await.map_err(|error| {
-            tracing::debug!(user = user.as_str(), error = chain(&error), "bad ticket");
+            tracing::debug!(user = user.as_str(), error = kurir_rpc::chain(&error), "bad ticket");
             Refused::Unauthorized("bad ticket")
         })?;
         let claims = &ticket.claims;
@@ -207,7 +203,11 @@ impl Relay {
             self.router.disconnect(&connection);
             // On record under a life that goes on nobody else would remove it.
             if let Err(error) = self.member.release_route(&user, &connection.resource, number).await {
-                tracing::debug!(user = user.as_str(), error = chain(&error), "route not released yet");
+                tracing::debug!(
+                    user = user.as_str(),
+                    error = kurir_rpc::chain(&error),
+                    "route not released yet"
+                );
             }
             return Err(Refused::Fenced);
         }
@@ -240,7 +240,7 @@ impl Relay {
         let released = self.member.release_route(&user, &connection.resource, connection.number).await;
         if let Err(error) = released {
             // The directory's member does it later.
-            tracing::debug!(user = user.as_str(), error = chain(&error), "route not released yet");
+            tracing::debug!(user = user.as_str(), error = kurir_rpc::chain(&error), "route not released yet");
         }
     }
 

@@ -19,10 +19,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{
-    relay::{Relay, chain},
-    tickets::BadKey,
-};
+use crate::{relay::Relay, tickets::BadKey};
 
 /// A manager counts a relay as silent after 4 s.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -63,14 +60,14 @@ pub(crate) async fn keep(relay: Arc<Relay>, manager: Component, me: RelayHello, 
                 relay.tickets.detached(&key_id);
                 tracing::warn!(
                     peer = manager.id,
-                    error = ended.err().map(|error| chain(&error)),
+                    error = ended.err().map(|error| kurir_rpc::chain(&error)),
                     "manager is away"
                 );
                 pause = RETRY.0;
             } else {
                 tracing::debug!(
                     peer = manager.id,
-                    error = ended.err().map(|error| chain(&error)),
+                    error = ended.err().map(|error| kurir_rpc::chain(&error)),
                     "no manager"
                 );
             }

@@ -17,10 +17,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{
-    connection::Connection,
-    relay::{Relay, chain},
-};
+use crate::{connection::Connection, relay::Relay};
 
 /// Claims under way at once: enough to fill the directory's pipeline.
 const AT_ONCE: usize = 64;
@@ -123,7 +120,11 @@ async fn judge(
         if !is_routed(relay, connection, entries)
             && let Err(error) = claim(relay, connection).await
         {
-            tracing::debug!(user = &*connection.user, error = chain(&error), "route not claimed yet");
+            tracing::debug!(
+                user = &*connection.user,
+                error = kurir_rpc::chain(&error),
+                "route not claimed yet"
+            );
         }
         if entries.sessions.iter().any(|(resource, _)| *resource == connection.resource) {
             continue;

@@ -19,7 +19,6 @@ use crate::{
     fence::Fence,
     link::{Link, Standing},
     metrics::Metrics,
-    relay::chain,
     router::Router,
     streams::{self, Turn},
 };
@@ -220,7 +219,7 @@ impl Links {
         match ended {
             Ok(()) => tracing::info!(peer = %link.peer, "link is closed"),
             Err(error) => {
-                tracing::warn!(peer = %link.peer, error = chain(&error), "link is broken");
+                tracing::warn!(peer = %link.peer, error = kurir_rpc::chain(&error), "link is broken");
             }
         }
     }
@@ -258,7 +257,7 @@ impl Links {
         let mut pause = RETRY.0;
         loop {
             if let Err(error) = streams::dial(self, link).await {
-                tracing::debug!(peer = %link.peer, error = chain(&error), "cannot dial relay");
+                tracing::debug!(peer = %link.peer, error = kurir_rpc::chain(&error), "cannot dial relay");
             } else {
                 pause = RETRY.0;
             }

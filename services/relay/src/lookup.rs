@@ -12,11 +12,7 @@ use kurir_directory::UserEntries;
 use kurir_protocol::name::{Resource, UserKey};
 use tokio::sync::Notify;
 
-use crate::{
-    link::Link,
-    links::Links,
-    relay::{Relay, chain},
-};
+use crate::{link::Link, links::Links, relay::Relay};
 
 /// Users asked for with one pipelined request.
 const BATCH: usize = 256;
@@ -119,7 +115,7 @@ pub(crate) async fn answer(relay: &Relay) {
             questions.iter().map(|question| UserKey::of(&question.user)).collect();
         let entries = match users {
             Ok(users) => directory.users(&users).await.map_err(|error| {
-                tracing::debug!(error = chain(&error), "look-up failed");
+                tracing::debug!(error = kurir_rpc::chain(&error), "look-up failed");
             }),
             Err(_) => Err(()),
         };

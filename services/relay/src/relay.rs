@@ -47,15 +47,3 @@ pub(crate) struct Settings {
     pub(crate) audit_every: Duration,
     pub(crate) socket: Options,
 }
-
-/// An error with its causes, in the one log line it gets.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}

@@ -79,7 +79,7 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
         .serve_with_incoming(TcpListenerStream::new(grpc.into_inner()));
     run(&relay, async move {
         if let Err(error) = server.await {
-            tracing::error!(error = crate::relay::chain(&error), "gRPC server failed");
+            tracing::error!(error = kurir_rpc::chain(&error), "gRPC server failed");
         }
     });
 

@@ -131,7 +131,6 @@ pub async fn run<S: Session>(
         input: BytesMut::new(),
         unread: Unread::Nothing,
         writer: Writer::new(options.first_reply_without_delimiter),
-        replies_waiting: 0,
         framing_timer: None,
         closing: None,
     };
@@ -157,8 +156,6 @@ struct Connection<'a, S> {
     input: BytesMut,
     unread: Unread,
     writer: Writer,
-    /// Bytes in the outbox after the last reply, until the writer has taken them.
-    replies_waiting: usize,
     /// Runs while a reply waits for the framing to be decided.
     framing_timer: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
@@ -203,6 +200,13 @@ impl<S: Session> Connection<'_, S> {
                     let at = self.session.deadline();
                     if at != deadline.as_ref().map(|timer| timer.deadline()) {
                         deadline = at.map(|at| Box::pin(sleep_until(at)));
+                    }
+                    // A client that always has more to read never gets as far as waiting for these.
+                    if at.is_some_and(|at| at <= Instant::now()) {
+                        return Ended::Deadline;
+                    }
+                    if shutdown.is_cancelled() {
+                        return Ended::Shutdown;
                     }
                     if count >= READ_BYTES {
                         // A client that sends all the time would otherwise keep its receivers from being written.
@@ -254,7 +258,7 @@ impl<S: Session> Connection<'_, S> {
                         self.closing = Some(closing);
                         return Poll::Ready(Event::Closing);
                     }
-                    Poll::Ready(None) => self.replies_waiting = 0,
+                    Poll::Ready(None) => {}
                 }
             }
             let Poll::Ready(framing) = self.poll_framing(context) else { return Poll::Pending };
@@ -304,9 +308,9 @@ impl<S: Session> Connection<'_, S> {
         })
     }
 
-    /// Whether the client has to read before it may send more.
+    /// Whether the client has to read before it may send more. Answers that others give for it (R15) count too.
     fn owes_replies(&self) -> bool {
-        self.writer.taken.len() + self.replies_waiting > REPLIES_HIGH_WATER_BYTES
+        self.writer.taken.len() + self.outbox.reply_bytes() > REPLIES_HIGH_WATER_BYTES
     }
 
     /// Handles the complete values in `input`, or as many as their replies allow.
@@ -351,7 +355,7 @@ impl<S: Session> Connection<'_, S> {
                 replies.push(b'\n');
             }
             if !replies.is_empty() {
-                self.replies_waiting = self.outbox.push_replies(&replies);
+                self.outbox.push_replies(&replies);
                 replies.clear();
                 if self.owes_replies() {
                     if !self.input.is_empty() {

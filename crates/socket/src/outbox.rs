@@ -26,7 +26,8 @@ pub enum Fill {
 /// Canonical stanzas, each ended by LF, waiting for the connection's task to write them.
 ///
 /// Any task may push; only the connection's task takes. When `limit_bytes` would be passed the client is too slow: what
-/// waits is dropped and the connection is closed with PROTOCOL section 5's 408.
+/// waits is dropped and the connection is closed with PROTOCOL section 5's 408. Answers to the client itself do not
+/// count: while many of them wait, nothing more is read from it.
 pub struct Outbox {
     limit_bytes: usize,
     closed: AtomicBool,
@@ -36,6 +37,8 @@ pub struct Outbox {
 #[derive(Default)]
 struct State {
     lines: Vec<u8>,
+    /// How many bytes of `lines` answer the client itself.
+    reply_bytes: usize,
     closing: Option<Closing>,
     waker: Option<Waker>,
     /// Of a task whose socket takes nothing: it is only to know of the close.
@@ -74,12 +77,16 @@ impl Outbox {
         if state.closing.is_some() {
             return Err(Closed);
         }
+        let is_first = state.lines.len() == state.reply_bytes;
         write(&mut state.lines);
-        if state.lines.len() <= self.limit_bytes {
-            let heavy = state.lines.len() > self.limit_bytes / 4;
+        let waiting = state.lines.len() - state.reply_bytes;
+        // Where nothing waits nobody is too slow, however large a stanza has become by its `from`.
+        if waiting <= self.limit_bytes || is_first {
+            let heavy = waiting > self.limit_bytes / 4;
             return Ok(if heavy { Fill::Heavy } else { Fill::Light });
         }
         state.lines = Vec::new();
+        state.reply_bytes = 0;
         state.closing = Some(Closing::TooSlow);
         drop(state);
         self.closed.store(true, Ordering::Release);
@@ -87,14 +94,19 @@ impl Outbox {
         Err(Closed)
     }
 
-    /// Appends answers to what the client itself has sent, past the limit too: what it may have under way bounds them.
-    /// Returns how many bytes wait now.
-    pub fn push_replies(&self, lines: &[u8]) -> usize {
+    /// Appends answers to what the client itself has sent, past the limit too: what it may have under way bounds them,
+    /// since its connection reads nothing more while too many wait.
+    pub fn push_replies(&self, lines: &[u8]) {
         let mut state = self.lock();
         if state.closing.is_none() {
             state.lines.extend_from_slice(lines);
+            state.reply_bytes += lines.len();
         }
-        state.lines.len()
+    }
+
+    /// How many bytes of [`Outbox::push_replies`] wait to be taken.
+    pub(crate) fn reply_bytes(&self) -> usize {
+        self.lock().reply_bytes
     }
 
     /// Lets the connection's task write what was pushed quietly.
@@ -148,6 +160,7 @@ impl Outbox {
             return Poll::Pending;
         }
         mem::swap(&mut state.lines, into);
+        state.reply_bytes = 0;
         Poll::Ready(state.closing)
     }
 
@@ -211,6 +224,23 @@ mod tests {
         assert_eq!(outbox.push(b"\n"), Err(Closed));
         assert!(outbox.is_closed());
         assert_eq!(take(&outbox), Some((Vec::new(), Some(Closing::TooSlow))));
+    }
+
+    #[test]
+    fn answers_to_the_client_itself_do_not_make_it_too_slow() {
+        let outbox = Outbox::new(8);
+        outbox.push_replies(b"123456789\n");
+        assert_eq!(outbox.reply_bytes(), 10);
+        outbox.push(b"1234567\n").unwrap();
+        assert_eq!(take(&outbox), Some((b"123456789\n1234567\n".to_vec(), None)));
+        assert_eq!(outbox.reply_bytes(), 0);
+    }
+
+    #[test]
+    fn one_stanza_over_the_limit_is_delivered_to_whom_nothing_is_owed() {
+        let outbox = Outbox::new(8);
+        outbox.push(b"123456789\n").unwrap();
+        assert_eq!(outbox.push(b"\n"), Err(Closed));
     }
 
     #[test]

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answers each value with itself, `{"big":N}` with N bytes, and closes after `{"bye":1}`.
+/// Answers each value with itself, `{"big":N}` with N bytes, `{"array":N}` with an array, `{"quiet":1}` with nothing, and
+/// closes after `{"bye":1}`.
 struct Echo;
 
 impl Session for Echo {
@@ -24,7 +25,9 @@ impl Session for Echo {
         if let Some(bytes) = value.strip_prefix("{\"big\":").and_then(|rest| rest.strip_suffix('}')) {
             let text = "x".repeat(bytes.parse().unwrap());
             replies.extend_from_slice(format!("\"{text}\"\n").as_bytes());
-        } else {
+        } else if value.contains("array") {
+            replies.extend_from_slice(format!("[{value}]\n").as_bytes());
+        } else if !value.contains("quiet") {
             replies.extend_from_slice(value.as_bytes());
             replies.push(b'\n');
         }
@@ -240,10 +243,46 @@ async fn a_reply_over_the_high_water_to_the_last_byte_read_is_not_taken_for_the_
 async fn t4_the_trackers_first_reply_has_no_delimiter() {
     let options = Options { first_reply_without_delimiter: true, ..Options::default() };
     let mut served = Served::new(1 << 20, options).await;
-    served.sends("{\"a\":1}").await;
-    served.receives("{\"a\":1}").await;
-    served.sends("{\"b\":1}").await;
-    served.receives([DELIMITER, b"{\"b\":1}", DELIMITER].concat()).await;
+    served.sends("{\"array\":1}").await;
+    served.receives("[{\"array\":1}]").await;
+    // Were there a delimiter after it, there would be two now.
+    served.sends("{\"array\":2}").await;
+    served.receives([DELIMITER, b"[{\"array\":2}]", DELIMITER].concat()).await;
+}
+
+#[tokio::test]
+async fn answers_that_others_give_for_a_client_that_reads_none_stop_its_reading_too() {
+    const QUIET: &str = "{\"quiet\":1}\n";
+    let mut served = Served::with_buffers(1 << 20, Options::default(), 16 * 1024).await;
+    served.sends("{}\n").await;
+    served.receives("{}\n").await;
+    let line = format!("\"{}\"\n", "x".repeat(998));
+    // Until the kernel takes no more and the high water is passed.
+    while served.waiting() <= 64 * 1024 {
+        served.outbox.push_replies(line.as_bytes());
+        served.outbox.wake();
+        tokio::task::yield_now().await;
+    }
+    let more = QUIET.repeat((8 << 20) / QUIET.len());
+    let sent = timeout(Duration::from_secs(1), served.client.write_all(more.as_bytes())).await;
+    assert!(sent.is_err(), "all was read though nothing was written");
+}
+
+#[tokio::test]
+async fn a_client_that_never_stops_sending_is_stopped_with_the_process() {
+    let served = Served::new(1 << 20, Options::default()).await;
+    let Served { client, shutdown, task, .. } = served;
+    let (mut reading, mut writing) = client.into_split();
+    let flood = tokio::spawn(async move {
+        let values = "{\"quiet\":1}\n".repeat(10_000);
+        while writing.write_all(values.as_bytes()).await.is_ok() {}
+    });
+    shutdown.cancel();
+    let mut rest = Vec::new();
+    timeout(PATIENCE, reading.read_to_end(&mut rest)).await.expect("still open").ok();
+    let ended = timeout(PATIENCE, task).await.expect("the task goes on").unwrap();
+    assert!(matches!(ended, Ended::Shutdown), "{ended:?}");
+    timeout(PATIENCE, flood).await.expect("still open").unwrap();
 }
 
 #[tokio::test]

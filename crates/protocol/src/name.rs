@@ -21,6 +21,10 @@ pub struct BadName;
 /// The longest localpart of RFC 7622, in bytes.
 const MAX_BYTES: usize = 1023;
 
+/// At most so many characters that RFC 5892 allows only in the right context: the library looks through the whole name for
+/// each of them, and any message names a receiver.
+const MAX_CONTEXTUAL: usize = 32;
+
 /// The names that components speak by.
 const RESERVED: [&str; 4] = ["relay", "manager", "tracker", "server"];
 
@@ -134,12 +138,24 @@ impl From<UserKey> for String {
 
 /// RFC 8265 maps once; a key that would map to yet another one could not be read back, so it is none.
 fn map_unicode(name: &str) -> Option<Cow<'_, str>> {
+    if name.chars().filter(|character| is_contextual(*character)).count() > MAX_CONTEXTUAL {
+        return None;
+    }
     let key = UsernameCaseMapped::enforce(name).ok()?;
     let good = key.len() <= MAX_BYTES
         // After mapping: a full-width `＠` has become an `@`.
         && key.bytes().all(|byte| byte >= 0x80 || in_localpart(byte))
         && UsernameCaseMapped::enforce(key.as_ref()).is_ok_and(|again| again == key);
     good.then_some(key)
+}
+
+/// `CONTEXTJ` and `CONTEXTO` of RFC 5892, appendix A.
+fn is_contextual(character: char) -> bool {
+    matches!(
+        character,
+        '\u{B7}' | '\u{375}' | '\u{5F3}' | '\u{5F4}' | '\u{660}'..='\u{669}' | '\u{6F0}'..='\u{6F9}'
+            | '\u{200C}' | '\u{200D}' | '\u{30FB}'
+    )
 }
 
 /// What RFC 7622 leaves of ASCII for a localpart.
@@ -163,6 +179,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_name_of_nothing_but_characters_that_need_their_context_is_nobodys() {
+        let name = |digits| format!("ا{}", "٠".repeat(digits));
+        assert!(UserKey::of(&name(MAX_CONTEXTUAL)).is_ok());
+        assert_eq!(UserKey::of(&name(MAX_CONTEXTUAL + 1)), Err(BadName));
+    }
 
     #[test]
     fn names_compare_case_mapped_and_are_shown_as_registered() {

@@ -137,14 +137,17 @@ pub async fn run<S: Session>(
     let ended = connection.serve(shutdown).await;
     // From here on nobody's push can succeed, and what was pushed before is written below.
     outbox.close("");
-    match ended {
+    let ended = match ended {
         Ended::Failed(_) => ended,
         // Boxed: while the connection lives nobody pays for its end.
         ended => match Box::pin(connection.close()).await {
             Ok(()) => ended,
             Err(error) => Ended::Failed(error),
         },
-    }
+    };
+    // Whoever has written to this client may hold its outbox for long.
+    outbox.clear();
+    ended
 }
 
 struct Connection<'a, S> {

@@ -177,6 +177,11 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// The connection is over: what was not written is dropped.
+    pub(crate) fn clear(&self) {
+        self.lock().lines = Vec::new();
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves at worst half a stanza's bytes of a connection whose task is gone.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

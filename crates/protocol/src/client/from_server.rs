@@ -119,7 +119,8 @@ impl FromServer {
             };
         }
         let fields = Fields::read(value)?;
-        match fields.text(Key::Stanza).as_deref() {
+        // Without case: a message's `stanza` arrives as its sender wrote it.
+        match lower(&fields, Key::Stanza).as_deref() {
             Some("message") => Ok(Self::message(value, &fields)),
             Some("presence") => Self::presence(&fields),
             Some("iq") => Self::iq(&fields),
@@ -159,7 +160,7 @@ impl FromServer {
 
     fn presence(fields: &Fields<'_>) -> Result<Self, Malformed> {
         let from = owned(fields, Key::From);
-        Ok(match (fields.text(Key::Type).as_deref(), from) {
+        Ok(match (lower(fields, Key::Type).as_deref(), from) {
             (None, Some(from)) => Self::Presence(Presence {
                 from,
                 bio: owned(fields, Key::Bio).unwrap_or_default(),
@@ -184,7 +185,8 @@ impl FromServer {
     fn iq(fields: &Fields<'_>) -> Result<Self, Malformed> {
         let id = owned(fields, Key::Id);
         let namespace = owned(fields, Key::Namespace);
-        Ok(match (fields.text(Key::Type).as_deref(), namespace.as_deref()) {
+        let of = lower(fields, Key::Namespace);
+        Ok(match (lower(fields, Key::Type).as_deref(), of.as_deref()) {
             (Some("error"), _) => {
                 let error = fields.object(Key::Error)?;
                 let part = |key| error.as_ref().and_then(|error| owned(error, key)).unwrap_or_default();
@@ -225,6 +227,10 @@ fn component(raw: &str) -> Result<Option<Component>, Malformed> {
         })
     };
     Ok(read())
+}
+
+fn lower(fields: &Fields<'_>, key: Key) -> Option<String> {
+    fields.text(key).map(|text| text.to_ascii_lowercase())
 }
 
 fn owned(fields: &Fields<'_>, key: Key) -> Option<String> {

@@ -118,7 +118,8 @@ impl Decoder {
     }
 
     /// Counts the value that came last as malformed after all ([`Malformed`](crate::Malformed): a known key twice), as
-    /// if it had never been good, and goes on after the next delimiter or LF. True: close.
+    /// if it had never been good, and goes on after the next delimiter or LF behind it: one inside it may stand between
+    /// tokens that would then be read as values. True: close.
     pub fn reject(&mut self) -> bool {
         self.malformed_in_a_row = self.malformed_before_last_value;
         self.place = Place::Skipping;

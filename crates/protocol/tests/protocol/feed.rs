@@ -15,6 +15,9 @@ pub(crate) struct Feed {
     pub(crate) events: Vec<Event>,
     buffer: Vec<u8>,
     dropped: usize,
+    /// Every so many values is one that its session finds malformed; 0: none.
+    rejects: usize,
+    values: usize,
 }
 
 impl Feed {
@@ -23,7 +26,11 @@ impl Feed {
     }
 
     pub(crate) fn with(decoder: Decoder) -> Self {
-        Self { decoder, events: Vec::new(), buffer: Vec::new(), dropped: 0 }
+        Self { decoder, events: Vec::new(), buffer: Vec::new(), dropped: 0, rejects: 0, values: 0 }
+    }
+
+    pub(crate) fn rejecting_every(self, rejects: usize) -> Self {
+        Self { rejects, ..self }
     }
 
     pub(crate) fn receive(&mut self, piece: &[u8]) {
@@ -31,7 +38,12 @@ impl Feed {
         loop {
             let (consumed, event) = match self.decoder.decode(&self.buffer) {
                 Decoded::Value { start, end } => {
-                    (end, Event::Value(String::from_utf8(self.buffer[start..end].to_vec()).unwrap()))
+                    self.values += 1;
+                    if self.rejects > 0 && self.values.is_multiple_of(self.rejects) {
+                        (end, Event::Malformed { at: self.dropped + end, fatal: self.decoder.reject() })
+                    } else {
+                        (end, Event::Value(String::from_utf8(self.buffer[start..end].to_vec()).unwrap()))
+                    }
                 }
                 Decoded::Malformed { consumed, fatal } => {
                     (consumed, Event::Malformed { at: self.dropped + consumed, fatal })

@@ -36,6 +36,8 @@ fn a_message_from_a_user_is_never_taken_for_the_relays_word() {
     let from_user =
         r#"{"from":"esa","stanza":"message","to":"fajar","body":"User not found or User not online"}"#;
     assert!(matches!(FromServer::parse(from_user), Ok(FromServer::Message(_))));
+    let as_its_sender_wrote_it = r#"{"stanza":"Message","from":"esa","to":"fajar","body":"halo"}"#;
+    assert!(matches!(FromServer::parse(as_its_sender_wrote_it), Ok(FromServer::Message(_))));
 }
 
 #[test]

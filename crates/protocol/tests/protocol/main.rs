@@ -9,4 +9,5 @@ mod from_server;
 mod limits;
 mod round_trip;
 mod to_client;
+mod to_server;
 mod traps;

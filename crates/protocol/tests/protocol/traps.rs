@@ -87,3 +87,13 @@ fn a_string_that_never_ends_swallows_no_packet_after_the_next_delimiter() {
     feed.receive("{\"a\":\"x\u{80}\u{81}\u{82}{\"b\":1}\u{80}\u{81}\u{82}{\"c\":2}".as_bytes());
     assert_eq!(feed.events, [Event::Malformed { at: 15, fatal: false }, value("{\"c\":2}")]);
 }
+
+/// A known key twice: what follows inside the object is not read as values of its own.
+#[test]
+fn trap_2_after_a_rejected_value_reading_goes_on_behind_it() {
+    let mut feed = Feed::new(Limits::default()).rejecting_every(1);
+    let rejected = "{\"to\":\"a\",\"to\":\n\"b\"}";
+    feed.receive(format!("{rejected} {{\"x\":1}}\n").as_bytes());
+    assert_eq!(feed.events, [Event::Malformed { at: rejected.len(), fatal: false }]);
+    assert_eq!(feed.kept(), 0);
+}

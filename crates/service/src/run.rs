@@ -161,8 +161,9 @@ impl Signals {
     /// The first signal begins the stop, the second ends the process.
     async fn stop(mut self, shell: Shell, shutdown: ShutdownConfig) {
         self.next().await;
-        tracing::info!("told to stop, a second signal stops at once");
         shell.health.stopping();
+        // After it: whoever reads this line finds the process not ready any more.
+        tracing::info!("told to stop, a second signal stops at once");
         select! {
             () = sleep(shutdown.pause()) => shell.shutdown.begin(),
             () = self.next() => {}

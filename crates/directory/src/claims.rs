@@ -70,6 +70,7 @@ impl Membership {
         resource: &Resource,
         old: NewSession,
         cause: Cause,
+        is_open: impl Fn() -> bool,
     ) -> Result<Reclaimed<Session>, DirectoryError> {
         let (device, login) = (Device::of(resource), old.login);
         let rule = |found: &Found| match found.ended {
@@ -78,7 +79,8 @@ impl Membership {
         };
         let granted =
             self.put(user, resource, Claim::Again, |generation| self.session(&old, generation), rule).await?;
-        Ok(reclaimed(granted))
+        let (user, resource, end) = (user.clone(), resource.clone(), SessionEnd::Lost);
+        Ok(self.reclaimed(granted, is_open, Removal::Session { user, resource, login, end }).await)
     }
 
     pub(crate) async fn claim_route(
@@ -106,10 +108,30 @@ impl Membership {
         resource: &Resource,
         login: LoginId,
         connection: u64,
+        is_open: impl Fn() -> bool,
     ) -> Result<Reclaimed<Route>, DirectoryError> {
         let rule = |found: &Found| rules::old_route(login, connection, found.current, found.ended);
         let route = |generation| self.route(login, connection, generation);
-        Ok(reclaimed(self.put(user, resource, Claim::Again, route, rule).await?))
+        let granted = self.put(user, resource, Claim::Again, route, rule).await?;
+        let (user, resource) = (user.clone(), resource.clone());
+        Ok(self.reclaimed(granted, is_open, Removal::Route { user, resource, connection }).await)
+    }
+
+    /// A connection that has ended while it was claimed again may have been released before it was back on record: then
+    /// it is released once more.
+    async fn reclaimed<E>(
+        &self,
+        granted: Option<Granted<E>>,
+        is_open: impl Fn() -> bool,
+        removal: Removal,
+    ) -> Reclaimed<E> {
+        let Some(Granted { generation, displaced }) = granted else { return Reclaimed::Lost };
+        if !is_open()
+            && let Err(error) = self.remove_or_keep(removal).await
+        {
+            tracing::debug!(%error, "ended while it was claimed again; to be released later");
+        }
+        Reclaimed::Kept { generation, displaced }
     }
 
     fn session(&self, new: &NewSession, generation: Generation) -> Session {
@@ -333,13 +355,6 @@ impl Membership {
     /// Refuses a claim on tables that are not what this component thinks they are, and has that looked into.
     fn admit(&self, view: &View, standing: &Standing, claim: Claim) -> Result<(), DirectoryError> {
         view.admit(standing, claim).inspect_err(|_| self.hurry.notify_one())
-    }
-}
-
-fn reclaimed<E>(granted: Option<Granted<E>>) -> Reclaimed<E> {
-    match granted {
-        Some(Granted { generation, displaced }) => Reclaimed::Kept { generation, displaced },
-        None => Reclaimed::Lost,
     }
 }
 

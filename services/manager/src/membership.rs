@@ -123,10 +123,11 @@ impl Manager {
     pub(crate) async fn reclaim_one(&self, online: &Arc<Online>, cause: Cause) {
         let device = Resource::default_device();
         loop {
-            if self.sessions.get(&online.user).is_none_or(|known| !Arc::ptr_eq(&known, online)) {
+            let is_open = || self.sessions.get(&online.user).is_some_and(|known| Arc::ptr_eq(&known, online));
+            if !is_open() {
                 return;
             }
-            match self.member.reclaim_session(&online.user, &device, online.entry(), cause).await {
+            match self.member.reclaim_session(&online.user, &device, online.entry(), cause, is_open).await {
                 // A displaced owner finds out when it claims again itself, or by its audit.
                 Ok(Reclaimed::Kept { generation, displaced: _ }) => {
                     online.claimed_under(generation);

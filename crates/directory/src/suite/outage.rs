@@ -70,7 +70,7 @@ async fn a_restart_shorter_than_the_lease_is_a_loss_and_nobodys_death() {
     server(&mut world).start_again();
     e1.until(&Event::Epoch).await;
     e2.until(&Event::Epoch).await;
-    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch).await.unwrap();
+    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true).await.unwrap();
     assert!(matches!(again, Reclaimed::Kept { displaced: None, .. }));
     e2.until(&Event::Recovered).await;
     assert_eq!(m2.claim_session(&esa, &device, login(2)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
@@ -92,7 +92,7 @@ async fn who_was_away_past_its_lease_when_the_tables_were_lost_begins_a_new_life
     world.wait_until("the leases have run out", async || since.elapsed() > TIMING.lease).await;
     server(&mut world).start_again();
     e1.until_renewed().await;
-    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Renewed).await.unwrap();
+    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Renewed, || true).await.unwrap();
     assert_eq!(again, Reclaimed::Kept { generation: m1.generation(), displaced: None });
     e2.until(&Event::Recovered).await;
     assert_eq!(m2.claim_session(&esa, &device, login(2)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
@@ -127,7 +127,7 @@ async fn a_server_that_comes_back_with_what_it_had_earlier_has_lost_its_tables()
     e2.until(&Event::Away).await;
     server(&mut world).start_again();
     e1.until(&Event::Epoch).await;
-    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch).await.unwrap();
+    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true).await.unwrap();
     assert!(matches!(again, Reclaimed::Kept { .. }));
     e2.until(&Event::Epoch).await;
     e2.until(&Event::Recovered).await;

@@ -46,6 +46,8 @@ async fn an_outage_longer_than_the_lease_is_nobodys_death() {
     server(&mut world).signal(Signal::CONT);
     e1.until(&Event::Back).await;
     e2.until(&Event::Back).await;
+    let components = m1.directory().components().await.unwrap();
+    assert!(components.contains(&m2.component()), "nobody may be judged yet: {components:?}");
     assert_eq!(m2.claim_session(&esa, &device, login(3)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
     world
         .wait_until("the session is gone that was released meanwhile", async || {

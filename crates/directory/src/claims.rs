@@ -3,7 +3,7 @@
 
 use kurir_protocol::name::{LoginId, Resource, UserKey};
 
-use crate::backend::{Owned, Standing, Swap};
+use crate::backend::{Ended, Owned, Standing, Swap};
 use crate::lease::{Claim, View};
 use crate::membership::Membership;
 use crate::pending::{Overflow, Removal};
@@ -207,7 +207,7 @@ impl Membership {
             field: field.clone(),
             expected: case.record.raw::<E>(case.resource).map(str::to_owned),
             new: Some(raw.clone()),
-            ended: None,
+            ended: Some((record::ended_field(case.resource), Ended::Is(case.record.ended(case.resource)))),
             owner: Some((
                 self.me.clone(),
                 generation,
@@ -329,7 +329,7 @@ impl Membership {
                 field: record::field::<E>(resource),
                 new: if mine { None } else { expected.clone() },
                 expected,
-                ended: ended.map(|login| (record::ended_field(resource), login)),
+                ended: ended.map(|login| (record::ended_field(resource), Ended::Raise(login))),
                 owner: None,
             };
             if self.swap(swap).await? {

@@ -7,6 +7,7 @@ mod world;
 use kurir_protocol::name::LoginId;
 
 use self::world::{Puppet, World, default_device, login, named, user};
+use crate::backend::{Ended, Swap};
 use crate::{Cause, DirectoryError, Event, Fenced, Kind, Reclaimed, RouteClaim, SessionClaim, SessionEnd};
 
 macro_rules! on_both_stores {
@@ -30,6 +31,7 @@ on_both_stores! {
     a_second_hello_replaces_the_first_and_is_told_which
     a_route_of_an_older_login_is_stale
     an_ended_login_gets_no_route_at_any_relay
+    an_entry_judged_before_a_login_was_ended_is_not_written_after_it
     an_ended_login_is_forgotten_after_its_tickets
     releasing_takes_off_record_only_what_is_ones_own
     what_ends_while_it_is_claimed_again_leaves_nothing
@@ -140,6 +142,24 @@ async fn an_ended_login_gets_no_route_at_any_relay(world: World) {
         r1.claim_route(&esa, &device, LoginId(2), 1).await.unwrap(),
         RouteClaim::Granted { .. }
     ));
+}
+
+async fn an_entry_judged_before_a_login_was_ended_is_not_written_after_it(world: World) {
+    let (m1, _em) = world.join(Kind::Manager, "m1").await;
+    let (esa, device) = (user("esa"), default_device());
+    m1.claim_session(&esa, &device, login(1)).await.unwrap();
+    m1.release_session(&esa, &device, LoginId(1), SessionEnd::Ended).await.unwrap();
+    let judged = |ended| Swap {
+        user: esa.clone(),
+        field: "r:default".to_owned(),
+        expected: None,
+        new: Some("a route".to_owned()),
+        ended: Some(("e:default".to_owned(), Ended::Is(ended))),
+        owner: None,
+    };
+    let swaps = [judged(None), judged(Some(LoginId(1)))];
+    let (written, _) = m1.directory().backend.swap(m1.id(), &swaps).await.unwrap();
+    assert_eq!(written, [false, true]);
 }
 
 async fn an_ended_login_is_forgotten_after_its_tickets(world: World) {

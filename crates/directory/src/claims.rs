@@ -198,9 +198,9 @@ impl Membership {
     /// Swaps what was read for `entry`; false: something else was there. What can't be known to be written and still this
     /// generation's is taken back.
     async fn write<E: Entry>(&self, case: &Case<'_>, entry: E) -> Result<bool, DirectoryError> {
-        let (user, generation) = (case.user.clone(), case.view.generation);
+        let user = case.user.clone();
         let field = record::field::<E>(case.resource);
-        let unique = entry.unique();
+        let owned = Owned { user: user.clone(), field: field.clone(), unique: entry.unique() };
         let raw = record::write(entry, case.view.epoch()?, self.attempt())?;
         let swap = Swap {
             user: user.clone(),
@@ -208,13 +208,9 @@ impl Membership {
             expected: case.record.raw::<E>(case.resource).map(str::to_owned),
             new: Some(raw.clone()),
             ended: Some((record::ended_field(case.resource), Ended::Is(case.record.ended(case.resource)))),
-            owner: Some((
-                self.me.clone(),
-                generation,
-                Owned { user: user.clone(), field: field.clone(), unique },
-            )),
+            owner: Some((self.me.clone(), case.view.generation, owned)),
         };
-        let removal = Some(Removal::Attempt { user, field, raw, unique, generation });
+        let removal = Some(Removal::Attempt { user, field, raw });
         self.check()?;
         let mut attempt = Attempt { membership: self, removal };
         let (done, standing) = self.backend.swap(&self.me, std::slice::from_ref(&swap)).await?;
@@ -288,18 +284,17 @@ impl Membership {
             Removal::Route { user, resource, connection } => {
                 self.remove_entry::<Route>(user, resource, *connection, None).await
             }
-            Removal::Attempt { user, field, raw, unique, generation } => {
-                self.swap(Swap {
+            Removal::Attempt { user, field, raw } => {
+                let swap = Swap {
                     user: user.clone(),
                     field: field.clone(),
                     expected: Some(raw.clone()),
                     new: None,
                     ended: None,
                     owner: None,
-                })
-                .await?;
-                let owned = Owned { user: user.clone(), field: field.clone(), unique: *unique };
-                self.backend.disown(&self.me, *generation, &[owned]).await
+                };
+                // It stays noted: another attempt of the same connection may be on record by now, or be so soon.
+                self.swap(swap).await.map(drop)
             }
         }
     }

@@ -137,6 +137,23 @@ async fn a_server_that_comes_back_with_what_it_had_earlier_has_lost_its_tables()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_claimed_again_after_a_failed_attempt_stays_noted() {
+    let world = World::on_redis().await;
+    let (m1, _e1) = world.join(Kind::Manager, "m1").await;
+    let (esa, device) = (user("esa"), default_device());
+    for polls in 0..6 {
+        poll_times(polls, m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true)).await;
+        let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true).await.unwrap();
+        assert!(matches!(again, Reclaimed::Kept { .. }));
+    }
+    let since = Instant::now();
+    world.wait_until("attempts are taken back", async || since.elapsed() > TIMING.poll * 3).await;
+    assert_eq!(world.fields(&esa).await.len(), 1);
+    let backend = &m1.directory().backend;
+    assert_eq!(backend.owned(m1.id(), m1.generation(), 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_that_nobody_waits_for_leaves_nothing() {
     let world = World::on_redis().await;
     let (m1, _e1) = world.join(Kind::Manager, "m1").await;

@@ -306,6 +306,19 @@ impl Membership {
         unique: u64,
         ended: Option<LoginId>,
     ) -> Result<(), DirectoryError> {
+        self.take_off::<E>(user, resource, unique, ended).await?;
+        let owned = Owned { user: user.clone(), field: record::field::<E>(resource), unique };
+        let generation = self.lease().generation();
+        self.backend.disown(&self.me, generation, &[owned]).await
+    }
+
+    async fn take_off<E: Entry>(
+        &self,
+        user: &UserKey,
+        resource: &Resource,
+        unique: u64,
+        ended: Option<LoginId>,
+    ) -> Result<(), DirectoryError> {
         for _ in 0..ATTEMPTS {
             let (fields, _) = self.backend.look(&self.me, user).await?;
             let record = Record::new(fields);
@@ -316,7 +329,7 @@ impl Membership {
             let ended =
                 ended.filter(|ended| mine || current.as_ref().is_none_or(|entry| entry.login() > *ended));
             if !mine && ended.is_none() {
-                break;
+                return Ok(());
             }
             let expected = record.raw::<E>(resource).map(str::to_owned);
             let swap = Swap {
@@ -328,12 +341,10 @@ impl Membership {
                 owner: None,
             };
             if self.swap(swap).await? {
-                break;
+                return Ok(());
             }
         }
-        let owned = Owned { user: user.clone(), field: record::field::<E>(resource), unique };
-        let generation = self.lease().generation();
-        self.backend.disown(&self.me, generation, &[owned]).await
+        Err(DirectoryError::Contended)
     }
 
     async fn swap(&self, swap: Swap) -> Result<bool, DirectoryError> {

@@ -25,6 +25,13 @@ struct Found {
     ended: Option<LoginId>,
 }
 
+impl Found {
+    /// Whether this very claim is on record already.
+    fn is_own(&self, unique: u64) -> bool {
+        self.current.is_some_and(|current| current.life == Life::Own && current.unique == unique)
+    }
+}
+
 /// A claim and what was read for it.
 struct Case<'a> {
     user: &'a UserKey,
@@ -159,15 +166,19 @@ impl Membership {
         make: impl Fn(Generation) -> E,
         rule: impl Fn(&Found) -> Ruling,
     ) -> Result<Option<Granted<E>>, DirectoryError> {
+        let mut displaced = None;
         for _ in 0..ATTEMPTS {
             let view = self.view()?;
             let (fields, standing) = self.backend.look(&self.me, user).await?;
             self.admit(&view, &standing, claim)?;
             let case = Case { user, resource, claim, view, standing, record: Record::new(fields) };
             let entry = make(case.view.generation);
-            let displaced = match rule(&self.found(&case, &entry).await?) {
+            let found = self.found(&case, &entry).await?;
+            displaced = match rule(&found) {
                 Ruling::Refuse => return Ok(None),
                 Ruling::Displace => case.on_record::<E>(),
+                // The swap before was carried out after all, and what it displaced is still to be told.
+                Ruling::Take if found.is_own(entry.unique()) => displaced,
                 Ruling::Take => None,
             };
             if self.write(&case, entry).await? {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use kurir_directory::{Cause, Component, DirectoryError, Event, Kind, Reclaimed, Session};
+use kurir_directory::{Cause, Component, DirectoryError, Event, Kind, Reclaimed, Session, SessionEnd};
 use kurir_protocol::name::Resource;
 use kurir_rpc::{Discovery, v1};
 use tokio::sync::mpsc;
@@ -145,6 +145,7 @@ impl Manager {
                     // Removed first, so that its end is not taken for the user's.
                     self.sessions.remove(online);
                     online.close_for_conflict();
+                    self.end_relay_connection(&online.user, online.login, SessionEnd::Lost).await;
                     return;
                 }
                 Err(error) => {

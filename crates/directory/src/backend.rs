@@ -157,10 +157,19 @@ pub(crate) struct Swap {
     pub(crate) expected: Option<String>,
     /// What is to be there; None: nothing.
     pub(crate) new: Option<String>,
-    /// A field that remembers the newest ended login, raised to this one.
-    pub(crate) ended: Option<(String, LoginId)>,
+    /// The field that remembers the newest ended login.
+    pub(crate) ended: Option<(String, Ended)>,
     /// Whose the new value will be: noted before the swap.
     pub(crate) owner: Option<(ComponentId, Generation, Owned)>,
+}
+
+/// What a swap has to do with the newest ended login of its device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It must still be this one; None: there must be none.
+    Is(Option<LoginId>),
+    /// It is raised to this one.
+    Raise(LoginId),
 }
 
 /// An entry that a generation may own.

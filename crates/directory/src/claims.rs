@@ -3,7 +3,7 @@
 
 use kurir_protocol::name::{LoginId, Resource, UserKey};
 
-use crate::backend::{Owned, Standing, Swap};
+use crate::backend::{Ended, Owned, Standing, Swap};
 use crate::lease::{Claim, View};
 use crate::membership::Membership;
 use crate::pending::{Overflow, Removal};
@@ -23,6 +23,13 @@ struct Found {
     /// A live session of a newer login; only looked for where a new route is claimed.
     superseded: bool,
     ended: Option<LoginId>,
+}
+
+impl Found {
+    /// Whether this very claim is on record already.
+    fn is_own(&self, unique: u64) -> bool {
+        self.current.is_some_and(|current| current.life == Life::Own && current.unique == unique)
+    }
 }
 
 /// A claim and what was read for it.
@@ -70,6 +77,7 @@ impl Membership {
         resource: &Resource,
         old: NewSession,
         cause: Cause,
+        is_open: impl Fn() -> bool,
     ) -> Result<Reclaimed<Session>, DirectoryError> {
         let (device, login) = (Device::of(resource), old.login);
         let rule = |found: &Found| match found.ended {
@@ -78,7 +86,8 @@ impl Membership {
         };
         let granted =
             self.put(user, resource, Claim::Again, |generation| self.session(&old, generation), rule).await?;
-        Ok(reclaimed(granted))
+        let (user, resource, end) = (user.clone(), resource.clone(), SessionEnd::Lost);
+        Ok(self.reclaimed(granted, is_open, Removal::Session { user, resource, login, end }).await)
     }
 
     pub(crate) async fn claim_route(
@@ -106,10 +115,30 @@ impl Membership {
         resource: &Resource,
         login: LoginId,
         connection: u64,
+        is_open: impl Fn() -> bool,
     ) -> Result<Reclaimed<Route>, DirectoryError> {
         let rule = |found: &Found| rules::old_route(login, connection, found.current, found.ended);
         let route = |generation| self.route(login, connection, generation);
-        Ok(reclaimed(self.put(user, resource, Claim::Again, route, rule).await?))
+        let granted = self.put(user, resource, Claim::Again, route, rule).await?;
+        let (user, resource) = (user.clone(), resource.clone());
+        Ok(self.reclaimed(granted, is_open, Removal::Route { user, resource, connection }).await)
+    }
+
+    /// A connection that has ended while it was claimed again may have been released before it was back on record: then
+    /// it is released once more.
+    async fn reclaimed<E>(
+        &self,
+        granted: Option<Granted<E>>,
+        is_open: impl Fn() -> bool,
+        removal: Removal,
+    ) -> Reclaimed<E> {
+        let Some(Granted { generation, displaced }) = granted else { return Reclaimed::Lost };
+        if !is_open()
+            && let Err(error) = self.remove_or_keep(removal).await
+        {
+            tracing::debug!(%error, "ended while it was claimed again; to be released later");
+        }
+        Reclaimed::Kept { generation, displaced }
     }
 
     fn session(&self, new: &NewSession, generation: Generation) -> Session {
@@ -137,15 +166,19 @@ impl Membership {
         make: impl Fn(Generation) -> E,
         rule: impl Fn(&Found) -> Ruling,
     ) -> Result<Option<Granted<E>>, DirectoryError> {
+        let mut displaced = None;
         for _ in 0..ATTEMPTS {
             let view = self.view()?;
             let (fields, standing) = self.backend.look(&self.me, user).await?;
             self.admit(&view, &standing, claim)?;
             let case = Case { user, resource, claim, view, standing, record: Record::new(fields) };
             let entry = make(case.view.generation);
-            let displaced = match rule(&self.found(&case, &entry).await?) {
+            let found = self.found(&case, &entry).await?;
+            displaced = match rule(&found) {
                 Ruling::Refuse => return Ok(None),
                 Ruling::Displace => case.on_record::<E>(),
+                // The swap before was carried out after all, and what it displaced is still to be told.
+                Ruling::Take if found.is_own(entry.unique()) => displaced,
                 Ruling::Take => None,
             };
             if self.write(&case, entry).await? {
@@ -176,23 +209,19 @@ impl Membership {
     /// Swaps what was read for `entry`; false: something else was there. What can't be known to be written and still this
     /// generation's is taken back.
     async fn write<E: Entry>(&self, case: &Case<'_>, entry: E) -> Result<bool, DirectoryError> {
-        let (user, generation) = (case.user.clone(), case.view.generation);
+        let user = case.user.clone();
         let field = record::field::<E>(case.resource);
-        let unique = entry.unique();
+        let owned = Owned { user: user.clone(), field: field.clone(), unique: entry.unique() };
         let raw = record::write(entry, case.view.epoch()?, self.attempt())?;
         let swap = Swap {
             user: user.clone(),
             field: field.clone(),
             expected: case.record.raw::<E>(case.resource).map(str::to_owned),
             new: Some(raw.clone()),
-            ended: None,
-            owner: Some((
-                self.me.clone(),
-                generation,
-                Owned { user: user.clone(), field: field.clone(), unique },
-            )),
+            ended: Some((record::ended_field(case.resource), Ended::Is(case.record.ended(case.resource)))),
+            owner: Some((self.me.clone(), case.view.generation, owned)),
         };
-        let removal = Some(Removal::Attempt { user, field, raw, unique, generation });
+        let removal = Some(Removal::Attempt { user, field, raw });
         self.check()?;
         let mut attempt = Attempt { membership: self, removal };
         let (done, standing) = self.backend.swap(&self.me, std::slice::from_ref(&swap)).await?;
@@ -266,23 +295,35 @@ impl Membership {
             Removal::Route { user, resource, connection } => {
                 self.remove_entry::<Route>(user, resource, *connection, None).await
             }
-            Removal::Attempt { user, field, raw, unique, generation } => {
-                self.swap(Swap {
+            Removal::Attempt { user, field, raw } => {
+                let swap = Swap {
                     user: user.clone(),
                     field: field.clone(),
                     expected: Some(raw.clone()),
                     new: None,
                     ended: None,
                     owner: None,
-                })
-                .await?;
-                let owned = Owned { user: user.clone(), field: field.clone(), unique: *unique };
-                self.backend.disown(&self.me, *generation, &[owned]).await
+                };
+                // It stays noted: another attempt of the same connection may be on record by now, or be so soon.
+                self.swap(swap).await.map(drop)
             }
         }
     }
 
     async fn remove_entry<E: Entry>(
+        &self,
+        user: &UserKey,
+        resource: &Resource,
+        unique: u64,
+        ended: Option<LoginId>,
+    ) -> Result<(), DirectoryError> {
+        self.take_off::<E>(user, resource, unique, ended).await?;
+        let owned = Owned { user: user.clone(), field: record::field::<E>(resource), unique };
+        let generation = self.lease().generation();
+        self.backend.disown(&self.me, generation, &[owned]).await
+    }
+
+    async fn take_off<E: Entry>(
         &self,
         user: &UserKey,
         resource: &Resource,
@@ -299,7 +340,7 @@ impl Membership {
             let ended =
                 ended.filter(|ended| mine || current.as_ref().is_none_or(|entry| entry.login() > *ended));
             if !mine && ended.is_none() {
-                break;
+                return Ok(());
             }
             let expected = record.raw::<E>(resource).map(str::to_owned);
             let swap = Swap {
@@ -307,16 +348,14 @@ impl Membership {
                 field: record::field::<E>(resource),
                 new: if mine { None } else { expected.clone() },
                 expected,
-                ended: ended.map(|login| (record::ended_field(resource), login)),
+                ended: ended.map(|login| (record::ended_field(resource), Ended::Raise(login))),
                 owner: None,
             };
             if self.swap(swap).await? {
-                break;
+                return Ok(());
             }
         }
-        let owned = Owned { user: user.clone(), field: record::field::<E>(resource), unique };
-        let generation = self.lease().generation();
-        self.backend.disown(&self.me, generation, &[owned]).await
+        Err(DirectoryError::Contended)
     }
 
     async fn swap(&self, swap: Swap) -> Result<bool, DirectoryError> {
@@ -333,13 +372,6 @@ impl Membership {
     /// Refuses a claim on tables that are not what this component thinks they are, and has that looked into.
     fn admit(&self, view: &View, standing: &Standing, claim: Claim) -> Result<(), DirectoryError> {
         view.admit(standing, claim).inspect_err(|_| self.hurry.notify_one())
-    }
-}
-
-fn reclaimed<E>(granted: Option<Granted<E>>) -> Reclaimed<E> {
-    match granted {
-        Some(Granted { generation, displaced }) => Reclaimed::Kept { generation, displaced },
-        None => Reclaimed::Lost,
     }
 }
 

@@ -7,8 +7,9 @@ use kurir_protocol::name::{Resource, UserKey};
 
 use crate::backend::memory::Memory;
 use crate::backend::redis::Redis;
-use crate::backend::{Backend, Epoch, Fields};
+use crate::backend::{Backend, Epoch, Fields, Standing};
 use crate::clock::Clock;
+use crate::lease::View;
 use crate::membership::Membership;
 use crate::record::{Entry, Record, Stored};
 use crate::{Component, ComponentId, DirectoryError, Generation, Route, Session, Timing, UserEntries};
@@ -61,20 +62,16 @@ impl Directory {
 
     /// What stands for each of `users`, in their order, in two round trips.
     pub async fn users(&self, users: &[UserKey]) -> Result<Vec<UserEntries>, DirectoryError> {
-        let view = self.member.as_ref().map(|member| member.lease().view());
+        let view = self.view();
         let all: Vec<Found> = self.backend.users(users).await?.into_iter().map(Found::new).collect();
         let owners: BTreeSet<&ComponentId> = all.iter().flat_map(Found::owners).collect();
         let owners: Vec<ComponentId> = owners.into_iter().cloned().collect();
         if owners.is_empty() {
             return Ok(vec![UserEntries::default(); users.len()]);
         }
-        let me = self.member.as_ref().map(|member| &member.me);
-        let (holders, standing) = self.backend.leases(me, &owners).await?;
+        let (holders, standing) = self.backend.leases(self.me(), &owners).await?;
         let leases: HashMap<ComponentId, Option<Generation>> = owners.into_iter().zip(holders).collect();
-        let judge = match (&self.member, view) {
-            (Some(member), Some(view)) => member.may_judge(&view, &standing),
-            _ => true,
-        };
+        let judge = self.may_judge(view.as_ref(), &standing);
         let lives = |id: &ComponentId, generation| match leases.get(id).copied().flatten() {
             Some(holder) => holder == generation,
             None => !judge,
@@ -82,14 +79,47 @@ impl Directory {
         Ok(all.into_iter().map(|user| user.living(standing.epoch.as_ref(), lives)).collect())
     }
 
-    /// The components that hold their lease.
+    /// The components that hold their lease, and for a member those whose death nobody may judge. Whoever is not among them
+    /// is gone: to a member this fails with [`DirectoryError::Recovering`] while some may only not be on record yet.
     pub async fn components(&self) -> Result<Vec<Component>, DirectoryError> {
+        let view = self.view();
         let mut components = self.backend.registered().await?;
         let ids: Vec<ComponentId> = components.iter().map(|component| component.id.clone()).collect();
-        let (holders, _) = self.backend.leases(None, &ids).await?;
+        let (holders, standing) = self.backend.leases(self.me(), &ids).await?;
+        if self.member.is_some() && !self.is_whole(view.as_ref(), &standing) {
+            return Err(DirectoryError::Recovering);
+        }
+        let judge = self.may_judge(view.as_ref(), &standing);
         let mut holders = holders.into_iter();
-        components.retain(|component| holders.next().flatten() == Some(component.generation));
+        components.retain(|component| {
+            holders.next().flatten().map_or(!judge, |holder| holder == component.generation)
+        });
         Ok(components)
+    }
+
+    fn me(&self) -> Option<&ComponentId> {
+        self.member.as_ref().map(|member| &member.me)
+    }
+
+    fn view(&self) -> Option<View> {
+        self.member.as_ref().map(|member| member.lease().view())
+    }
+
+    /// Whether all owners have had the time to write what is read together with `standing`.
+    fn is_whole(&self, view: Option<&View>, standing: &Standing) -> bool {
+        let known = view.map_or(standing.epoch.is_some(), |view| view.knows(standing));
+        if !known && let Some(member) = &self.member {
+            member.hurry.notify_one();
+        }
+        known && !standing.recovering
+    }
+
+    /// Whether a lease that is not there means that its component is dead.
+    fn may_judge(&self, view: Option<&View>, standing: &Standing) -> bool {
+        match (&self.member, view) {
+            (Some(member), Some(view)) => member.may_judge(view, standing),
+            _ => true,
+        }
     }
 }
 

@@ -287,7 +287,12 @@ impl View {
     /// Where the epoch is the one known and the own lease is held, the store has lost nothing, and nobody has taken
     /// this component for dead.
     fn trusts(&self, standing: &Standing) -> bool {
-        self.epoch.is_some() && standing.epoch == self.epoch && standing.holder == Some(self.generation)
+        self.knows(standing) && standing.holder == Some(self.generation)
+    }
+
+    /// Whether the tables are in the life that is known.
+    pub(crate) fn knows(&self, standing: &Standing) -> bool {
+        self.epoch.is_some() && standing.epoch == self.epoch
     }
 }
 

@@ -119,27 +119,30 @@ impl Member {
         self.membership.claim_route(user, resource, login, connection).await
     }
 
-    /// Puts a session that this component has had all along back on record.
+    /// Puts a session that this component has had all along back on record. `is_open` says whether its connection still
+    /// is there, false from before it is released: what ends meanwhile leaves nothing on record.
     pub async fn reclaim_session(
         &self,
         user: &UserKey,
         resource: &Resource,
         session: NewSession,
         cause: Cause,
+        is_open: impl Fn() -> bool,
     ) -> Result<Reclaimed<Session>, DirectoryError> {
-        self.membership.reclaim_session(user, resource, session, cause).await
+        self.membership.reclaim_session(user, resource, session, cause, is_open).await
     }
 
     /// Puts a route that this component has had all along back on record. Of two routes the newer login's stays, and of
-    /// two of one login the one that is on record.
+    /// two of one login the one that is on record. `is_open` as for [`reclaim_session`](Self::reclaim_session).
     pub async fn reclaim_route(
         &self,
         user: &UserKey,
         resource: &Resource,
         login: LoginId,
         connection: u64,
+        is_open: impl Fn() -> bool,
     ) -> Result<Reclaimed<Route>, DirectoryError> {
-        self.membership.reclaim_route(user, resource, login, connection).await
+        self.membership.reclaim_route(user, resource, login, connection, is_open).await
     }
 
     /// Records how many presences a session has published. `false`: the session is no longer this component's.

@@ -66,6 +66,10 @@ enum Action {
     Deliver {
         process: usize,
     },
+    /// The next request to arrive is carried out twice.
+    Repeat {
+        process: usize,
+    },
     Restart {
         process: usize,
     },
@@ -111,6 +115,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => process().prop_map(|process| Action::Slow { process }),
         1 => process().prop_map(|process| Action::Fast { process }),
         6 => process().prop_map(|process| Action::Deliver { process }),
+        2 => process().prop_map(|process| Action::Repeat { process }),
         1 => process().prop_map(|process| Action::Restart { process }),
         6 => (process(), user()).prop_map(|(process, user)| Action::Login { process, user }),
         5 => (process(), user(), 0..3u64).prop_map(|(process, user, age)| Action::Hello { process, user, age }),
@@ -206,6 +211,7 @@ impl Model {
                     process.wire.deliver();
                 }
             }
+            Action::Repeat { process } => self.processes[process].wire.repeat_next(),
             Action::Restart { process } => {
                 // What the old process had sent may still arrive.
                 while !self.processes[process].cut && self.processes[process].wire.deliver() {}

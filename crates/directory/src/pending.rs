@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use kurir_protocol::name::{LoginId, Resource, UserKey};
 
-use crate::{Generation, SessionEnd};
+use crate::SessionEnd;
 
 /// More than this are not kept: the component then takes a new generation instead, which makes all of them absent.
 const LIMIT: usize = 65_536;
@@ -29,8 +29,6 @@ pub(crate) enum Removal {
         user: UserKey,
         field: String,
         raw: String,
-        unique: u64,
-        generation: Generation,
     },
 }
 

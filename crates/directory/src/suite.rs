@@ -7,6 +7,7 @@ mod world;
 use kurir_protocol::name::LoginId;
 
 use self::world::{Puppet, World, default_device, login, named, user};
+use crate::backend::{Ended, Swap};
 use crate::{Cause, DirectoryError, Event, Fenced, Kind, Reclaimed, RouteClaim, SessionClaim, SessionEnd};
 
 macro_rules! on_both_stores {
@@ -30,8 +31,10 @@ on_both_stores! {
     a_second_hello_replaces_the_first_and_is_told_which
     a_route_of_an_older_login_is_stale
     an_ended_login_gets_no_route_at_any_relay
+    an_entry_judged_before_a_login_was_ended_is_not_written_after_it
     an_ended_login_is_forgotten_after_its_tickets
     releasing_takes_off_record_only_what_is_ones_own
+    what_ends_while_it_is_claimed_again_leaves_nothing
     a_presence_counter_is_kept_only_for_the_session_on_record
     many_users_are_read_in_their_order
     a_paused_component_is_fenced_and_loses_what_was_claimed_meanwhile
@@ -141,6 +144,24 @@ async fn an_ended_login_gets_no_route_at_any_relay(world: World) {
     ));
 }
 
+async fn an_entry_judged_before_a_login_was_ended_is_not_written_after_it(world: World) {
+    let (m1, _em) = world.join(Kind::Manager, "m1").await;
+    let (esa, device) = (user("esa"), default_device());
+    m1.claim_session(&esa, &device, login(1)).await.unwrap();
+    m1.release_session(&esa, &device, LoginId(1), SessionEnd::Ended).await.unwrap();
+    let judged = |ended| Swap {
+        user: esa.clone(),
+        field: "r:default".to_owned(),
+        expected: None,
+        new: Some("a route".to_owned()),
+        ended: Some(("e:default".to_owned(), Ended::Is(ended))),
+        owner: None,
+    };
+    let swaps = [judged(None), judged(Some(LoginId(1)))];
+    let (written, _) = m1.directory().backend.swap(m1.id(), &swaps).await.unwrap();
+    assert_eq!(written, [false, true]);
+}
+
 async fn an_ended_login_is_forgotten_after_its_tickets(world: World) {
     let (m1, _em) = world.join(Kind::Manager, "m1").await;
     let (esa, device) = (user("esa"), default_device());
@@ -164,6 +185,20 @@ async fn releasing_takes_off_record_only_what_is_ones_own(world: World) {
     assert!(world.fields(&esa).await.is_empty());
     let backend = &r2.directory().backend;
     assert_eq!(backend.owned(r2.id(), r2.generation(), 9).await.unwrap(), []);
+}
+
+async fn what_ends_while_it_is_claimed_again_leaves_nothing(world: World) {
+    let (m1, _em) = world.join(Kind::Manager, "m1").await;
+    let (r1, _er) = world.join(Kind::Relay, "r1").await;
+    let (esa, device) = (user("esa"), default_device());
+    // Released just before: the claims below are the rest of two that looked while there was a connection.
+    m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || false).await.unwrap();
+    r1.reclaim_route(&esa, &device, LoginId(1), 1, || false).await.unwrap();
+    assert_eq!(world.fields(&esa).await, []);
+    for member in [&m1, &r1] {
+        let backend = &member.directory().backend;
+        assert_eq!(backend.owned(member.id(), member.generation(), 9).await.unwrap(), []);
+    }
 }
 
 async fn a_presence_counter_is_kept_only_for_the_session_on_record(world: World) {
@@ -205,7 +240,7 @@ async fn a_paused_component_is_fenced_and_loses_what_was_claimed_meanwhile(world
 
     let Event::Renewed { old, new } = puppet.events.until_renewed().await else { unreachable!() };
     assert_eq!((old, Ok(new)), (before.generation, m2.check()));
-    let again = m2.reclaim_session(&esa, &device, login(1), Cause::Renewed).await.unwrap();
+    let again = m2.reclaim_session(&esa, &device, login(1), Cause::Renewed, || true).await.unwrap();
     assert_eq!(again, Reclaimed::Lost);
     assert!(m1.update_session(&esa, &device, LoginId(2), 1).await.unwrap());
 }
@@ -223,7 +258,7 @@ async fn a_paused_component_takes_back_what_nobody_claimed(world: World) {
         .await;
     pause.end();
     puppet.events.until_renewed().await;
-    let again = member.reclaim_route(&esa, &device, LoginId(1), 1).await.unwrap();
+    let again = member.reclaim_route(&esa, &device, LoginId(1), 1, || true).await.unwrap();
     assert_eq!(again, Reclaimed::Kept { generation: member.generation(), displaced: None });
     assert_eq!(member.directory().user(&esa).await.unwrap().routes[0].1.generation, member.generation());
 }
@@ -276,7 +311,7 @@ async fn after_a_loss_owners_write_again_and_newcomers_wait(world: World) {
     e2.until(&Event::Epoch).await;
     let early = m2.claim_session(&fajar, &device, login(1)).await;
     assert!(matches!(early, Err(DirectoryError::Recovering)), "{early:?}");
-    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch).await.unwrap();
+    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true).await.unwrap();
     assert!(matches!(again, Reclaimed::Kept { displaced: None, .. }));
 
     e2.until(&Event::Recovered).await;
@@ -286,7 +321,7 @@ async fn after_a_loss_owners_write_again_and_newcomers_wait(world: World) {
         SessionClaim::Granted { .. }
     ));
     // Who is late takes its device back, for it was there first.
-    let late = m1.reclaim_session(&fajar, &device, login(1), Cause::Epoch).await.unwrap();
+    let late = m1.reclaim_session(&fajar, &device, login(1), Cause::Epoch, || true).await.unwrap();
     assert!(matches!(late, Reclaimed::Kept { displaced: Some(_), .. }), "{late:?}");
     assert_eq!((m1.check(), m2.check()), generations);
     assert!(e1.seen.iter().chain(&e2.seen).all(|event| !matches!(event, Event::Died(_))));

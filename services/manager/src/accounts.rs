@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use kurir_directory::{Cause, DirectoryError, NewSession, SessionClaim};
+use kurir_directory::{Cause, DirectoryError, NewSession, SessionClaim, SessionEnd};
 use kurir_protocol::{
     manager::Auth,
     name::{LoginId, Resource, UserKey, Username},
@@ -156,6 +156,7 @@ impl Manager {
         if let Some(older) = self.sessions.insert(Arc::clone(&online)) {
             // The directory gave its place away, so it was ended there and only its connection is left.
             older.close_for_conflict();
+            self.end_relay_connection(&older.user, older.login, SessionEnd::Lost).await;
         }
         if self.member.check().is_ok_and(|current| current != generation) {
             // Renewed between the claim and now: that round may have passed this session by.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use kurir_directory::{Cause, Component, DirectoryError, Event, Kind, Reclaimed, Session};
+use kurir_directory::{Cause, Component, DirectoryError, Event, Kind, Reclaimed, Session, SessionEnd};
 use kurir_protocol::name::Resource;
 use kurir_rpc::{Discovery, v1};
 use tokio::sync::mpsc;
@@ -123,10 +123,11 @@ impl Manager {
     pub(crate) async fn reclaim_one(&self, online: &Arc<Online>, cause: Cause) {
         let device = Resource::default_device();
         loop {
-            if self.sessions.get(&online.user).is_none_or(|known| !Arc::ptr_eq(&known, online)) {
+            let is_open = || self.sessions.get(&online.user).is_some_and(|known| Arc::ptr_eq(&known, online));
+            if !is_open() {
                 return;
             }
-            match self.member.reclaim_session(&online.user, &device, online.entry(), cause).await {
+            match self.member.reclaim_session(&online.user, &device, online.entry(), cause, is_open).await {
                 // A displaced owner finds out when it claims again itself, or by its audit.
                 Ok(Reclaimed::Kept { generation, displaced: _ }) => {
                     online.claimed_under(generation);
@@ -144,6 +145,7 @@ impl Manager {
                     // Removed first, so that its end is not taken for the user's.
                     self.sessions.remove(online);
                     online.close_for_conflict();
+                    self.end_relay_connection(&online.user, online.login, SessionEnd::Lost).await;
                     return;
                 }
                 Err(error) => {

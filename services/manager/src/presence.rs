@@ -1,6 +1,6 @@
 //! Presence (PROTOCOL §4, rows M24–M31).
 
-use kurir_directory::SessionEnd;
+use kurir_directory::{Route, SessionEnd};
 use kurir_protocol::{
     manager::{PresenceRequest, ToClient},
     name::{LoginId, Resource, UserKey, Username},
@@ -136,7 +136,7 @@ impl Manager {
             tracing::debug!(user = %online.user, error = &error as &dyn std::error::Error, "session not released yet");
         }
         if end == SessionEnd::Ended {
-            self.end_relay_connection(&online.user, online.login).await;
+            self.end_relay_connection(&online.user, online.login, end).await;
         }
         if let Err(error) = self.store.touch(online.account, now_ms()).await {
             tracing::debug!(user = %online.user, error = &error as &dyn std::error::Error, "updated_at not set");
@@ -174,13 +174,19 @@ impl Manager {
         located.complete
     }
 
-    /// Has the relay that the user is connected to close that connection. The session is released by now, so no
-    /// ticket of this login opens another one.
-    async fn end_relay_connection(&self, user: &UserKey, login: LoginId) {
+    /// Has the relay that the user is connected to close that connection. After a logout, which ends all older logins as
+    /// well, the session is released by now, so no ticket of it opens another one. Another login that has the device
+    /// instead may be older: its connection stays.
+    pub(crate) async fn end_relay_connection(&self, user: &UserKey, login: LoginId, end: SessionEnd) {
         let device = Resource::default_device();
+        let is_over = |route: &Route| match end {
+            SessionEnd::Ended => route.login <= login,
+            SessionEnd::Lost => route.login == login,
+        };
         match self.member.directory().user(user).await {
             Ok(entries) => {
-                for (_, route) in entries.routes.iter().filter(|(resource, _)| *resource == device) {
+                let routes = entries.routes.iter().filter(|(resource, _)| *resource == device);
+                for (_, route) in routes.filter(|(_, route)| is_over(route)) {
                     self.relays.end_session(Some(&route.relay), user, &device, login);
                 }
             }

@@ -150,11 +150,13 @@ fn is_routed(relay: &Relay, connection: &Connection, entries: &UserEntries) -> b
 /// Puts one connection on record again, or closes it if it has lost its device.
 async fn claim(relay: &Relay, connection: &Connection) -> Result<(), DirectoryError> {
     let Ok(user) = UserKey::of(&connection.user) else { return Ok(()) };
-    if connection.outbox.is_closed() {
+    // Closed before it is dismissed.
+    let is_open = || !connection.outbox.is_closed();
+    if !is_open() {
         return Ok(());
     }
     let (resource, login) = (&connection.resource, connection.login);
-    match relay.member.reclaim_route(&user, resource, login, connection.number).await? {
+    match relay.member.reclaim_route(&user, resource, login, connection.number, is_open).await? {
         Reclaimed::Kept { displaced: Some(displaced), .. } => relay.displace(&user, &displaced),
         Reclaimed::Kept { displaced: None, .. } => {}
         Reclaimed::Lost => {

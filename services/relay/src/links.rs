@@ -262,8 +262,8 @@ impl Links {
                 pause = RETRY.0;
             }
             self.end(link, Standing::Down);
-            if self.is_gone(link).await {
-                return self.died(&link.peer, link.generation);
+            if self.is_unknown(link).await {
+                return self.unlist(link);
             }
             sleep(pause).await;
             pause = (pause * 2).min(RETRY.1);
@@ -283,8 +283,20 @@ impl Links {
         components.into_iter().find(|other| other.generation == link.generation).map(|other| other.grpc)
     }
 
-    /// Whether the directory is in reach and doesn't know that life any more: its end may have come before we listened.
-    async fn is_gone(&self, link: &Link) -> bool {
+    /// Gives up a peer whose end may have come before we listened. No verdict: after a loss of the tables it may only not be
+    /// on record yet, and a new link is made when it is met again.
+    fn unlist(&self, link: &Arc<Link>) {
+        let mut state = self.lock();
+        if state.links.get(&link.peer).is_some_and(|listed| Arc::ptr_eq(listed, link)) {
+            state.links.remove(&link.peer);
+        }
+        drop(state);
+        tracing::debug!(peer = %link.peer, "nobody knows that relay any more");
+        self.end(link, Standing::Dead);
+    }
+
+    /// Whether the directory is in reach and doesn't know that life.
+    async fn is_unknown(&self, link: &Link) -> bool {
         match self.directory.components().await {
             Ok(components) => !components.iter().any(|other| other.generation == link.generation),
             Err(_) => false,

@@ -64,7 +64,7 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
     let _over = over.clone().drop_guard();
 
     ready.not_ready("taking the lease");
-    let joining = Member::join(directory.clone(), me.clone(), over.child_token());
+    let joining = Member::join(directory, me.clone(), over.child_token());
     let (member, events) = tokio::select! {
         joined = joining => joined.context("cannot join the directory")?,
         () = shell.shutdown.began() => return Ok(()),
@@ -73,7 +73,7 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
     let tasks = shell.shutdown.tracker.clone();
     let discovery =
         Discovery::start(config.trackers.clone(), announced.clone(), &shell.shutdown.token, &tasks);
-    let relay = assemble(&config, directory, member, discovery, &shell, over.clone());
+    let relay = assemble(&config, member, discovery, &shell, over.clone());
     let server = kurir_rpc::server()
         .add_service(RelayServer::new(Rpc { links: Arc::clone(&relay.links) }))
         .serve_with_incoming(TcpListenerStream::new(grpc.into_inner()));
@@ -130,7 +130,6 @@ async fn stop(relay: &Arc<Relay>) -> anyhow::Result<()> {
 
 fn assemble(
     config: &Config,
-    directory: Directory,
     member: Member,
     discovery: Discovery,
     shell: &Shell,
@@ -148,15 +147,15 @@ fn assemble(
         limit_bytes: config.link_bytes,
         router: Arc::clone(&router),
         fence: Arc::clone(&fence),
-        directory: directory.clone(),
+        directory: member.directory().clone(),
         components: discovery.components(),
         metrics: Arc::clone(&metrics),
         shutdown: over.clone(),
         tasks: tasks.clone(),
     });
     Arc::new(Relay {
+        directory: member.directory().clone(),
         member,
-        directory,
         discovery,
         fence,
         router,

@@ -92,6 +92,10 @@ impl Session for Client {
                 replies::push(replies, replies::TEMPORARY_FAILURE);
                 return Ok(Flow::Close);
             }
+            // It may have lost its device meanwhile: what it had sent by then is nobody's to say any more.
+            if self.me.is_some() && self.outbox.is_closed() {
+                return Ok(Flow::Close);
+            }
             self.batch.checked = true;
         }
         let hello = match FromClient::parse(value)? {

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kurir_protocol::name::{LoginId, UserKey};
 
-use super::{Acquired, Answer, Backend, Bid, Epoch, Fields, MARKS, Owned, Renewal, Standing, Swap};
+use super::{Acquired, Answer, Backend, Bid, Ended, Epoch, Fields, MARKS, Owned, Renewal, Standing, Swap};
 use crate::clock::{Clock, Moment};
 use crate::{Component, ComponentId, DirectoryError, Generation, Timing};
 
@@ -89,15 +89,19 @@ impl Tables {
             self.owned.entry(*generation).or_default().insert(owned.clone());
         }
         let user = self.users.entry(swap.user.clone()).or_default();
-        let matches = user.fields.get(&swap.field) == swap.expected.as_ref();
+        let ended = swap.ended.as_ref().map(|(field, ended)| {
+            let login = user.fields.get(field).and_then(|login| login.parse().ok()).map(LoginId);
+            (field, login, ended)
+        });
+        let matches = user.fields.get(&swap.field) == swap.expected.as_ref()
+            && !matches!(ended, Some((_, login, Ended::Is(expected))) if login != *expected);
         if matches {
             match &swap.new {
                 Some(new) => user.fields.insert(swap.field.clone(), new.clone()),
                 None => user.fields.remove(&swap.field),
             };
-            if let Some((field, LoginId(login))) = &swap.ended {
-                let before = user.fields.get(field).and_then(|ended| ended.parse::<u64>().ok());
-                user.fields.insert(field.clone(), before.unwrap_or_default().max(*login).to_string());
+            if let Some((field, before, Ended::Raise(login))) = ended {
+                user.fields.insert(field.clone(), before.max(Some(*login)).unwrap_or(*login).0.to_string());
             }
             let ended_only =
                 !user.fields.is_empty() && user.fields.keys().all(|field| field.starts_with("e:"));

@@ -2,30 +2,30 @@
 
 use std::time::Duration;
 
-use kurir_protocol::name::UserKey;
+use kurir_protocol::name::{LoginId, UserKey};
 use redis::{Pipeline, Script};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::link::{Link, Replies};
-use super::{Acquired, Answer, Backend, Bid, Epoch, Fields, MARKS, Owned, Renewal, Standing, Swap};
+use super::{Acquired, Answer, Backend, Bid, Ended, Epoch, Fields, MARKS, Owned, Renewal, Standing, Swap};
 use crate::{Component, ComponentId, DirectoryError, Generation, Timing};
 
-/// KEYS: user. ARGV: field, expected, new, field of ended logins, ended login, life of ended logins in ms; empty: none.
-/// 1 if it found what was expected. A hash of ended logins only is given that life.
+/// KEYS: user. ARGV: field, expected, new, life of ended logins in ms, field of ended logins, what it must hold, what it is
+/// raised to; empty: none. 1 if it found what was expected. A hash of ended logins only is given that life.
 const SWAP: &str = r"
 local found = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if found ~= ARGV[2] then return 0 end
+local ended = ARGV[5] ~= '' and redis.call('HGET', KEYS[1], ARGV[5]) or ''
+if ARGV[7] == '' then
+  if ended ~= ARGV[6] then return 0 end
+elseif ended == '' or tonumber(ended) < tonumber(ARGV[7]) then redis.call('HSET', KEYS[1], ARGV[5], ARGV[7]) end
 if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1])
 else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
-if ARGV[4] ~= '' then
-  local ended = redis.call('HGET', KEYS[1], ARGV[4])
-  if not ended or tonumber(ended) < tonumber(ARGV[5]) then redis.call('HSET', KEYS[1], ARGV[4], ARGV[5]) end
-end
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   if string.sub(field, 1, 2) ~= 'e:' then redis.call('PERSIST', KEYS[1]) return 1 end
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[6])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1";
 
 /// KEYS: lease, mark. ARGV: generation, process, component, lease in ms.
@@ -195,17 +195,21 @@ impl Backend for Redis {
                 if let Some((id, generation, owned)) = &swap.owner {
                     commands.cmd("SADD").arg(self.owned_key(id, *generation)).arg(json(owned)?).ignore();
                 }
-                let (ended_field, ended) = match &swap.ended {
-                    Some((field, login)) => (field.as_str(), login.0.to_string()),
-                    None => ("", String::new()),
+                let text =
+                    |login: Option<&LoginId>| login.map(|login| login.0.to_string()).unwrap_or_default();
+                let (ended_field, ended, raised) = match &swap.ended {
+                    Some((field, Ended::Is(login))) => (field.as_str(), text(login.as_ref()), text(None)),
+                    Some((field, Ended::Raise(login))) => (field.as_str(), text(None), text(Some(login))),
+                    None => ("", text(None), text(None)),
                 };
                 call(&mut commands, &self.scripts.swap, &[self.user_key(&swap.user)])
                     .arg(&swap.field)
                     .arg(swap.expected.as_deref().unwrap_or_default())
                     .arg(swap.new.as_deref().unwrap_or_default())
+                    .arg(millis(self.timing.ended))
                     .arg(ended_field)
                     .arg(ended)
-                    .arg(millis(self.timing.ended));
+                    .arg(raised);
             }
             self.ask_standing(&mut commands, Some(me));
             let mut replies = self.link.run(&commands).await?;

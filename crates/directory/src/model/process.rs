@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub(super) struct Connection {
     pub(super) losses: u64,
     /// When it was claimed first.
     pub(super) since_ms: u64,
+    /// The client has not gone and was not sent away; its copies share it.
+    open: Arc<AtomicBool>,
     /// To be claimed again.
     again: Option<Cause>,
     /// Somebody has replaced it and is telling its owner.
@@ -57,6 +60,7 @@ impl Connection {
             generation: Generation::new(),
             losses: 0,
             since_ms: 0,
+            open: Arc::new(AtomicBool::new(true)),
             again: None,
             closing: false,
             untold: false,
@@ -186,7 +190,8 @@ impl Process {
             claim.doomed = true;
         }
         let Some(position) = self.connections.iter().position(is_meant) else { return };
-        let Connection { user, login, number, .. } = self.connections.remove(position);
+        let Connection { user, login, number, open, .. } = self.connections.remove(position);
+        open.store(false, Ordering::SeqCst);
         let removal = match table {
             Table::Sessions => Removal::Session { user, resource: device(), login, end },
             Table::Routes => Removal::Route { user, resource: device(), connection: number },
@@ -324,6 +329,10 @@ impl Process {
             self.failed.push((claim.connection.table, claim.connection.user.clone()));
         }
         let Claiming { mut connection, again, doomed, .. } = claim;
+        if again && !connection.open.load(Ordering::SeqCst) {
+            // Closed while it was claimed again, and released with that.
+            return claimed.ok().flatten().and_then(|(_, displaced)| self.tell(displaced));
+        }
         let on_list = self.connections.iter_mut().find(|other| other.is(&connection));
         match (claimed, on_list) {
             (Ok(Some((generation, displaced))), Some(on_list)) => {
@@ -336,8 +345,8 @@ impl Process {
                 connection.generation = generation;
                 let (table, user, unique) = (connection.table, connection.user.clone(), connection.number);
                 self.connections.push(connection);
-                if again || doomed {
-                    // Closed while it was claimed: its release has been, or may have been, too early.
+                if doomed {
+                    // Replaced before it was on the list, so whoever was to close it has not found it.
                     self.close(table, &user, Some(unique), SessionEnd::Lost);
                 }
                 self.tell(displaced)
@@ -414,10 +423,13 @@ fn claim(membership: Arc<Membership>, connection: Connection) -> Running<Claimed
 
 fn claim_again(membership: Arc<Membership>, connection: Connection, cause: Cause) -> Running<Claimed> {
     Box::pin(async move {
-        let Connection { user, login, number, .. } = &connection;
+        let Connection { user, login, number, open, .. } = &connection;
+        let (device, is_open) = (device(), || open.load(Ordering::SeqCst));
         Ok(match connection.table {
             Table::Sessions => {
-                match membership.reclaim_session(user, &device(), new_session(&connection), cause).await? {
+                let again =
+                    membership.reclaim_session(user, &device, new_session(&connection), cause, is_open);
+                match again.await? {
                     Reclaimed::Kept { generation, displaced } => {
                         let displaced =
                             displaced.map(|it| (it.manager, Table::Sessions, user.clone(), it.login.0));
@@ -426,7 +438,7 @@ fn claim_again(membership: Arc<Membership>, connection: Connection, cause: Cause
                     Reclaimed::Lost => None,
                 }
             }
-            Table::Routes => match membership.reclaim_route(user, &device(), *login, *number).await? {
+            Table::Routes => match membership.reclaim_route(user, &device, *login, *number, is_open).await? {
                 Reclaimed::Kept { generation, displaced } => {
                     let displaced =
                         displaced.map(|it| (it.relay, Table::Routes, user.clone(), it.connection));

@@ -2,7 +2,7 @@
 //! also while the process that sent them is paused or has given up waiting.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -21,17 +21,24 @@ pub(super) struct Wire {
     clock_ms: Arc<AtomicU64>,
     timeout: Duration,
     requests: Mutex<VecDeque<Request>>,
+    /// The next request to arrive is carried out twice, as one is that is sent again over a new connection.
+    repeat: Arc<AtomicBool>,
 }
 
 impl Wire {
     pub(super) fn new(memory: Arc<Memory>, clock_ms: Arc<AtomicU64>, timeout: Duration) -> Arc<Self> {
-        Arc::new(Self { memory, clock_ms, timeout, requests: Mutex::default() })
+        Arc::new(Self { memory, clock_ms, timeout, requests: Mutex::default(), repeat: Arc::default() })
     }
 
     /// Lets the oldest request arrive; false: there is none.
     pub(super) fn deliver(&self) -> bool {
         let request = self.requests.lock().unwrap().pop_front();
         request.map(|request| request(&self.memory)).is_some()
+    }
+
+    /// Carries out the next request twice; the second answer counts.
+    pub(super) fn repeat_next(&self) {
+        self.repeat.store(true, Ordering::SeqCst);
     }
 
     /// Loses every request that has not arrived.
@@ -41,12 +48,17 @@ impl Wire {
 
     fn send<T: Send + 'static>(
         &self,
-        request: impl FnOnce(&Memory) -> Result<T, DirectoryError> + Send + 'static,
+        request: impl Fn(&Memory) -> Result<T, DirectoryError> + Send + 'static,
     ) -> Answer<'_, T> {
         Box::pin(async move {
             let slot = Arc::new(Mutex::new(None));
-            let answer = Arc::clone(&slot);
-            let deliver: Request = Box::new(move |memory| *answer.lock().unwrap() = Some(request(memory)));
+            let (answer, repeat) = (Arc::clone(&slot), Arc::clone(&self.repeat));
+            let deliver: Request = Box::new(move |memory| {
+                if repeat.swap(false, Ordering::SeqCst) {
+                    drop(request(memory));
+                }
+                *answer.lock().unwrap() = Some(request(memory));
+            });
             self.requests.lock().unwrap().push_back(deliver);
             let sent = self.clock_ms.load(Ordering::SeqCst);
             std::future::poll_fn(move |_| {

@@ -46,6 +46,8 @@ async fn an_outage_longer_than_the_lease_is_nobodys_death() {
     server(&mut world).signal(Signal::CONT);
     e1.until(&Event::Back).await;
     e2.until(&Event::Back).await;
+    let components = m1.directory().components().await.unwrap();
+    assert!(components.contains(&m2.component()), "nobody may be judged yet: {components:?}");
     assert_eq!(m2.claim_session(&esa, &device, login(3)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
     world
         .wait_until("the session is gone that was released meanwhile", async || {
@@ -70,7 +72,7 @@ async fn a_restart_shorter_than_the_lease_is_a_loss_and_nobodys_death() {
     server(&mut world).start_again();
     e1.until(&Event::Epoch).await;
     e2.until(&Event::Epoch).await;
-    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch).await.unwrap();
+    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true).await.unwrap();
     assert!(matches!(again, Reclaimed::Kept { displaced: None, .. }));
     e2.until(&Event::Recovered).await;
     assert_eq!(m2.claim_session(&esa, &device, login(2)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
@@ -92,7 +94,7 @@ async fn who_was_away_past_its_lease_when_the_tables_were_lost_begins_a_new_life
     world.wait_until("the leases have run out", async || since.elapsed() > TIMING.lease).await;
     server(&mut world).start_again();
     e1.until_renewed().await;
-    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Renewed).await.unwrap();
+    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Renewed, || true).await.unwrap();
     assert_eq!(again, Reclaimed::Kept { generation: m1.generation(), displaced: None });
     e2.until(&Event::Recovered).await;
     assert_eq!(m2.claim_session(&esa, &device, login(2)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
@@ -127,11 +129,28 @@ async fn a_server_that_comes_back_with_what_it_had_earlier_has_lost_its_tables()
     e2.until(&Event::Away).await;
     server(&mut world).start_again();
     e1.until(&Event::Epoch).await;
-    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch).await.unwrap();
+    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true).await.unwrap();
     assert!(matches!(again, Reclaimed::Kept { .. }));
     e2.until(&Event::Epoch).await;
     e2.until(&Event::Recovered).await;
     assert_eq!(m2.claim_session(&esa, &device, login(2)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_claimed_again_after_a_failed_attempt_stays_noted() {
+    let world = World::on_redis().await;
+    let (m1, _e1) = world.join(Kind::Manager, "m1").await;
+    let (esa, device) = (user("esa"), default_device());
+    for polls in 0..6 {
+        poll_times(polls, m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true)).await;
+        let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true).await.unwrap();
+        assert!(matches!(again, Reclaimed::Kept { .. }));
+    }
+    let since = Instant::now();
+    world.wait_until("attempts are taken back", async || since.elapsed() > TIMING.poll * 3).await;
+    assert_eq!(world.fields(&esa).await.len(), 1);
+    let backend = &m1.directory().backend;
+    assert_eq!(backend.owned(m1.id(), m1.generation(), 9).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

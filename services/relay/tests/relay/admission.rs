@@ -23,7 +23,7 @@ fn with_token(user: &str, token: &str) -> String {
 
 #[tokio::test]
 async fn r1_a_relay_joins_the_tracker_and_says_where_it_is() {
-    let (url, mut joined) = Tracker::start().await;
+    let (url, mut joined) = Tracker::start(Vec::new()).await;
     let relay = World::new().relay_with("relay-1", |config| config.trackers = vec![url]).await;
     let component = joined.recv().await.unwrap();
     assert_eq!(component.id, "relay-1");

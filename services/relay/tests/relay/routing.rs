@@ -3,8 +3,9 @@
 use kurir_directory::SessionEnd;
 use kurir_protocol::name::UserKey;
 use serde_json::json;
+use tokio::time::timeout;
 
-use crate::world::World;
+use crate::world::{PATIENCE, Refusing, Tracker, World};
 
 /// R13, R14, R16: here. `from` is what the relay knows, other members travel along, names compare case-mapped.
 #[tokio::test]
@@ -243,5 +244,17 @@ async fn paused_relays_claim_their_users_again() {
             }
             () = esa.not_delivered("esa") => {}
         }
+    }
+}
+
+/// R4: a peer that the directory does not know, as after a loss of its tables, is given up but not for ever.
+#[tokio::test]
+async fn r4_a_relay_that_was_not_on_record_for_a_while_is_dialled_again() {
+    let world = World::new();
+    let (older, mut dials) = Refusing::start("relay-1").await;
+    let (url, _joined) = Tracker::start(vec![older]).await;
+    let _relay = world.relay_with("relay-2", |config| config.trackers = vec![url]).await;
+    for _ in 0..2 {
+        timeout(PATIENCE, dials.recv()).await.expect("a dial in time").unwrap();
     }
 }

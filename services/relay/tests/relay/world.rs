@@ -18,17 +18,20 @@ use aws_lc_rs::{
     signature::{Ed25519KeyPair, KeyPair},
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use kurir_directory::{Directory, Kind, Member, NewComponent, NewSession, SessionClaim, SessionEnd, Timing};
+use kurir_directory::{
+    Directory, Generation, Kind, Member, NewComponent, NewSession, SessionClaim, SessionEnd, Timing,
+};
 use kurir_protocol::{
     name::{LoginId, Resource, UserKey},
     ticket::Claims,
 };
 use kurir_relay::Config;
 use kurir_rpc::v1::{
-    AttachRequest, AttachResponse, Component, EndSession, JoinRequest, JoinResponse, LoadReport,
-    NotifyRequest, NotifyResponse, StatusRequest, StatusResponse, TicketKey, attach_request, attach_response,
-    join_request,
+    AttachRequest, AttachResponse, Component, ComponentKind, EndSession, Frame, JoinRequest, JoinResponse,
+    LoadReport, NotifyRequest, NotifyResponse, StatusRequest, StatusResponse, TicketKey, attach_request,
+    attach_response, join_request,
     manager_server::{self, ManagerServer},
+    relay_server::{self, RelayServer},
     tracker_server::{self, TrackerServer},
 };
 use kurir_service::Shell;
@@ -341,19 +344,55 @@ impl manager_server::Manager for Attached {
     }
 }
 
-/// A tracker that tells whom it was joined by, and lists nobody else.
+/// A relay that refuses every link, and is not in the directory.
+pub(crate) struct Refusing {
+    dialled: mpsc::Sender<()>,
+}
+
+impl Refusing {
+    /// How a tracker lists it, and when it was dialled.
+    pub(crate) async fn start(id: &str) -> (Component, mpsc::Receiver<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let component = Component {
+            kind: ComponentKind::Relay.into(),
+            id: id.to_owned(),
+            generation: Generation::new().to_string(),
+            grpc_url: format!("http://{}", listener.local_addr().unwrap()),
+            ..Component::default()
+        };
+        let (dialled, dials) = mpsc::channel(16);
+        let server = kurir_rpc::server()
+            .add_service(RelayServer::new(Self { dialled }))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(server);
+        (component, dials)
+    }
+}
+
+#[tonic::async_trait]
+impl relay_server::Relay for Refusing {
+    type LinkStream = ReceiverStream<Result<Frame, Status>>;
+
+    async fn link(&self, _: Request<Streaming<Frame>>) -> Result<Response<Self::LinkStream>, Status> {
+        let _ = self.dialled.send(()).await;
+        Err(Status::unavailable("not now"))
+    }
+}
+
+/// A tracker that tells whom it was joined by, and lists besides it whom the test says.
 pub(crate) struct Tracker {
     joined: mpsc::Sender<Component>,
+    listed: Vec<Component>,
 }
 
 impl Tracker {
     /// Its URL, and who joins.
-    pub(crate) async fn start() -> (String, mpsc::Receiver<Component>) {
+    pub(crate) async fn start(listed: Vec<Component>) -> (String, mpsc::Receiver<Component>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (joined, components) = mpsc::channel(16);
         let server = kurir_rpc::server()
-            .add_service(TrackerServer::new(Self { joined }))
+            .add_service(TrackerServer::new(Self { joined, listed }))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(server);
         (url, components)
@@ -373,7 +412,8 @@ impl tracker_server::Tracker for Tracker {
             return Err(Status::invalid_argument("register first"));
         };
         let (tx, rx) = mpsc::channel(16);
-        let _ = tx.send(Ok(JoinResponse { components: vec![component.clone()] })).await;
+        let components = self.listed.iter().chain([&component]).cloned().collect();
+        let _ = tx.send(Ok(JoinResponse { components })).await;
         let _ = self.joined.send(component).await;
         tokio::spawn(async move {
             while let Some(Ok(_)) = requests.next().await {}

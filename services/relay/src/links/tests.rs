@@ -88,10 +88,11 @@ async fn a_peer_whose_streams_break_at_once_is_dialled_ever_less_often() {
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(server);
     links.get(peer.id(), peer.generation()).unwrap();
-    let first = dials.recv().await.unwrap();
+    let mut dial = async || timeout(Duration::from_secs(10), dials.recv()).await.expect("a dial").unwrap();
+    let first = dial().await;
     let mut last = first;
     for _ in 0..3 {
-        last = dials.recv().await.unwrap();
+        last = dial().await;
     }
     let pauses = RETRY.0 * (1 + 2 + 4);
     assert!(last - first >= pauses, "{:?}", last - first);

@@ -299,10 +299,11 @@ impl Link {
         self.wake();
     }
 
-    /// Tells the peer that one of its connections has lost its device to one here.
+    /// Tells the peer that one of its connections has lost its device to one here, on this stream or the next: late does no
+    /// harm, since that life of the peer gives the number to no other connection.
     pub(crate) fn displaced(&self, user: &str, connection: u64) {
         let mut state = self.lock();
-        if state.standing == Standing::Up && state.displaced.len() < DISPLACED {
+        if state.standing != Standing::Dead && state.displaced.len() < DISPLACED {
             state.displaced.push(Displaced { user: user.to_owned(), connection });
         }
         drop(state);
@@ -318,8 +319,8 @@ impl Link {
         state.standing = Standing::Up;
         // What waited since the link was new is sent on this stream, counted from 1.
         state.base = state.sent;
-        drop(state);
         self.standing.send_replace(Standing::Up);
+        drop(state);
         self.wake();
         true
     }
@@ -327,14 +328,27 @@ impl Link {
     /// The stream is over, or (`Dead`) the link is. Everything open is handed back to be settled.
     #[must_use]
     pub(crate) fn close(&self, standing: Standing) -> Rest {
+        self.close_if(standing, |_| true)
+    }
+
+    /// The first stream has not come in time. Nothing happens if it comes at this moment.
+    #[must_use]
+    pub(crate) fn give_up(&self) -> Rest {
+        self.close_if(Standing::Down, |standing| standing == Standing::Opening)
+    }
+
+    /// Decided and done under one lock: a stream may begin meanwhile.
+    fn close_if(&self, standing: Standing, is: impl FnOnce(Standing) -> bool) -> Rest {
         let mut state = self.lock();
         let state = &mut *state;
+        if !is(state.standing) {
+            return Rest::default();
+        }
         if state.standing != Standing::Dead {
             state.standing = standing;
         }
         state.acknowledge = None;
         state.bounces = Vec::new();
-        state.displaced = Vec::new();
         state.bytes = 0;
         state.sent = state.next - 1;
         state.settled = state.sent;
@@ -342,6 +356,7 @@ impl Link {
         let waiting = mem::take(&mut state.waiting);
         self.standing.send_replace(state.standing);
         if state.standing == Standing::Dead {
+            state.displaced = Vec::new();
             self.over.cancel();
         }
         let parcels = batches.into_iter().flat_map(OpenBatch::into_parcels).collect();

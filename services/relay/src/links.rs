@@ -11,13 +11,13 @@ use kurir_directory::{ComponentId, Directory, Generation};
 use kurir_rpc::v1::{Component, LinkHello};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     fence::Fence,
-    link::{Link, Standing},
+    link::{Link, Rest, Standing},
     metrics::Metrics,
     router::Router,
     streams::{self, Turn},
@@ -200,16 +200,17 @@ impl Links {
         });
     }
 
-    /// Moves frames until the stream is over, and settles what it leaves.
+    /// Moves frames until the stream is over, and settles what it leaves. Returns how long that was.
     pub(crate) async fn carry(
         &self,
         link: &Arc<Link>,
         turn: Turn,
         incoming: impl streams::Incoming,
         outgoing: streams::Outgoing,
-    ) {
+    ) -> Duration {
+        let began = Instant::now();
         if !link.up() {
-            return;
+            return Duration::ZERO;
         }
         tracing::info!(peer = %link.peer, "link is up");
         self.metrics.links.inc();
@@ -222,6 +223,7 @@ impl Links {
                 tracing::warn!(peer = %link.peer, error = kurir_rpc::chain(&error), "link is broken");
             }
         }
+        began.elapsed()
     }
 
     /// Waits until each of `peers` has a stream or has failed to get one; the caller bounds it.
@@ -240,26 +242,38 @@ impl Links {
         }
     }
 
-    /// One life's task: its stream if it is ours to dial, its patience if not.
+    /// One life's task: its patience, and its stream if that is ours to dial.
     async fn keep(&self, link: &Arc<Link>, dials: bool) {
-        if dials {
-            let _ = link.over.run_until_cancelled(self.keep_dialled(link)).await;
-            return;
-        }
+        let kept = async {
+            let dialled = async {
+                if dials {
+                    self.keep_dialled(link).await;
+                }
+            };
+            tokio::join!(self.wait_until_open(link), dialled);
+        };
+        let _: Option<()> = link.over.run_until_cancelled(kept).await;
+    }
+
+    /// Messages wait for the first stream no longer than that, whatever an attempt to get one takes.
+    async fn wait_until_open(&self, link: &Arc<Link>) {
         let mut standing = link.standing();
-        let _ = timeout(OPENING, standing.wait_for(|standing| *standing != Standing::Opening)).await;
-        if *standing.borrow() == Standing::Opening {
-            self.end(link, Standing::Down);
+        let open = standing.wait_for(|standing| *standing != Standing::Opening);
+        if timeout(OPENING, open).await.is_err() {
+            self.settle(link, &link.give_up());
         }
     }
 
     async fn keep_dialled(&self, link: &Arc<Link>) {
         let mut pause = RETRY.0;
         loop {
-            if let Err(error) = streams::dial(self, link).await {
-                tracing::debug!(peer = %link.peer, error = kurir_rpc::chain(&error), "cannot dial relay");
-            } else {
-                pause = RETRY.0;
+            match streams::dial(self, link).await {
+                // A stream that always breaks at once is no better than none.
+                Ok(lasted) if lasted > RETRY.1 => pause = RETRY.0,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(peer = %link.peer, error = kurir_rpc::chain(&error), "cannot dial relay");
+                }
             }
             self.end(link, Standing::Down);
             if self.is_unknown(link).await {
@@ -304,15 +318,21 @@ impl Links {
     }
 
     fn end(&self, link: &Arc<Link>, standing: Standing) {
-        let rest = link.close(standing);
-        self.metrics.lost.inc_by(rest.parcels.len() as u64);
-        self.router.lost(link, &rest);
+        self.settle(link, &link.close(standing));
         if standing == Standing::Dead {
             self.router.table.forget(link);
         }
+    }
+
+    fn settle(&self, link: &Arc<Link>, rest: &Rest) {
+        self.metrics.lost.inc_by(rest.parcels.len() as u64);
+        self.router.lost(link, rest);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

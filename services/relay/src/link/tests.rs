@@ -106,12 +106,53 @@ fn a_broken_stream_hands_everything_back_and_the_next_counts_from_one() {
 }
 
 #[test]
+fn a_link_is_given_up_only_while_it_is_opening() {
+    let late = link(10_000);
+    late.push(parcel("{}\n")).unwrap();
+    assert_eq!(late.give_up().parcels.len(), 1);
+    assert_eq!(*late.standing().borrow(), Standing::Down);
+    assert!(late.up());
+    late.push(parcel("{}\n")).unwrap();
+    assert_eq!(late.give_up().parcels.len(), 0);
+    assert_eq!(*late.standing().borrow(), Standing::Up);
+    late.push(parcel("{}\n")).unwrap();
+}
+
+#[test]
 fn a_dead_link_never_comes_up_again() {
     let link = link(10_000);
     let _ = link.close(Standing::Dead);
     assert!(link.over.is_cancelled());
     assert!(!link.up());
     assert_eq!(link.push(parcel("{}\n")).unwrap_err().0, Refusal::Down);
+}
+
+/// Before the first stream and between two, that is when devices move.
+#[test]
+fn displacements_wait_for_the_next_stream_unless_that_life_of_the_peer_is_over() {
+    let displaced = |link: &Link| -> Vec<u64> {
+        let frames = link.take().into_iter().filter_map(|frame| frame.frame);
+        let numbers = frames.map(|frame| match frame {
+            frame::Frame::Displaced(displaced) => displaced.connection,
+            other => panic!("{other:?}"),
+        });
+        numbers.collect()
+    };
+    let link = link(10_000);
+    link.displaced("fajar", 1);
+    assert!(link.up());
+    assert_eq!(displaced(&link), [1]);
+    link.displaced("fajar", 2);
+    let _ = link.close(Standing::Down);
+    for number in 3..2000 {
+        link.displaced("fajar", number);
+    }
+    assert!(link.up());
+    assert_eq!(displaced(&link), (2..2 + DISPLACED as u64).collect::<Vec<_>>());
+    link.displaced("fajar", 2000);
+    let _ = link.close(Standing::Dead);
+    link.displaced("fajar", 2001);
+    assert!(displaced(&link).is_empty());
 }
 
 /// The peer's window opens by our answers, so they go before our messages; acknowledgements are cumulative.

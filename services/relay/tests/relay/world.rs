@@ -8,6 +8,7 @@
 )]
 
 use std::{
+    io, mem,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -19,7 +20,8 @@ use aws_lc_rs::{
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use kurir_directory::{
-    Directory, Generation, Kind, Member, NewComponent, NewSession, SessionClaim, SessionEnd, Timing,
+    ComponentId, Directory, Event, Generation, Kind, Member, NewComponent, NewSession, SessionClaim,
+    SessionEnd, Timing,
 };
 use kurir_protocol::{
     name::{LoginId, Resource, UserKey},
@@ -38,7 +40,8 @@ use kurir_service::Shell;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
+    runtime::{Builder, Runtime},
     sync::{broadcast, mpsc, watch},
     task::JoinHandle,
     time::timeout,
@@ -59,6 +62,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self { directory: Directory::in_process(Timing::default()) }
+    }
+
+    /// Where a test can wait for leases to run out. On a busy machine they may do so by themselves.
+    pub(crate) fn with_short_leases() -> Self {
         let timing = Timing {
             lease: Duration::from_millis(1500),
             renew: Duration::from_millis(300),
@@ -74,6 +82,15 @@ impl World {
     }
 
     pub(crate) async fn relay_with(&self, id: &str, configure: impl FnOnce(&mut Config)) -> Relay {
+        self.start(id, configure, None).await
+    }
+
+    /// A relay that can be killed.
+    pub(crate) async fn mortal_relay(&self, id: &str) -> Relay {
+        self.start(id, |_| {}, Some(Life::new())).await
+    }
+
+    async fn start(&self, id: &str, configure: impl FnOnce(&mut Config), life: Option<Life>) -> Relay {
         let mut config = Config {
             id: id.to_owned(),
             listen: "127.0.0.1:0".to_owned(),
@@ -83,14 +100,18 @@ impl World {
         };
         configure(&mut config);
         let shell = Shell::new(1000);
-        let mut task = tokio::spawn(kurir_relay::serve(config, self.directory.clone(), shell.clone()));
+        let serving = kurir_relay::serve(config, self.directory.clone(), shell.clone());
+        let mut task = match &life {
+            Some(Life(Some(runtime))) => runtime.spawn(serving),
+            _ => tokio::spawn(serving),
+        };
         tokio::select! {
-            () = shell.health.wait_until_ready() => {}
+            ready = timeout(PATIENCE, shell.health.wait_until_ready()) => ready.expect("ready in time"),
             ended = &mut task => panic!("relay ended: {ended:?}"),
         }
         let components = self.directory.components().await.unwrap();
         let client = components.into_iter().find(|other| other.id.as_str() == id).unwrap().client;
-        Relay { address: SocketAddr::new(client.host.parse().unwrap(), client.port), shell, task }
+        Relay { address: SocketAddr::new(client.host.parse().unwrap(), client.port), shell, task, life }
     }
 
     pub(crate) async fn manager(&self, id: &str) -> Manager {
@@ -102,18 +123,42 @@ pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     pub(crate) shell: Shell,
     task: JoinHandle<anyhow::Result<()>>,
+    life: Option<Life>,
+}
+
+/// A runtime that nothing else runs on; dropped, all of its tasks are gone at once and unfinished.
+struct Life(Option<Runtime>);
+
+impl Life {
+    fn new() -> Self {
+        Self(Some(Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()))
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Relay {
     pub(crate) async fn connect(&self) -> Client {
-        Client { stream: BufReader::new(TcpStream::connect(self.address).await.unwrap()) }
+        Client::of(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    /// With little room for what the client does not read.
+    pub(crate) async fn connect_narrowly(&self) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        Client::of(socket.connect(self.address).await.unwrap())
     }
 
     /// A client that has said hello with `token`, and the relay has heard it.
     pub(crate) async fn hello(&self, user: &str, token: &str) -> Client {
         let mut client = self.connect().await;
-        client.send(&format!(r#"{{"username":"{user}","message":"hello!","token":"{token}"}}"#)).await;
-        client.ping().await;
+        client.hello(user, token).await;
         client
     }
 
@@ -124,15 +169,27 @@ impl Relay {
 
     /// As SIGKILL would: it says nothing to anybody, and its lease runs out.
     pub(crate) fn kill(self) {
-        self.task.abort();
+        drop(self.life.expect("a mortal relay"));
     }
 }
 
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
+    /// What has been read of the next packet: a test may read from two clients, whichever hears first.
+    line: Vec<u8>,
 }
 
 impl Client {
+    fn of(stream: TcpStream) -> Self {
+        Self { stream: BufReader::new(stream), line: Vec::new() }
+    }
+
+    /// Says hello, and the relay has heard it.
+    pub(crate) async fn hello(&mut self, user: &str, token: &str) {
+        self.send(&format!(r#"{{"username":"{user}","message":"hello!","token":"{token}"}}"#)).await;
+        self.ping().await;
+    }
+
     pub(crate) async fn send(&mut self, line: &str) {
         self.stream.write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
@@ -146,10 +203,11 @@ impl Client {
 
     /// The next packet.
     pub(crate) async fn next(&mut self) -> Value {
-        let mut line = String::new();
-        let read = timeout(PATIENCE, self.stream.read_line(&mut line)).await.expect("a packet in time");
-        assert!(read.unwrap() > 0, "a packet, not the end");
-        serde_json::from_str(&line).unwrap()
+        let read = self.stream.read_until(b'\n', &mut self.line);
+        timeout(PATIENCE, read).await.expect("a packet in time").unwrap();
+        let line = mem::take(&mut self.line);
+        assert!(!line.is_empty(), "a packet, not the end");
+        serde_json::from_slice(&line).unwrap()
     }
 
     /// The `body` of the next packet, which is a message from `from`.
@@ -177,11 +235,17 @@ impl Client {
         assert_eq!(packet, expected);
     }
 
+    /// All packets to the end.
+    pub(crate) async fn rest(&mut self) -> io::Result<Vec<Value>> {
+        timeout(PATIENCE, self.stream.read_to_end(&mut self.line)).await.expect("an end in time")?;
+        let rest = mem::take(&mut self.line);
+        let lines = rest.split_inclusive(|byte| *byte == b'\n');
+        Ok(lines.map(|line| serde_json::from_slice(line).unwrap()).collect())
+    }
+
     /// The relay closes, with nothing more to say.
     pub(crate) async fn closed(&mut self) {
-        let mut rest = String::new();
-        timeout(PATIENCE, self.stream.read_to_string(&mut rest)).await.expect("an end in time").unwrap();
-        assert_eq!(rest, "");
+        assert_eq!(self.rest().await.unwrap(), Vec::<Value>::new());
     }
 }
 
@@ -191,6 +255,8 @@ pub(crate) struct Manager {
     signing: EncodingKey,
     key_id: String,
     pub(crate) reports: watch::Receiver<LoadReport>,
+    /// Who has died since this manager joined.
+    dead: watch::Receiver<Vec<ComponentId>>,
     ends: broadcast::Sender<EndSession>,
     logins: std::sync::atomic::AtomicU64,
     _over: DropGuard,
@@ -222,12 +288,20 @@ impl Manager {
         let stopped = over.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(server).await });
         let (member, mut events) = Member::join(directory, component, over.child_token()).await.unwrap();
-        tokio::spawn(async move { while events.recv().await.is_some() {} });
+        let (died, dead) = watch::channel(Vec::new());
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let Event::Died(component) = event {
+                    died.send_modify(|dead| dead.push(component.id));
+                }
+            }
+        });
         Self {
             member,
             signing: EncodingKey::from_ed_der(document.as_ref()),
             key_id,
             reports,
+            dead,
             ends,
             logins: 1.into(),
             _over: over.drop_guard(),
@@ -286,6 +360,13 @@ impl Manager {
     pub(crate) fn end_session(&self, user: &str, login: u64) {
         let end = EndSession { user: user.to_owned(), resource: "default".to_owned(), login };
         self.ends.send(end).unwrap();
+    }
+
+    /// Waits until the directory has said that `id` is dead.
+    pub(crate) async fn heard_of_the_death_of(&self, id: &str) {
+        let mut dead = self.dead.clone();
+        let died = dead.wait_for(|dead| dead.iter().any(|dead| dead.as_str() == id));
+        timeout(PATIENCE, died).await.expect("its death in time").unwrap();
     }
 
     /// Waits for a report that `is` true of.

@@ -91,7 +91,8 @@ impl Plan {
         managers.chain((1..=self.relays).map(|number| format!("relay-{number}"))).collect()
     }
 
-    /// Starts everything and waits until it is ready and every component is on the tracker's list.
+    /// Starts everything and waits until it is ready, every component is on the tracker's list, every manager names every
+    /// relay, and every relay is linked to every other.
     pub async fn start(self) -> System {
         let mut system = self.start_nothing_but_stores().await;
         for part in system.planned_parts() {
@@ -102,6 +103,7 @@ impl Plan {
         }
         let components = system.plan.components();
         system.lists(&components.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        system.is_joined().await;
         system
     }
 
@@ -269,6 +271,58 @@ impl System {
         http_get(self.admin(name), path).await
     }
 
+    /// One sample of a component's metrics now, such as `kurir_relay_users` or `kurir_manager_relay_load{relay="relay-1"}`.
+    /// None: the component is away, or shows no such sample.
+    pub async fn gauge(&self, component: &str, sample: &str) -> Option<i64> {
+        let (part, sample) = match self.plan.topology {
+            Topology::Separate => (component, sample.to_string()),
+            Topology::OneProcess => (UP, self.labelled(component, sample)),
+        };
+        let (_, metrics) = self.admin_says(part, "/metrics").await?;
+        let values = metrics.lines().filter_map(|line| line.rsplit_once(' '));
+        let (_, value) = values.into_iter().find(|(name, _)| *name == sample)?;
+        value.parse().ok()
+    }
+
+    /// Waits until a sample of a component's metrics has this value.
+    pub async fn shows(&self, component: &str, sample: &str, value: i64) {
+        let what = format!("{sample} of {component} is {value}");
+        let look = async || self.gauge(component, sample).await.filter(|shown| *shown == value);
+        until(PATIENCE, &what, look).await;
+    }
+
+    /// Waits until a manager names so many relays: each has attached to it and reported.
+    pub async fn knows_relays(&self, manager: u16, relays: u16) {
+        self.shows(&format!("manager-{manager}"), "kurir_manager_relays", relays.into()).await;
+    }
+
+    /// Waits until a relay has a stream to so many other relays.
+    pub async fn is_linked(&self, relay: u16, others: u16) {
+        self.shows(&format!("relay-{relay}"), "kurir_relay_links", others.into()).await;
+    }
+
+    /// Waits until every planned component has met every other.
+    pub async fn is_joined(&self) {
+        for manager in 1..=self.managers() {
+            self.knows_relays(manager, self.relays()).await;
+        }
+        for relay in 1..=self.relays() {
+            self.is_linked(relay, self.relays() - 1).await;
+        }
+    }
+
+    /// A sample as one process with every role shows it: labelled with its component, which has its port as its number.
+    fn labelled(&self, component: &str, sample: &str) -> String {
+        let id = match component.split_once('-') {
+            Some((role, number)) => format!("{role}-{}", self.client_port(role, number)),
+            None => component.to_string(),
+        };
+        match sample.split_once('{') {
+            Some((name, labels)) => format!("{name}{{component=\"{id}\",{labels}"),
+            None => format!("{sample}{{component=\"{id}\"}}"),
+        }
+    }
+
     /// Where a component's health and metrics are.
     pub fn admin(&self, name: &str) -> SocketAddr {
         let parts = self.planned_parts();
@@ -367,15 +421,19 @@ impl System {
         args.map(String::from).to_vec()
     }
 
-    /// The configuration file of one component.
-    pub fn configuration(&self, name: &str) -> String {
-        let (role, number) = name.split_once('-').unwrap_or((name, "1"));
+    fn client_port(&self, role: &str, number: &str) -> u16 {
         let number: u16 = number.parse().expect("a component's number");
-        let port = match role {
+        match role {
             "manager" => self.ports.manager(number),
             "relay" => self.ports.relay(number),
             _ => self.ports.base(),
-        };
+        }
+    }
+
+    /// The configuration file of one component.
+    pub fn configuration(&self, name: &str) -> String {
+        let (role, number) = name.split_once('-').unwrap_or((name, "1"));
+        let port = self.client_port(role, number);
         let mut lines = vec![format!("[{role}]"), format!("listen = \"{}\"", local(port))];
         lines.push(format!("grpc_listen = \"{}\"", local(Ports::grpc(port))));
         if role != "tracker" {

@@ -47,12 +47,16 @@ async fn acceptance_run_on_separate_processes() {
     // The first relay joins, and the manager names it.
     system.starts("relay-1").await;
     system.lists(&["manager-1", "relay-1"]).await;
+    system.knows_relays(1, 1).await;
     let mut esa = system.person("esa").registers().await;
     assert_eq!(esa.at_relay(), system.relay(1), "the only relay");
 
     // The second relay learns the first one's users, and the first one the second's.
     system.starts("relay-2").await;
     system.lists(&["manager-1", "relay-1", "relay-2"]).await;
+    system.knows_relays(1, 2).await;
+    system.is_linked(1, 1).await;
+    system.is_linked(2, 1).await;
     let mut fajar = system.person("fajar").at_relay(2).registers().await;
     fajar.reaches(&mut esa, "from a new relay to who was there before it").await;
     esa.reaches(&mut fajar, "and back").await;
@@ -60,6 +64,7 @@ async fn acceptance_run_on_separate_processes() {
     system.starts("manager-2").await;
     system.starts("relay-3").await;
     system.lists(&["manager-1", "manager-2", "relay-1", "relay-2", "relay-3"]).await;
+    system.is_joined().await;
     anybody.sends(json!({"message": "get components"})).await;
     let listed = anybody.receives(json!([ANY, ANY, ANY, ANY, ANY])).await;
     assert_eq!(system.names(&listed), ["manager-1", "manager-2", "relay-1", "relay-2", "relay-3"]);

@@ -133,6 +133,7 @@ async fn manager_killed() {
     // The manager comes again, and serves.
     town.system.start_again("manager-2").await;
     town.system.lists(&["manager-1", "manager-2", "relay-1", "relay-2", "relay-3"]).await;
+    town.system.knows_relays(2, 3).await;
     fajar.logs_out().await;
     town.esa.receives(unavailable("fajar")).await;
     town.fajar = town.system.person("fajar").at_manager(2).logs_in().await;

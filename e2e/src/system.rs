@@ -127,7 +127,8 @@ impl Plan {
 }
 
 /// The running system. Dropping it ends every process; where the scenario has failed, it prints the logs' ends, and
-/// where a component has panicked, it fails the scenario.
+/// where a component has panicked or has ended by itself with
+/// an error, it fails the scenario.
 #[derive(Debug)]
 pub struct System {
     plan: Plan,
@@ -364,9 +365,8 @@ impl System {
             }
         }
         for part in self.parts.values_mut() {
-            let killed_before = part.ended().is_some_and(|status| !status.success());
-            let status = part.end(STOPS_WITHIN).await;
-            assert!(killed_before || status.success(), "{} stopped with {status}", part.name());
+            part.end(STOPS_WITHIN).await;
+            assert_eq!(part.failed(), None, "{} stopped with an error", part.name());
         }
     }
 
@@ -457,10 +457,13 @@ impl System {
 
 impl Drop for System {
     fn drop(&mut self) {
+        let mut failed = Vec::new();
         for part in self.parts.values_mut() {
+            failed.extend(part.failed().map(|status| format!("{} ended by itself: {status}", part.name())));
             part.kill();
         }
         if std::thread::panicking() {
+            failed.iter().for_each(|failed| println!("{failed}"));
             let stores = [
                 self.redis.as_ref().map(|redis| &redis.process),
                 self.postgres.as_ref().map(|pg| &pg.process),
@@ -468,6 +471,7 @@ impl Drop for System {
             self.parts.values().chain(stores.into_iter().flatten()).for_each(Process::print_tail);
         } else {
             self.parts.values().for_each(Process::assert_never_panicked);
+            assert!(failed.is_empty(), "{failed:?}");
         }
     }
 }

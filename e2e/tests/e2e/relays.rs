@@ -115,7 +115,9 @@ async fn receiver_who_moved_is_found_at_once() {
     for relay in [3, 2, 1, 3, 1, 2] {
         let offer = asks_for_a_relay(&mut fajar).await;
         let to = system.relay(relay);
+        let mut before = fajar.keeps_relay_aside();
         fajar.connects_to(to, &offer).await;
+        before.is_closed().await;
         esa.reaches(&mut fajar, &format!("at relay {relay}")).await;
         fajar.reaches(&mut esa, &format!("from relay {relay}")).await;
     }

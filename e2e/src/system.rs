@@ -302,6 +302,13 @@ impl System {
         self.shows(&format!("relay-{relay}"), "kurir_relay_links", others.into()).await;
     }
 
+    /// What a component's `/metrics` says now, for a scenario that fails.
+    pub async fn metrics(&self, part: &str) -> String {
+        self.admin_says(part, "/metrics")
+            .await
+            .map_or_else(|| format!("{part} is away"), |(_, metrics)| metrics)
+    }
+
     /// Waits until every planned component has met every other.
     pub async fn is_joined(&self) {
         for manager in 1..=self.managers() {

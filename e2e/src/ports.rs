@@ -22,9 +22,7 @@ pub struct Ports {
 impl Ports {
     /// Finds a block in which every port is free.
     pub fn find() -> Ports {
-        // The standard library's hash keys are the random numbers at hand.
-        let start = RandomState::new().build_hasher().finish() % u64::from(BLOCKS);
-        let start = u16::try_from(start).expect("less than BLOCKS");
+        let start = u16::try_from(random(BLOCKS.into())).expect("less than BLOCKS");
         (0..BLOCKS)
             .map(|offset| FIRST + (start + offset) % BLOCKS * BLOCK)
             .find_map(Ports::take)
@@ -76,6 +74,11 @@ impl Ports {
     pub fn spare(&self) -> u16 {
         self.base + 190
     }
+}
+
+/// A random number less than `limit`: the standard library's hash keys are the ones at hand.
+pub(crate) fn random(limit: u64) -> u64 {
+    RandomState::new().build_hasher().finish() % limit
 }
 
 /// A port of this machine.

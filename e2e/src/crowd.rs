@@ -84,10 +84,11 @@ impl Crowd {
     pub async fn goes_partly(&mut self, pairs: usize) {
         let staying = self.pairs.len() - pairs;
         for someone in self.pairs[staying..].iter_mut().flat_map(|pair| &mut pair.people) {
-            someone.relay = None;
+            let mut relay = someone.relay.take().expect("everybody is connected");
             let mut manager = someone.manager.take().expect("everybody is connected");
             manager.sends(packets::unavailable(&someone.name)).await;
             manager.is_closed_in_the_end(PATIENCE).await;
+            relay.is_closed_in_the_end(PATIENCE).await;
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::deadline::{PATIENCE, until};
-use crate::person::Login;
+use crate::person::{Login, Person};
 use crate::ports::{Ports, local};
 use crate::postgres::Postgres;
 use crate::process::{Launch, Process};
@@ -300,6 +300,15 @@ impl System {
     /// Waits until a relay has a stream to so many other relays.
     pub async fn is_linked(&self, relay: u16, others: u16) {
         self.shows(&format!("relay-{relay}"), "kurir_relay_links", others.into()).await;
+    }
+
+    /// Cuts a person's relay connection, without a goodbye, and waits until the relay has noticed.
+    pub async fn cuts_relay_connection(&self, person: &mut Person) {
+        let number = (1..=self.relays()).find(|number| self.relay(*number) == person.at_relay());
+        let relay = format!("relay-{}", number.expect("a relay of the plan"));
+        let before = self.gauge(&relay, "kurir_relay_users").await.expect("a relay that runs");
+        person.loses_relay();
+        self.shows(&relay, "kurir_relay_users", before - 1).await;
     }
 
     /// What a component's `/metrics` says now, for a scenario that fails.

@@ -40,16 +40,13 @@ async fn relay_paused_past_its_lease() {
     let mut old = town.fajar.keeps_relay_aside();
     town.fajar.connects_to(kurir_e2e::person::offered(&offer), &offer).await;
     town.esa.reaches(&mut town.fajar, "elsewhere").await;
-    town.esa.finds_nobody_at("gita", PATIENCE).await;
-    town.esa.relay().settles().await;
+    town.esa.finds_nobody_at("gita").await;
 
     town.system.resume("relay-2");
     let resumed = Instant::now();
     town.crowd.everybody_is_back(BACK_WITHIN, resumed, "a relay paused and resumed").await;
     // Fajar's old connection is closed, and delivered nothing; gita's is claimed again.
     old.is_closed_in_the_end(PATIENCE).await;
-    // Each question whether gita is there has its own answer, perhaps only now.
-    town.esa.relay().settles().await;
     town.is_undisturbed().await;
     town.esa.reaches_in_the_end(&mut gita, BACK_WITHIN).await;
     town.is_whole().await;

@@ -90,13 +90,11 @@ async fn receiver_who_left_meanwhile_is_reported_by_the_other_relay() {
     let mut esa = system.person("esa").at_relay(1).registers().await;
     let mut fajar = system.person("fajar").at_relay(2).registers().await;
     esa.reaches(&mut fajar, "halo").await;
-    fajar.loses_relay();
-    esa.finds_nobody_at("fajar", PATIENCE).await;
+    system.cuts_relay_connection(&mut fajar).await;
+    esa.finds_nobody_at("fajar").await;
     fajar.moves_to_another_relay(|_| true).await;
-    esa.writes("fajar", "found again").await;
-    fajar.relay().receives_in_the_end(message("esa", "fajar", "found again"), PATIENCE).await;
+    esa.reaches(&mut fajar, "found again").await;
 
-    esa.relay().settles().await;
     fajar.logs_out().await;
     esa.writes("fajar", "gone").await;
     esa.is_told_nobody_is_there().await;
@@ -203,16 +201,14 @@ async fn relay_that_comes_again_is_used_again() {
     system.knows_relays(1, 1).await;
     let gita = system.person("gita").registers().await;
     assert_eq!(gita.at_relay(), system.relay(1));
-    esa.finds_nobody_at("fajar", PATIENCE).await;
+    esa.finds_nobody_at("fajar").await;
 
     system.start_again("relay-2").await;
     system.lists(&["manager-1", "relay-1", "relay-2"]).await;
     system.is_joined().await;
     let second = system.relay(2);
     fajar.moves_to_another_relay(|relay| relay == second).await;
-    esa.relay().settles().await;
-    esa.writes("fajar", "after").await;
-    fajar.relay().receives_in_the_end(message("esa", "fajar", "after"), PATIENCE).await;
+    esa.reaches(&mut fajar, "after").await;
     fajar.reaches(&mut esa, "after, and back").await;
     system.stops().await;
 }

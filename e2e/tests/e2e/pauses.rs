@@ -31,6 +31,13 @@ async fn relay_paused_past_its_lease() {
     let mut gita = town.system.person("gita").at_relay(2).registers().await;
     town.esa.reaches(&mut gita, "before").await;
     pause(&mut town.system, "relay-2").await;
+    // It counts as dead everywhere.
+    for other in [1, 3] {
+        town.system.is_linked(other, 1).await;
+    }
+    for manager in [1, 2] {
+        town.system.knows_relays(manager, 2).await;
+    }
 
     // Fajar goes elsewhere; gita waits. What is sent to her comes back, since her relay counts as dead.
     town.fajar.sends(json!({"type": "get_relay_less_connection"})).await;

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::deadline::{PATIENCE, within};
 use crate::packets;
 use crate::person::{PASSWORD, offered};
-use crate::ports::local;
+use crate::ports::{local, random};
 use crate::raw::{Raw, Speaks};
 use crate::system::System;
 
@@ -25,8 +25,9 @@ const ONE_ANSWER: Duration = Duration::from_secs(2);
 /// A login's answer takes longer: passwords are hashed in a queue.
 const ONE_LOGIN: Duration = Duration::from_secs(5);
 
-/// Between two tries.
-const AGAIN: Duration = Duration::from_millis(50);
+/// The shortest and the longest pause after a try in vain. Each login costs its manager a whole password, right or wrong: a
+/// crowd that tried without pause would keep itself out.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
 
 /// Pairs of people who write to each other.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ struct Someone {
     name: String,
     manager: Option<Raw>,
     relay: Option<Raw>,
+    /// The longest pause before the next try.
+    pause: Duration,
 }
 
 impl Crowd {
@@ -61,7 +64,12 @@ impl Crowd {
     pub async fn gather(system: &System, count: usize) -> Crowd {
         let managers = (1..=system.managers()).map(|number| system.manager(number)).collect();
         let places = Places { tracker: system.tracker(), managers };
-        let someone = |number: usize| Someone { name: format!("orang{number}"), manager: None, relay: None };
+        let someone = |number: usize| Someone {
+            name: format!("orang{number}"),
+            manager: None,
+            relay: None,
+            pause: PAUSE.0,
+        };
         let pairs = (0..count / 2).map(|n| Pair { people: [someone(2 * n), someone(2 * n + 1)], tries: 0 });
         let mut crowd = Crowd { pairs: pairs.collect(), places };
         for (number, someone) in crowd.pairs.iter_mut().flat_map(|pair| &mut pair.people).enumerate() {
@@ -76,10 +84,11 @@ impl Crowd {
     pub async fn goes_partly(&mut self, pairs: usize) {
         let staying = self.pairs.len() - pairs;
         for someone in self.pairs[staying..].iter_mut().flat_map(|pair| &mut pair.people) {
-            someone.relay = None;
+            let mut relay = someone.relay.take().expect("everybody is connected");
             let mut manager = someone.manager.take().expect("everybody is connected");
             manager.sends(packets::unavailable(&someone.name)).await;
             manager.is_closed_in_the_end(PATIENCE).await;
+            relay.is_closed_in_the_end(PATIENCE).await;
         }
     }
 
@@ -127,15 +136,10 @@ impl Crowd {
 impl Pair {
     /// Tries until each has read a message of the other.
     async fn exchange(mut self, places: Places) -> (Pair, Instant) {
-        let mut ticks = tokio::time::interval(AGAIN);
         loop {
-            ticks.tick().await;
             self.tries += 1;
             let [one, other] = &mut self.people;
-            let (first, second) = tokio::join!(one.is_connected(&places), other.is_connected(&places));
-            if first.is_none() || second.is_none() {
-                continue;
-            }
+            tokio::join!(one.connects(&places), other.connects(&places));
             let body = format!("percobaan {}", self.tries);
             if one.reaches(other, &body).await && other.reaches(one, &body).await {
                 return (self, Instant::now());
@@ -152,6 +156,17 @@ impl Someone {
         let reply = within(PATIENCE, "registration", raw.next_packet()).await.unwrap_or_default();
         assert_eq!(reply["code"], 201, "{} got {reply}", self.name);
         self.manager = Some(raw);
+    }
+
+    /// Tries until both connections answer.
+    async fn connects(&mut self, places: &Places) {
+        while self.is_connected(places).await.is_none() {
+            let beyond = u64::try_from((self.pause - PAUSE.0).as_millis()).expect("a short pause");
+            let pause = PAUSE.0 + Duration::from_millis(random(beyond + 1));
+            self.pause = (self.pause * 2).min(PAUSE.1);
+            tokio::time::sleep(pause).await;
+        }
+        self.pause = PAUSE.0;
     }
 
     /// Both connections answer, connected anew where they did not.
@@ -179,7 +194,7 @@ impl Someone {
             let reply = tokio::time::timeout(ONE_LOGIN, raw.next_packet()).await.ok()??;
             match reply["code"].as_u64() {
                 Some(200) => return Some(raw),
-                Some(409 | 503) => {}
+                Some(409 | 503) => return None,
                 _ => panic!("{} is blamed for a fault: {reply}", self.name),
             }
         }

@@ -183,18 +183,11 @@ impl Person {
         until(limit, &format!("{message} arrives"), look).await;
     }
 
-    /// Writes until an answer says that `to` is not there: a relay that is killed takes a moment to be missed. What was
-    /// sent into that moment may be lost without notice (PROTOCOL section 5).
-    pub async fn finds_nobody_at(&mut self, to: &str, limit: Duration) {
-        let pattern = packets::not_delivered(&self.name);
-        let message = packets::message(&self.name, to, "are you there?");
-        let relay = self.relay();
-        let look = async || {
-            relay.sends(message.clone()).await;
-            let answer = tokio::time::timeout(Duration::from_millis(200), relay.next_packet()).await;
-            answer.is_ok_and(|packet| packet.as_ref() == Some(&pattern)).then_some(())
-        };
-        until(limit, &format!("an answer that {to} is not there"), look).await;
+    /// Asks once whether `to` is there, and the relay's very next packet is row R15's. So it is too where the question was on
+    /// its way to a relay that died with it: what is not known to have arrived is answered.
+    pub async fn finds_nobody_at(&mut self, to: &str) {
+        self.writes(to, "are you there?").await;
+        self.is_told_nobody_is_there().await;
     }
 
     /// Loses the relay connection, without a goodbye.

@@ -8,9 +8,11 @@ use std::net::{SocketAddr, TcpListener};
 /// the same time, in this process or another, never share one.
 const BLOCK: u16 = 200;
 
-/// Blocks begin below the ports that the kernel gives to outgoing connections (from 32,768).
+/// Blocks begin here and end below the ports that the kernel gives to outgoing connections.
 const FIRST: u16 = 10_000;
-const BLOCKS: u16 = 110;
+
+/// The first and the last of those, 32,768 and 60,999 unless an administrator has said otherwise.
+const OUTGOING: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// 200 free ports, laid out from its base as ARCHITECTURE "Command line, ports, configuration" lays out those of `kurir up`.
 #[derive(Debug)]
@@ -22,11 +24,11 @@ pub struct Ports {
 impl Ports {
     /// Finds a block in which every port is free.
     pub fn find() -> Ports {
-        // The standard library's hash keys are the random numbers at hand.
-        let start = RandomState::new().build_hasher().finish() % u64::from(BLOCKS);
-        let start = u16::try_from(start).expect("less than BLOCKS");
-        (0..BLOCKS)
-            .map(|offset| FIRST + (start + offset) % BLOCKS * BLOCK)
+        let blocks = (first_outgoing().saturating_sub(FIRST)) / BLOCK;
+        assert!(blocks > 0, "{OUTGOING} begins below {}: no ports are left to listen on", FIRST + BLOCK);
+        let start = u16::try_from(random(blocks.into())).expect("less than a port");
+        (0..blocks)
+            .map(|offset| FIRST + (start + offset) % blocks * BLOCK)
             .find_map(Ports::take)
             .expect("no block of 200 free ports on this machine")
     }
@@ -76,6 +78,17 @@ impl Ports {
     pub fn spare(&self) -> u16 {
         self.base + 190
     }
+}
+
+fn first_outgoing() -> u16 {
+    let range = std::fs::read_to_string(OUTGOING).unwrap_or_else(|error| panic!("{OUTGOING}: {error}"));
+    let first = range.split_whitespace().next().and_then(|first| first.parse().ok());
+    first.unwrap_or_else(|| panic!("{OUTGOING}: {range}"))
+}
+
+/// A random number less than `limit`: the standard library's hash keys are the ones at hand.
+pub(crate) fn random(limit: u64) -> u64 {
+    RandomState::new().build_hasher().finish() % limit
 }
 
 /// A port of this machine.

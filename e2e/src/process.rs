@@ -62,7 +62,7 @@ impl Launch {
             .stderr(append(&log))
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}", self.name));
-        Process { launch: self.clone(), child, log, out, ended: None }
+        Process { launch: self.clone(), child, log, out, ended: None, killed: false }
     }
 }
 
@@ -78,6 +78,8 @@ pub struct Process {
     log: PathBuf,
     out: PathBuf,
     ended: Option<ExitStatus>,
+    /// By the scenario, while it ran.
+    killed: bool,
 }
 
 impl Process {
@@ -111,18 +113,20 @@ impl Process {
         if self.ended().is_none() {
             // It may have ended since: then there is nothing left to kill.
             let _ = kill_process(self.pid(), Signal::KILL);
+            self.killed = true;
             self.ended = self.child.wait().ok();
         }
     }
 
-    /// SIGKILL with no wait.
-    pub fn kill_at_once(&self) {
-        self.signal(Signal::KILL);
+    /// How it ended, if it ended by itself and with an error: an exit code, an abort, a fault of memory.
+    pub fn failed(&mut self) -> Option<ExitStatus> {
+        self.ended().filter(|status| !self.killed && !status.success())
     }
 
-    /// Starts it anew, as it was started first. It must have ended.
+    /// Starts it anew, as it was started first. It must have ended, and not with an error of its own.
     pub fn start_again(&mut self) {
         assert!(self.ended().is_some(), "{} still runs", self.name());
+        assert_eq!(self.failed(), None, "{} has failed", self.name());
         *self = self.launch.start();
     }
 

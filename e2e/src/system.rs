@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::deadline::{PATIENCE, until};
-use crate::person::Login;
+use crate::person::{Login, Person};
 use crate::ports::{Ports, local};
 use crate::postgres::Postgres;
 use crate::process::{Launch, Process};
@@ -91,7 +91,8 @@ impl Plan {
         managers.chain((1..=self.relays).map(|number| format!("relay-{number}"))).collect()
     }
 
-    /// Starts everything and waits until it is ready and every component is on the tracker's list.
+    /// Starts everything and waits until it is ready, every component is on the tracker's list, every manager names every
+    /// relay, and every relay is linked to every other.
     pub async fn start(self) -> System {
         let mut system = self.start_nothing_but_stores().await;
         for part in system.planned_parts() {
@@ -102,6 +103,7 @@ impl Plan {
         }
         let components = system.plan.components();
         system.lists(&components.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        system.is_joined().await;
         system
     }
 
@@ -125,7 +127,8 @@ impl Plan {
 }
 
 /// The running system. Dropping it ends every process; where the scenario has failed, it prints the logs' ends, and
-/// where a component has panicked, it fails the scenario.
+/// where a component has panicked or has ended by itself with
+/// an error, it fails the scenario.
 #[derive(Debug)]
 pub struct System {
     plan: Plan,
@@ -269,6 +272,74 @@ impl System {
         http_get(self.admin(name), path).await
     }
 
+    /// One sample of a component's metrics now, such as `kurir_relay_users` or `kurir_manager_relay_load{relay="relay-1"}`.
+    /// None: the component is away, or shows no such sample.
+    pub async fn gauge(&self, component: &str, sample: &str) -> Option<i64> {
+        let (part, sample) = match self.plan.topology {
+            Topology::Separate => (component, sample.to_string()),
+            Topology::OneProcess => (UP, self.labelled(component, sample)),
+        };
+        let (_, metrics) = self.admin_says(part, "/metrics").await?;
+        let values = metrics.lines().filter_map(|line| line.rsplit_once(' '));
+        let (_, value) = values.into_iter().find(|(name, _)| *name == sample)?;
+        value.parse().ok()
+    }
+
+    /// Waits until a sample of a component's metrics has this value.
+    pub async fn shows(&self, component: &str, sample: &str, value: i64) {
+        let what = format!("{sample} of {component} is {value}");
+        let look = async || self.gauge(component, sample).await.filter(|shown| *shown == value);
+        until(PATIENCE, &what, look).await;
+    }
+
+    /// Waits until a manager names so many relays: each has attached to it and reported.
+    pub async fn knows_relays(&self, manager: u16, relays: u16) {
+        self.shows(&format!("manager-{manager}"), "kurir_manager_relays", relays.into()).await;
+    }
+
+    /// Waits until a relay has a stream to so many other relays.
+    pub async fn is_linked(&self, relay: u16, others: u16) {
+        self.shows(&format!("relay-{relay}"), "kurir_relay_links", others.into()).await;
+    }
+
+    /// Cuts a person's relay connection, without a goodbye, and waits until the relay has noticed.
+    pub async fn cuts_relay_connection(&self, person: &mut Person) {
+        let number = (1..=self.relays()).find(|number| self.relay(*number) == person.at_relay());
+        let relay = format!("relay-{}", number.expect("a relay of the plan"));
+        let before = self.gauge(&relay, "kurir_relay_users").await.expect("a relay that runs");
+        person.loses_relay();
+        self.shows(&relay, "kurir_relay_users", before - 1).await;
+    }
+
+    /// What a component's `/metrics` says now, for a scenario that fails.
+    pub async fn metrics(&self, part: &str) -> String {
+        self.admin_says(part, "/metrics")
+            .await
+            .map_or_else(|| format!("{part} is away"), |(_, metrics)| metrics)
+    }
+
+    /// Waits until every planned component has met every other.
+    pub async fn is_joined(&self) {
+        for manager in 1..=self.managers() {
+            self.knows_relays(manager, self.relays()).await;
+        }
+        for relay in 1..=self.relays() {
+            self.is_linked(relay, self.relays() - 1).await;
+        }
+    }
+
+    /// A sample as one process with every role shows it: labelled with its component, which has its port as its number.
+    fn labelled(&self, component: &str, sample: &str) -> String {
+        let id = match component.split_once('-') {
+            Some((role, number)) => format!("{role}-{}", self.client_port(role, number)),
+            None => component.to_string(),
+        };
+        match sample.split_once('{') {
+            Some((name, labels)) => format!("{name}{{component=\"{id}\",{labels}"),
+            None => format!("{sample}{{component=\"{id}\"}}"),
+        }
+    }
+
     /// Where a component's health and metrics are.
     pub fn admin(&self, name: &str) -> SocketAddr {
         let parts = self.planned_parts();
@@ -310,9 +381,8 @@ impl System {
             }
         }
         for part in self.parts.values_mut() {
-            let killed_before = part.ended().is_some_and(|status| !status.success());
-            let status = part.end(STOPS_WITHIN).await;
-            assert!(killed_before || status.success(), "{} stopped with {status}", part.name());
+            part.end(STOPS_WITHIN).await;
+            assert_eq!(part.failed(), None, "{} stopped with an error", part.name());
         }
     }
 
@@ -367,15 +437,19 @@ impl System {
         args.map(String::from).to_vec()
     }
 
-    /// The configuration file of one component.
-    pub fn configuration(&self, name: &str) -> String {
-        let (role, number) = name.split_once('-').unwrap_or((name, "1"));
+    fn client_port(&self, role: &str, number: &str) -> u16 {
         let number: u16 = number.parse().expect("a component's number");
-        let port = match role {
+        match role {
             "manager" => self.ports.manager(number),
             "relay" => self.ports.relay(number),
             _ => self.ports.base(),
-        };
+        }
+    }
+
+    /// The configuration file of one component.
+    pub fn configuration(&self, name: &str) -> String {
+        let (role, number) = name.split_once('-').unwrap_or((name, "1"));
+        let port = self.client_port(role, number);
         let mut lines = vec![format!("[{role}]"), format!("listen = \"{}\"", local(port))];
         lines.push(format!("grpc_listen = \"{}\"", local(Ports::grpc(port))));
         if role != "tracker" {
@@ -399,10 +473,13 @@ impl System {
 
 impl Drop for System {
     fn drop(&mut self) {
+        let mut failed = Vec::new();
         for part in self.parts.values_mut() {
+            failed.extend(part.failed().map(|status| format!("{} ended by itself: {status}", part.name())));
             part.kill();
         }
         if std::thread::panicking() {
+            failed.iter().for_each(|failed| println!("{failed}"));
             let stores = [
                 self.redis.as_ref().map(|redis| &redis.process),
                 self.postgres.as_ref().map(|pg| &pg.process),
@@ -410,6 +487,7 @@ impl Drop for System {
             self.parts.values().chain(stores.into_iter().flatten()).for_each(Process::print_tail);
         } else {
             self.parts.values().for_each(Process::assert_never_panicked);
+            assert!(failed.is_empty(), "{failed:?}");
         }
     }
 }

@@ -4,11 +4,15 @@
 mod outage;
 mod world;
 
+use std::time::Duration;
+
 use kurir_protocol::name::LoginId;
 
-use self::world::{Puppet, World, default_device, login, named, user};
+use self::world::{Puppet, TIMING, World, default_device, login, named, user};
 use crate::backend::{Ended, Swap};
-use crate::{Cause, DirectoryError, Event, Fenced, Kind, Reclaimed, RouteClaim, SessionClaim, SessionEnd};
+use crate::{
+    Cause, DirectoryError, Event, Fenced, Kind, Reclaimed, RouteClaim, SessionClaim, SessionEnd, Timing,
+};
 
 macro_rules! on_both_stores {
     ($($name:ident)*) => {
@@ -163,6 +167,7 @@ async fn an_entry_judged_before_a_login_was_ended_is_not_written_after_it(world:
 }
 
 async fn an_ended_login_is_forgotten_after_its_tickets(world: World) {
+    let world = world.with_timing(Timing { ended: Duration::from_millis(400), ..TIMING });
     let (m1, _em) = world.join(Kind::Manager, "m1").await;
     let (esa, device) = (user("esa"), default_device());
     m1.claim_session(&esa, &device, login(1)).await.unwrap();

@@ -78,10 +78,10 @@ async fn nobody_is_blamed(system: &System, logins: &[(&str, &str)]) {
 async fn users_connection_cut() {
     let mut town = Town::start().await;
     let cut = Instant::now();
-    town.fajar.loses_relay();
+    town.system.cuts_relay_connection(&mut town.fajar).await;
     town.fajar.loses_manager();
     town.esa.receives(unavailable("fajar")).await;
-    town.esa.finds_nobody_at("fajar", PATIENCE).await;
+    town.esa.finds_nobody_at("fajar").await;
     let mut fajar = town.system.person("fajar").at_manager(1).logs_in().await;
     town.esa.reaches(&mut fajar, "back").await;
     assert!(cut.elapsed() < BACK_WITHIN, "fajar was back only after {:?}", cut.elapsed());
@@ -99,10 +99,9 @@ async fn relay_killed() {
     let killed = Instant::now();
     town.crowd.everybody_is_back(BACK_WITHIN, killed, "a relay killed").await;
     town.fajar.relay().is_closed_in_the_end(PATIENCE).await;
-    town.esa.finds_nobody_at("fajar", PATIENCE).await;
+    town.esa.finds_nobody_at("fajar").await;
     let gone = town.system.relay(2);
     town.fajar.moves_to_another_relay(|relay| relay != gone).await;
-    town.esa.relay().settles().await;
     // A lost relay changes nobody's presence.
     town.is_undisturbed().await;
     town.is_whole().await;
@@ -133,6 +132,7 @@ async fn manager_killed() {
     // The manager comes again, and serves.
     town.system.start_again("manager-2").await;
     town.system.lists(&["manager-1", "manager-2", "relay-1", "relay-2", "relay-3"]).await;
+    town.system.knows_relays(2, 3).await;
     fajar.logs_out().await;
     town.esa.receives(unavailable("fajar")).await;
     town.fajar = town.system.person("fajar").at_manager(2).logs_in().await;

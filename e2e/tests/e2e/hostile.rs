@@ -1,12 +1,13 @@
 //! Clients that mean harm: nobody else notices, and memory stays bounded.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use kurir_e2e::packets::{bad_request, message, ping, refusal};
 use kurir_e2e::ports::{Ports, local};
-use kurir_e2e::{PATIENCE, Person, Raw, Speaks, System, Topology, within};
-use serde_json::json;
+use kurir_e2e::{PATIENCE, Person, Plan, Raw, Speaks, System, Topology, within};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -16,6 +17,7 @@ kurir_e2e::shows! {
     deep_nesting_is_cut_off: "T7 M32 R26";
     client_that_never_reads_its_replies: "T7 M32 R26";
     receiver_that_does_not_read_is_closed: "R16";
+    client_that_never_reads_and_writes_to_nobody: "R15 R26";
     silent_connections: "T1 M2 R5";
     garbage_on_the_grpc_ports: "T7 M32 R26";
 }
@@ -24,7 +26,7 @@ kurir_e2e::shows! {
 const GROWTH_KIB: u64 = 48 * 1024;
 
 /// So long may a round trip of somebody else take beside a hostile client.
-const UNNOTICED: Duration = Duration::from_secs(5);
+const UNNOTICED: Duration = Duration::from_secs(10);
 
 /// A system with two people who must not notice anything.
 struct Bystanders {
@@ -36,7 +38,8 @@ struct Bystanders {
 
 impl Bystanders {
     async fn start() -> Bystanders {
-        let system = System::start(Topology::Separate).await;
+        // A single password's default cost is 19 MiB, which would drown what is measured here.
+        let system = Plan::new(Topology::Separate).cheap_passwords().start().await;
         let mut esa = system.person("esa").at_manager(1).at_relay(1).registers().await;
         let mut fajar = system.person("fajar").at_manager(2).at_relay(2).registers().await;
         esa.befriends(&mut fajar).await;
@@ -59,11 +62,16 @@ impl Bystanders {
     /// The bystanders are well, and no process has grown by more than a bound.
     async fn end(mut self) {
         self.notice_nothing().await;
+        self.is_small();
+        self.system.stops().await;
+    }
+
+    /// No process has grown by more than a bound.
+    fn is_small(&self) {
         for ((name, before), (_, after)) in self.before_kib.iter().zip(memory(&self.system)) {
             println!("{name}: {before} KiB before, {after} KiB after");
             assert!(after <= before + GROWTH_KIB, "{name} has grown from {before} to {after} KiB");
         }
-        self.system.stops().await;
     }
 
     fn client_ports(&self) -> [SocketAddr; 3] {
@@ -184,8 +192,9 @@ async fn client_that_never_reads_its_replies() {
 async fn receiver_that_does_not_read_is_closed() {
     let mut town = Bystanders::start().await;
     let mut gita = town.system.person("gita").at_relay(1).registers().await;
-    let deaf = town.system.person("tuli").at_relay(2).registers().await;
-    let (name, deaf_manager) = (deaf.name.clone(), deaf.manager);
+    let mut deaf = town.system.person("tuli").at_relay(2).registers().await;
+    let name = deaf.name.clone();
+    let users = town.system.gauge("relay-2", "kurir_relay_users").await.expect("a relay that runs");
     // Gita writes to the deaf one and to esa in turn; esa gets everything.
     let body = "z".repeat(30_000);
     let mut rounds = 0;
@@ -206,8 +215,52 @@ async fn receiver_that_does_not_read_is_closed() {
     };
     assert!(closed, "after {rounds} × 1.5 MB the deaf one was still connected");
     println!("closed after at most {rounds} × 1.5 MB");
-    drop(deaf_manager);
+    was_too_slow(deaf.keeps_relay_aside().into_stream()).await;
+    town.system.shows("relay-2", "kurir_relay_users", users - 1).await;
     gita.relay().settles().await;
+    town.end().await;
+}
+
+/// What there is to read at last is PROTOCOL section 5's 408, or the connection is reset.
+async fn was_too_slow(mut stream: TcpStream) {
+    let mut read = Vec::new();
+    let ended = within(PATIENCE, "the end of the deaf one's connection", stream.read_to_end(&mut read)).await;
+    if let Err(error) = ended {
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+        return;
+    }
+    let last = read.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
+    let packet = serde_json::from_slice::<Value>(last).unwrap_or_default();
+    let end = String::from_utf8_lossy(&last[last.len().saturating_sub(200)..]).into_owned();
+    assert_eq!(packet, refusal(408, "Too slow"), "the end is {end}");
+}
+
+/// Answers that come later than the message that asked for them count as well.
+#[tokio::test]
+async fn client_that_never_reads_and_writes_to_nobody() {
+    const MESSAGES: usize = 1_000_000;
+    let mut town = Bystanders::start().await;
+    let mut mallory = town.system.person("mallory").at_relay(1).registers().await;
+    let mut stream = mallory.keeps_relay_aside().into_stream();
+    let mut sent = 0;
+    while sent < MESSAGES {
+        // Each to another nobody, so that each is looked up.
+        let mut lines = String::new();
+        for number in sent..sent + 1_000 {
+            lines += &message("mallory", &format!("siapa{number}"), "halo").to_string();
+            lines.push('\n');
+        }
+        // Until it is closed, or its writes do not get through any more.
+        match tokio::time::timeout(Duration::from_secs(2), stream.write_all(lines.as_bytes())).await {
+            Ok(Ok(())) => sent += 1_000,
+            Ok(Err(_)) | Err(_) => break,
+        }
+    }
+    println!("took {sent} messages to nobody from a client that reads no answer");
+    assert!(sent >= 10_000, "only {sent} messages were taken");
+    town.notice_nothing().await;
+    town.is_small();
+    drop(stream);
     town.end().await;
 }
 

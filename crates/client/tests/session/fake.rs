@@ -5,7 +5,7 @@ use std::time::Duration;
 use kurir_client::{Client, ConnectError, Event, Events, Options};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -29,6 +29,15 @@ impl Fake {
 
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// An address where nobody answers, for as long as the socket is kept: it is bound and does not listen, so nobody else
+    /// is given its port.
+    pub(crate) fn dead() -> (TcpSocket, String) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap().to_string();
+        (socket, address)
     }
 
     pub(crate) async fn accept(&self) -> Peer {

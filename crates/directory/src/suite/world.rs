@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use kurir_protocol::name::{LoginId, Resource, UserKey};
+use rand::RngExt;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
@@ -20,13 +21,14 @@ use crate::backend::memory::Memory;
 use crate::clock::Clock;
 use crate::{Address, Directory, DirectoryError, Event, Kind, Member, NewComponent, NewSession, Timing};
 
+/// Long enough that nobody misses it on a busy machine, short enough to wait for its end.
 pub(super) const TIMING: Timing = Timing {
-    lease: Duration::from_millis(1500),
-    renew: Duration::from_millis(300),
+    lease: Duration::from_secs(4),
+    renew: Duration::from_millis(500),
     poll: Duration::from_millis(100),
     tick: Duration::from_millis(50),
-    timeout: Duration::from_millis(400),
-    ended: Duration::from_millis(400),
+    timeout: Duration::from_secs(1),
+    ended: Duration::from_mins(1),
 };
 
 /// Whatever takes longer never happens.
@@ -55,29 +57,50 @@ pub(super) fn login(login: u64) -> NewSession {
 }
 
 pub(super) enum World {
-    InProcess(Arc<Memory>),
+    InProcess(Tables),
     OnRedis(RedisServer),
+}
+
+pub(super) struct Tables {
+    memory: Arc<Memory>,
+    timing: Timing,
 }
 
 impl World {
     pub(super) fn in_process() -> Self {
-        Self::InProcess(Arc::new(Memory::new(Clock::Boot, TIMING)))
+        Self::in_process_with(TIMING)
+    }
+
+    fn in_process_with(timing: Timing) -> Self {
+        Self::InProcess(Tables { memory: Arc::new(Memory::new(Clock::Boot, timing)), timing })
     }
 
     pub(super) async fn on_redis() -> Self {
         let server = RedisServer::start(&["--save", ""]);
-        let world = Self::OnRedis(server);
-        // The first ever to come finds no epoch and waits for owners that there are not: not what most tests are about.
+        // The first ever to come finds no epoch and waits for owners that there are not, for a lease: not what most tests
+        // are about.
+        let world = Self::OnRedis(server).with_timing(Timing { lease: Duration::from_secs(1), ..TIMING });
         let (member, mut events) = world.join(Kind::Manager, "first").await;
         events.until(&Event::Recovered).await;
         member.leave().await;
-        world
+        world.with_timing(TIMING)
+    }
+
+    /// The same for who comes from now on; nobody may have joined yet.
+    pub(super) fn with_timing(self, timing: Timing) -> Self {
+        match self {
+            Self::InProcess(_) => Self::in_process_with(timing),
+            Self::OnRedis(mut server) => {
+                server.timing = timing;
+                Self::OnRedis(server)
+            }
+        }
     }
 
     pub(super) async fn directory(&self) -> Directory {
         match self {
-            Self::InProcess(memory) => Directory::on(Arc::clone(memory) as _, TIMING),
-            Self::OnRedis(server) => Directory::connect(&server.url(), "test:", TIMING).await.unwrap(),
+            Self::InProcess(tables) => Directory::on(Arc::clone(&tables.memory) as _, tables.timing),
+            Self::OnRedis(server) => Directory::connect(&server.url(), "test:", server.timing).await.unwrap(),
         }
     }
 
@@ -99,7 +122,7 @@ impl World {
 
     pub(super) async fn lose(&self) {
         match self {
-            Self::InProcess(memory) => memory.lose(),
+            Self::InProcess(tables) => tables.memory.lose(),
             Self::OnRedis(server) => server.command(&redis::cmd("FLUSHALL")).await,
         }
     }
@@ -178,7 +201,9 @@ impl Puppet {
         let (pauses, mut paused) = mpsc::unbounded_channel::<blocking::Receiver<()>>();
         let (joined, join) = oneshot::channel();
         let world = match world {
-            World::InProcess(memory) => World::InProcess(Arc::clone(memory)),
+            World::InProcess(tables) => {
+                World::InProcess(Tables { memory: Arc::clone(&tables.memory), timing: tables.timing })
+            }
             World::OnRedis(server) => World::OnRedis(server.same()),
         };
         let id = id.to_owned();
@@ -209,20 +234,27 @@ impl Pause {
     }
 }
 
+/// Below the ports that the kernel gives to outgoing connections: none of those takes it while the server is away.
+fn free_port() -> u16 {
+    let random = std::iter::repeat_with(|| rand::rng().random_range(10_000..32_000));
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    random.take(1000).find(free).expect("a free port on this machine")
+}
+
 /// A redis-server on a free port, in a directory of its own, ended with the value.
 pub(super) struct RedisServer {
     process: Option<Child>,
     port: u16,
+    timing: Timing,
     directory: Option<TempDir>,
     arguments: Vec<String>,
 }
 
 impl RedisServer {
     pub(super) fn start(arguments: &[&str]) -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let directory = Some(tempfile::tempdir().unwrap());
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        let mut server =
-            Self { process: None, port, directory: Some(tempfile::tempdir().unwrap()), arguments };
+        let mut server = Self { process: None, port: free_port(), timing: TIMING, directory, arguments };
         server.start_again();
         server
     }
@@ -240,7 +272,7 @@ impl RedisServer {
         while std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
             let ended = self.process.as_mut().unwrap().try_wait().unwrap();
             assert!(ended.is_none(), "redis-server ended: {ended:?}");
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -269,7 +301,7 @@ impl RedisServer {
 
     /// The same server for another thread, which does not end it.
     fn same(&self) -> Self {
-        Self { process: None, port: self.port, directory: None, arguments: Vec::new() }
+        Self { process: None, port: self.port, timing: self.timing, directory: None, arguments: Vec::new() }
     }
 }
 

@@ -8,10 +8,10 @@ use crate::lease::{Claim, View};
 use crate::membership::Membership;
 use crate::pending::{Overflow, Removal};
 use crate::record::{self, Entry, Record};
-use crate::rules::{self, Current, Device, Life, Ruling};
+use crate::rules::{self, Current, Device, Life, Meanwhile, Ruling};
 use crate::{
-    Cause, DirectoryError, Fenced, Generation, NewSession, Reclaimed, Route, RouteClaim, Session,
-    SessionClaim, SessionEnd,
+    DirectoryError, Fenced, Generation, NewSession, Reclaimed, Route, RouteClaim, Session, SessionClaim,
+    SessionEnd,
 };
 
 /// How often somebody may be faster before it is an error.
@@ -19,6 +19,8 @@ const ATTEMPTS: usize = 16;
 
 /// What is on record for a device when a claim is decided.
 struct Found {
+    /// The life that it is decided for.
+    generation: Generation,
     current: Option<Current>,
     /// A live session of a newer login; only looked for where a new route is claimed.
     superseded: bool,
@@ -76,13 +78,14 @@ impl Membership {
         user: &UserKey,
         resource: &Resource,
         old: NewSession,
-        cause: Cause,
+        claimed_under: Generation,
         is_open: impl Fn() -> bool,
     ) -> Result<Reclaimed<Session>, DirectoryError> {
         let (device, login) = (Device::of(resource), old.login);
+        let meanwhile = |now| if now == claimed_under { Meanwhile::Alive } else { Meanwhile::Dead };
         let rule = |found: &Found| match found.ended {
             Some(ended) if ended >= login => Ruling::Refuse,
-            _ => rules::old_session(device, login, cause, found.current),
+            _ => rules::old_session(device, login, meanwhile(found.generation), found.current),
         };
         let granted =
             self.put(user, resource, Claim::Again, |generation| self.session(&old, generation), rule).await?;
@@ -203,7 +206,8 @@ impl Membership {
             }
             _ => false,
         };
-        Ok(Found { current, superseded, ended: case.record.ended(case.resource) })
+        let (generation, ended) = (case.view.generation, case.record.ended(case.resource));
+        Ok(Found { generation, current, superseded, ended })
     }
 
     /// Swaps what was read for `entry`; false: something else was there. What can't be known to be written and still this

@@ -8,10 +8,10 @@ use crate::lease::{Claim, View};
 use crate::membership::Membership;
 use crate::pending::{Overflow, Removal};
 use crate::record::{self, Entry, Record};
-use crate::rules::{self, Current, Device, Life, Ruling};
+use crate::rules::{self, Current, Device, Life, Meanwhile, Ruling};
 use crate::{
-    Cause, DirectoryError, Fenced, Generation, NewSession, Reclaimed, Route, RouteClaim, Session,
-    SessionClaim, SessionEnd,
+    DirectoryError, Fenced, Generation, NewSession, Reclaimed, Route, RouteClaim, Session, SessionClaim,
+    SessionEnd,
 };
 
 /// How often somebody may be faster before it is an error.
@@ -19,17 +19,12 @@ const ATTEMPTS: usize = 16;
 
 /// What is on record for a device when a claim is decided.
 struct Found {
+    /// The life that it is decided for.
+    generation: Generation,
     current: Option<Current>,
     /// A live session of a newer login; only looked for where a new route is claimed.
     superseded: bool,
     ended: Option<LoginId>,
-}
-
-impl Found {
-    /// Whether this very claim is on record already.
-    fn is_own(&self, unique: u64) -> bool {
-        self.current.is_some_and(|current| current.life == Life::Own && current.unique == unique)
-    }
 }
 
 /// A claim and what was read for it.
@@ -76,13 +71,14 @@ impl Membership {
         user: &UserKey,
         resource: &Resource,
         old: NewSession,
-        cause: Cause,
+        claimed_under: Generation,
         is_open: impl Fn() -> bool,
     ) -> Result<Reclaimed<Session>, DirectoryError> {
         let (device, login) = (Device::of(resource), old.login);
+        let meanwhile = |now| if now == claimed_under { Meanwhile::Alive } else { Meanwhile::Dead };
         let rule = |found: &Found| match found.ended {
             Some(ended) if ended >= login => Ruling::Refuse,
-            _ => rules::old_session(device, login, cause, found.current),
+            _ => rules::old_session(device, login, meanwhile(found.generation), found.current),
         };
         let granted =
             self.put(user, resource, Claim::Again, |generation| self.session(&old, generation), rule).await?;
@@ -173,14 +169,12 @@ impl Membership {
             self.admit(&view, &standing, claim)?;
             let case = Case { user, resource, claim, view, standing, record: Record::new(fields) };
             let entry = make(case.view.generation);
-            let found = self.found(&case, &entry).await?;
-            displaced = match rule(&found) {
+            match rule(&self.found(&case, &entry).await?) {
                 Ruling::Refuse => return Ok(None),
-                Ruling::Displace => case.on_record::<E>(),
-                // The swap before was carried out after all, and what it displaced is still to be told.
-                Ruling::Take if found.is_own(entry.unique()) => displaced,
-                Ruling::Take => None,
-            };
+                Ruling::Displace => displaced = case.on_record::<E>(),
+                // Whom the swap before was to displace it may have displaced: see `write`.
+                Ruling::Take => {}
+            }
             if self.write(&case, entry).await? {
                 return Ok(Some(Granted { generation: case.view.generation, displaced }));
             }
@@ -203,11 +197,12 @@ impl Membership {
             }
             _ => false,
         };
-        Ok(Found { current, superseded, ended: case.record.ended(case.resource) })
+        let (generation, ended) = (case.view.generation, case.record.ended(case.resource));
+        Ok(Found { generation, current, superseded, ended })
     }
 
-    /// Swaps what was read for `entry`; false: something else was there. What can't be known to be written and still this
-    /// generation's is taken back.
+    /// Swaps what was read for `entry`; false: something else was there, or this entry, where the request was sent again
+    /// over a new connection. What can't be known to be written and still this generation's is taken back.
     async fn write<E: Entry>(&self, case: &Case<'_>, entry: E) -> Result<bool, DirectoryError> {
         let user = case.user.clone();
         let field = record::field::<E>(case.resource);
@@ -226,7 +221,6 @@ impl Membership {
         let mut attempt = Attempt { membership: self, removal };
         let (done, standing) = self.backend.swap(&self.me, std::slice::from_ref(&swap)).await?;
         if done.first() != Some(&true) {
-            attempt.removal = None;
             return Ok(false);
         }
         self.admit(&case.view, &standing, case.claim)?;

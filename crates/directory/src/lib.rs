@@ -86,5 +86,5 @@ pub use directory::Directory;
 pub use entry::{NewSession, Route, Session, UserEntries};
 pub use error::{DirectoryError, Fenced};
 pub use member::Member;
-pub use outcome::{Cause, Event, Reclaimed, RouteClaim, SessionClaim, SessionEnd};
+pub use outcome::{Event, Reclaimed, RouteClaim, SessionClaim, SessionEnd};
 pub use timing::Timing;

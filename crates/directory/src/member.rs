@@ -13,8 +13,8 @@ use crate::membership::{Exchange, Membership};
 use crate::pending::Removal;
 use crate::watch::Peers;
 use crate::{
-    Cause, Component, ComponentId, Directory, DirectoryError, Event, Fenced, Generation, NewComponent,
-    NewSession, Reclaimed, Route, RouteClaim, Session, SessionClaim, SessionEnd,
+    Component, ComponentId, Directory, DirectoryError, Event, Fenced, Generation, NewComponent, NewSession,
+    Reclaimed, Route, RouteClaim, Session, SessionClaim, SessionEnd,
 };
 
 /// How many events wait for a slow reader. When full, news of the others waits, and news of the own lease is merged.
@@ -119,17 +119,19 @@ impl Member {
         self.membership.claim_route(user, resource, login, connection).await
     }
 
-    /// Puts a session that this component has had all along back on record. `is_open` says whether its connection still
+    /// Puts a session that this component has had all along back on record. Where `claimed_under`, the life that it was
+    /// last claimed under, is over, whoever claimed meanwhile keeps the device; else of two owners that both live the
+    /// device without a name stays with its older login, and a named one goes to the newer. `is_open` says whether its connection still
     /// is there, false from before it is released: what ends meanwhile leaves nothing on record.
     pub async fn reclaim_session(
         &self,
         user: &UserKey,
         resource: &Resource,
         session: NewSession,
-        cause: Cause,
+        claimed_under: Generation,
         is_open: impl Fn() -> bool,
     ) -> Result<Reclaimed<Session>, DirectoryError> {
-        self.membership.reclaim_session(user, resource, session, cause, is_open).await
+        self.membership.reclaim_session(user, resource, session, claimed_under, is_open).await
     }
 
     /// Puts a route that this component has had all along back on record. Of two routes the newer login's stays, and of

@@ -44,17 +44,6 @@ pub enum Reclaimed<E> {
     Lost,
 }
 
-/// Why a session is claimed again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// After [`Event::Renewed`]: this component was dead to others, so whoever claimed meanwhile did so rightly. Also
-    /// where a session is not found on record.
-    Renewed,
-    /// After [`Event::Epoch`]: nobody was dead, so of two owners the conflict rule chooses. The device without a
-    /// name stays with its older login, a named one goes to the newer.
-    Epoch,
-}
-
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEnd {

@@ -2,8 +2,6 @@
 
 use kurir_protocol::name::{LoginId, Resource};
 
-use crate::Cause;
-
 /// Whether the owner of an entry lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Life {
@@ -72,13 +70,28 @@ pub(crate) fn new_route(
     again_route(login, connection, current, None, Ruling::Displace)
 }
 
+/// What a component was to others since it last claimed what it claims again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meanwhile {
+    /// Dead, for its generation is another now: whoever claimed meanwhile did so rightly.
+    Dead,
+    /// Alive: of two owners the conflict rule chooses. The device without a name stays with its older login, a named one
+    /// goes to the newer.
+    Alive,
+}
+
 /// A session of a component that had it all along.
-pub(crate) fn old_session(device: Device, login: LoginId, cause: Cause, current: Option<Current>) -> Ruling {
+pub(crate) fn old_session(
+    device: Device,
+    login: LoginId,
+    meanwhile: Meanwhile,
+    current: Option<Current>,
+) -> Ruling {
     match current {
         None | Some(Current { life: Life::Dead, .. }) => Ruling::Take,
         Some(Current { life: Life::Own, login: on_record, .. }) if on_record == login => Ruling::Take,
         Some(current) => {
-            let older_stays = device == Device::Default && cause == Cause::Epoch;
+            let older_stays = device == Device::Default && meanwhile == Meanwhile::Alive;
             let keeps = match device {
                 Device::Default => older_stays && login < current.login,
                 Device::Named => login > current.login,
@@ -136,8 +149,8 @@ mod tests {
             let dead = on_record(login, Life::Dead);
             for device in [Device::Default, Device::Named] {
                 assert_eq!(new_session(device, MINE, dead), Ruling::Take);
-                assert_eq!(old_session(device, MINE, Cause::Renewed, dead), Ruling::Take);
-                assert_eq!(old_session(device, MINE, Cause::Epoch, dead), Ruling::Take);
+                assert_eq!(old_session(device, MINE, Meanwhile::Dead, dead), Ruling::Take);
+                assert_eq!(old_session(device, MINE, Meanwhile::Alive, dead), Ruling::Take);
             }
             assert_eq!(new_route(MINE, 1, dead, false, None), Ruling::Take);
             assert_eq!(old_route(MINE, 1, dead, None), Ruling::Take);
@@ -158,11 +171,11 @@ mod tests {
         assert_eq!(new_session(Device::Named, MINE, on_record(OLDER, Life::Live)), Ruling::Displace);
         assert_eq!(new_session(Device::Named, MINE, on_record(NEWER, Life::Live)), Ruling::Refuse);
         assert_eq!(
-            old_session(Device::Named, MINE, Cause::Epoch, on_record(OLDER, Life::Live)),
+            old_session(Device::Named, MINE, Meanwhile::Alive, on_record(OLDER, Life::Live)),
             Ruling::Displace
         );
         assert_eq!(
-            old_session(Device::Named, MINE, Cause::Renewed, on_record(NEWER, Life::Live)),
+            old_session(Device::Named, MINE, Meanwhile::Dead, on_record(NEWER, Life::Live)),
             Ruling::Refuse
         );
     }
@@ -170,10 +183,10 @@ mod tests {
     #[test]
     fn the_default_device_stays_with_its_older_login_unless_that_was_dead() {
         let newer = on_record(NEWER, Life::Live);
-        assert_eq!(old_session(Device::Default, MINE, Cause::Epoch, newer), Ruling::Displace);
-        assert_eq!(old_session(Device::Default, MINE, Cause::Renewed, newer), Ruling::Refuse);
+        assert_eq!(old_session(Device::Default, MINE, Meanwhile::Alive, newer), Ruling::Displace);
+        assert_eq!(old_session(Device::Default, MINE, Meanwhile::Dead, newer), Ruling::Refuse);
         let older = on_record(OLDER, Life::Live);
-        assert_eq!(old_session(Device::Default, MINE, Cause::Epoch, older), Ruling::Refuse);
+        assert_eq!(old_session(Device::Default, MINE, Meanwhile::Alive, older), Ruling::Refuse);
     }
 
     #[test]

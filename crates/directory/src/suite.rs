@@ -10,9 +10,7 @@ use kurir_protocol::name::LoginId;
 
 use self::world::{Puppet, TIMING, World, default_device, login, named, user};
 use crate::backend::{Ended, Swap};
-use crate::{
-    Cause, DirectoryError, Event, Fenced, Kind, Reclaimed, RouteClaim, SessionClaim, SessionEnd, Timing,
-};
+use crate::{DirectoryError, Event, Fenced, Kind, Reclaimed, RouteClaim, SessionClaim, SessionEnd, Timing};
 
 macro_rules! on_both_stores {
     ($($name:ident)*) => {
@@ -197,7 +195,7 @@ async fn what_ends_while_it_is_claimed_again_leaves_nothing(world: World) {
     let (r1, _er) = world.join(Kind::Relay, "r1").await;
     let (esa, device) = (user("esa"), default_device());
     // Released just before: the claims below are the rest of two that looked while there was a connection.
-    m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || false).await.unwrap();
+    m1.reclaim_session(&esa, &device, login(1), m1.generation(), || false).await.unwrap();
     r1.reclaim_route(&esa, &device, LoginId(1), 1, || false).await.unwrap();
     assert_eq!(world.fields(&esa).await, []);
     for member in [&m1, &r1] {
@@ -245,7 +243,7 @@ async fn a_paused_component_is_fenced_and_loses_what_was_claimed_meanwhile(world
 
     let Event::Renewed { old, new } = puppet.events.until_renewed().await else { unreachable!() };
     assert_eq!((old, Ok(new)), (before.generation, m2.check()));
-    let again = m2.reclaim_session(&esa, &device, login(1), Cause::Renewed, || true).await.unwrap();
+    let again = m2.reclaim_session(&esa, &device, login(1), old, || true).await.unwrap();
     assert_eq!(again, Reclaimed::Lost);
     assert!(m1.update_session(&esa, &device, LoginId(2), 1).await.unwrap());
 }
@@ -316,7 +314,7 @@ async fn after_a_loss_owners_write_again_and_newcomers_wait(world: World) {
     e2.until(&Event::Epoch).await;
     let early = m2.claim_session(&fajar, &device, login(1)).await;
     assert!(matches!(early, Err(DirectoryError::Recovering)), "{early:?}");
-    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true).await.unwrap();
+    let again = m1.reclaim_session(&esa, &device, login(1), m1.generation(), || true).await.unwrap();
     assert!(matches!(again, Reclaimed::Kept { displaced: None, .. }));
 
     e2.until(&Event::Recovered).await;
@@ -326,7 +324,7 @@ async fn after_a_loss_owners_write_again_and_newcomers_wait(world: World) {
         SessionClaim::Granted { .. }
     ));
     // Who is late takes its device back, for it was there first.
-    let late = m1.reclaim_session(&fajar, &device, login(1), Cause::Epoch, || true).await.unwrap();
+    let late = m1.reclaim_session(&fajar, &device, login(1), m1.generation(), || true).await.unwrap();
     assert!(matches!(late, Reclaimed::Kept { displaced: Some(_), .. }), "{late:?}");
     assert_eq!((m1.check(), m2.check()), generations);
     assert!(e1.seen.iter().chain(&e2.seen).all(|event| !matches!(event, Event::Died(_))));

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use kurir_directory::{Cause, DirectoryError, NewSession, SessionClaim, SessionEnd};
+use kurir_directory::{DirectoryError, NewSession, SessionClaim, SessionEnd};
 use kurir_protocol::{
     manager::Auth,
     name::{LoginId, Resource, UserKey, Username},
@@ -160,7 +160,7 @@ impl Manager {
         }
         if self.member.check().is_ok_and(|current| current != generation) {
             // Renewed between the claim and now: that round may have passed this session by.
-            self.reclaim_one(&online, Cause::Renewed).await;
+            self.reclaim_one(&online).await;
         }
         Ok(online)
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use kurir_directory::{Cause, Component, DirectoryError, Event, Kind, Reclaimed, Session, SessionEnd};
+use kurir_directory::{Component, DirectoryError, Event, Kind, Reclaimed, Session, SessionEnd};
 use kurir_protocol::name::Resource;
 use kurir_rpc::{Discovery, v1};
 use tokio::sync::mpsc;
@@ -41,7 +41,7 @@ impl Manager {
                 Event::Renewed { old, new } => {
                     tracing::warn!(%old, %new, "this manager was out of touch for too long; it claims its sessions again");
                     discovery.set_component(v1::Component { generation: new.to_string(), ..me.clone() });
-                    self.reclaim(Cause::Renewed).await;
+                    self.reclaim().await;
                     self.peers.renewed();
                     self.differences.everything();
                 }
@@ -50,11 +50,15 @@ impl Manager {
                         "the directory has lost everything; this manager writes its sessions again"
                     );
                     self.recovering.store(true, Ordering::Relaxed);
-                    self.reclaim(Cause::Epoch).await;
+                    self.reclaim().await;
                 }
                 Event::Recovered => {
                     self.recovering.store(false, Ordering::Relaxed);
                     self.differences.everything();
+                    // Where two have claimed a device while it was lost, the one that lost it finds out now.
+                    for batch in self.sessions.all().chunks(AUDIT_BATCH) {
+                        self.compare_with_directory(batch).await;
+                    }
                 }
                 Event::Away => tracing::warn!("the directory is away: no logins until it is back"),
                 Event::Back => {
@@ -77,9 +81,9 @@ impl Manager {
     }
 
     /// Puts every session back on record. Those that somebody else has by now are closed.
-    async fn reclaim(&self, cause: Cause) {
+    async fn reclaim(&self) {
         stream::iter(self.sessions.all())
-            .for_each_concurrent(AT_ONCE, |online| async move { self.reclaim_one(&online, cause).await })
+            .for_each_concurrent(AT_ONCE, |online| async move { self.reclaim_one(&online).await })
             .await;
     }
 
@@ -91,21 +95,25 @@ impl Manager {
             let steps = u32::try_from(sessions.len() / AUDIT_BATCH + 1).unwrap_or(u32::MAX);
             for batch in sessions.chunks(AUDIT_BATCH) {
                 tokio::time::sleep(AUDIT_EVERY / steps).await;
-                let users: Vec<_> = batch.iter().map(|online| online.user.clone()).collect();
-                // Away: nothing is known, and nobody judged.
-                let Ok(entries) = self.member.directory().users(&users).await else { continue };
-                if self.is_recovering() {
-                    continue;
-                }
-                for (online, entries) in batch.iter().zip(entries) {
-                    let on_record = |session: &Session| session.login == online.login;
-                    if !entries.sessions.iter().any(|(_, session)| on_record(session)) {
-                        self.restore(online).await;
-                    }
-                }
+                self.compare_with_directory(batch).await;
             }
             if sessions.is_empty() {
                 tokio::time::sleep(AUDIT_EVERY).await;
+            }
+        }
+    }
+
+    async fn compare_with_directory(&self, batch: &[Arc<Online>]) {
+        let users: Vec<_> = batch.iter().map(|online| online.user.clone()).collect();
+        // Away: nothing is known, and nobody judged.
+        let Ok(entries) = self.member.directory().users(&users).await else { return };
+        if self.is_recovering() {
+            return;
+        }
+        for (online, entries) in batch.iter().zip(entries) {
+            let on_record = |session: &Session| session.login == online.login;
+            if !entries.sessions.iter().any(|(_, session)| on_record(session)) {
+                self.restore(online).await;
             }
         }
     }
@@ -115,29 +123,28 @@ impl Manager {
         // Gone meanwhile, or followed by another login of the user.
         let known = self.sessions.get(&online.user).filter(|known| known.login == online.login);
         if let Some(online) = known {
-            self.reclaim_one(&online, Cause::Renewed).await;
+            self.reclaim_one(&online).await;
+            self.owe_unless(false, &online);
         }
     }
 
     /// Puts one session back on record, however long it takes.
-    pub(crate) async fn reclaim_one(&self, online: &Arc<Online>, cause: Cause) {
+    pub(crate) async fn reclaim_one(&self, online: &Arc<Online>) {
         let device = Resource::default_device();
         loop {
             let is_open = || self.sessions.get(&online.user).is_some_and(|known| Arc::ptr_eq(&known, online));
             if !is_open() {
                 return;
             }
-            match self.member.reclaim_session(&online.user, &device, online.entry(), cause, is_open).await {
+            let before = online.generation();
+            match self.member.reclaim_session(&online.user, &device, online.entry(), before, is_open).await {
                 // A displaced owner finds out when it claims again itself, or by its audit.
                 Ok(Reclaimed::Kept { generation, displaced: _ }) => {
                     online.claimed_under(generation);
                     self.reclaimed.notify_waiters();
                     self.metrics.session_reclaimed(true);
-                    if cause == Cause::Renewed {
-                        // To others its user was dead for a while.
-                        online.owe_news();
-                        self.differences.retry();
-                    }
+                    // To others its user was dead for a while.
+                    self.owe_unless(generation == before, online);
                     return;
                 }
                 Ok(Reclaimed::Lost) => {

@@ -218,7 +218,7 @@ impl Manager {
         version
     }
 
-    fn owe_unless(&self, complete: bool, online: &Online) {
+    pub(crate) fn owe_unless(&self, complete: bool, online: &Online) {
         if !complete {
             online.owe_news();
             self.differences.retry();

@@ -14,7 +14,7 @@ use crate::membership::Membership;
 use crate::pending::Removal;
 use crate::watch::Peers;
 use crate::{
-    Cause, ComponentId, DirectoryError, Event, Generation, NewSession, Reclaimed, RouteClaim, SessionClaim,
+    ComponentId, DirectoryError, Event, Generation, NewSession, Reclaimed, RouteClaim, SessionClaim,
     SessionEnd,
 };
 
@@ -43,7 +43,7 @@ pub(super) struct Connection {
     /// The client has not gone and was not sent away; its copies share it.
     open: Arc<AtomicBool>,
     /// To be claimed again.
-    again: Option<Cause>,
+    again: bool,
     /// Somebody has replaced it and is telling its owner.
     pub(super) closing: bool,
     /// A claim that may have replaced it has come to nothing, so nobody will tell.
@@ -61,7 +61,7 @@ impl Connection {
             losses: 0,
             since_ms: 0,
             open: Arc::new(AtomicBool::new(true)),
-            again: None,
+            again: false,
             closing: false,
             untold: false,
         }
@@ -262,15 +262,8 @@ impl Process {
     /// What callers must do when they are told of their lease.
     fn hear(&mut self) {
         while let Some(event) = self.membership.next_announcement() {
-            let cause = match event {
-                Event::Renewed { .. } => Cause::Renewed,
-                Event::Epoch => Cause::Epoch,
-                _ => continue,
-            };
-            for connection in &mut self.connections {
-                // Having been dead outweighs: whoever claimed meanwhile did so rightly.
-                let renewed = cause == Cause::Renewed || connection.again == Some(Cause::Renewed);
-                connection.again = Some(if renewed { Cause::Renewed } else { Cause::Epoch });
+            if matches!(event, Event::Renewed { .. } | Event::Epoch) {
+                self.connections.iter_mut().for_each(|connection| connection.again = true);
             }
         }
     }
@@ -280,22 +273,19 @@ impl Process {
         if now_ms >= self.audit_ms {
             self.audit_ms = now_ms + AUDIT_MS;
             for connection in self.connections.iter_mut().filter(|connection| connection.untold) {
-                connection.again = connection.again.or(Some(Cause::Renewed));
+                connection.again = true;
             }
         }
     }
 
     fn claim_again(&mut self, losses: u64) {
         for connection in &mut self.connections {
-            let Some(cause) = connection.again else { continue };
-            if self.claims.iter().any(|claim| claim.connection.is(connection)) {
+            if !connection.again || self.claims.iter().any(|claim| claim.connection.is(connection)) {
                 continue;
             }
-            connection.again = None;
-            let mut connection = connection.clone();
-            connection.losses = losses;
-            connection.again = Some(cause);
-            let future = claim_again(Arc::clone(&self.membership), connection.clone(), cause);
+            connection.again = false;
+            let connection = Connection { losses, ..connection.clone() };
+            let future = claim_again(Arc::clone(&self.membership), connection.clone());
             self.claims.push(Claiming { connection, future, again: true, doomed: false });
         }
     }
@@ -361,7 +351,7 @@ impl Process {
                 None
             }
             (Err(_), Some(on_list)) => {
-                on_list.again = on_list.again.max_with(connection.again);
+                on_list.again |= again;
                 None
             }
             (Ok(None) | Err(_), None) => None,
@@ -376,17 +366,6 @@ impl Process {
             return None;
         }
         Some((id, table, user, number))
-    }
-}
-
-trait MaxWith {
-    fn max_with(self, other: Self) -> Self;
-}
-
-impl MaxWith for Option<Cause> {
-    /// Having been dead outweighs a loss, a loss outweighs nothing.
-    fn max_with(self, other: Self) -> Self {
-        if self == Some(Cause::Renewed) || other.is_none() { self } else { other }
     }
 }
 
@@ -421,14 +400,14 @@ fn claim(membership: Arc<Membership>, connection: Connection) -> Running<Claimed
     })
 }
 
-fn claim_again(membership: Arc<Membership>, connection: Connection, cause: Cause) -> Running<Claimed> {
+fn claim_again(membership: Arc<Membership>, connection: Connection) -> Running<Claimed> {
     Box::pin(async move {
-        let Connection { user, login, number, open, .. } = &connection;
+        let Connection { user, login, number, open, generation, .. } = &connection;
         let (device, is_open) = (device(), || open.load(Ordering::SeqCst));
         Ok(match connection.table {
             Table::Sessions => {
                 let again =
-                    membership.reclaim_session(user, &device, new_session(&connection), cause, is_open);
+                    membership.reclaim_session(user, &device, new_session(&connection), *generation, is_open);
                 match again.await? {
                     Reclaimed::Kept { generation, displaced } => {
                         let displaced =

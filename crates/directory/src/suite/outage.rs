@@ -6,7 +6,7 @@ use kurir_protocol::name::LoginId;
 use rustix::process::Signal;
 
 use super::world::{Events, RedisServer, TIMING, World, default_device, login, poll_times, user};
-use crate::{Cause, Directory, DirectoryError, Event, Kind, Reclaimed, SessionClaim, SessionEnd, Timing};
+use crate::{Directory, DirectoryError, Event, Kind, Reclaimed, SessionClaim, SessionEnd, Timing};
 
 fn server(world: &mut World) -> &mut RedisServer {
     match world {
@@ -74,7 +74,7 @@ async fn a_restart_shorter_than_the_lease_is_a_loss_and_nobodys_death() {
     server(&mut world).start_again();
     e1.until(&Event::Epoch).await;
     e2.until(&Event::Epoch).await;
-    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true).await.unwrap();
+    let again = m1.reclaim_session(&esa, &device, login(1), m1.generation(), || true).await.unwrap();
     assert!(matches!(again, Reclaimed::Kept { displaced: None, .. }));
     e2.until(&Event::Recovered).await;
     assert_eq!(m2.claim_session(&esa, &device, login(2)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
@@ -95,8 +95,8 @@ async fn who_was_away_past_its_lease_when_the_tables_were_lost_begins_a_new_life
     let since = Instant::now();
     world.wait_until("the leases have run out", async || since.elapsed() > TIMING.lease).await;
     server(&mut world).start_again();
-    e1.until_renewed().await;
-    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Renewed, || true).await.unwrap();
+    let Event::Renewed { old, .. } = e1.until_renewed().await else { unreachable!() };
+    let again = m1.reclaim_session(&esa, &device, login(1), old, || true).await.unwrap();
     assert_eq!(again, Reclaimed::Kept { generation: m1.generation(), displaced: None });
     e2.until(&Event::Recovered).await;
     assert_eq!(m2.claim_session(&esa, &device, login(2)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
@@ -131,7 +131,7 @@ async fn a_server_that_comes_back_with_what_it_had_earlier_has_lost_its_tables()
     e2.until(&Event::Away).await;
     server(&mut world).start_again();
     e1.until(&Event::Epoch).await;
-    let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true).await.unwrap();
+    let again = m1.reclaim_session(&esa, &device, login(1), m1.generation(), || true).await.unwrap();
     assert!(matches!(again, Reclaimed::Kept { .. }));
     e2.until(&Event::Epoch).await;
     e2.until(&Event::Recovered).await;
@@ -144,8 +144,8 @@ async fn what_is_claimed_again_after_a_failed_attempt_stays_noted() {
     let (m1, _e1) = world.join(Kind::Manager, "m1").await;
     let (esa, device) = (user("esa"), default_device());
     for polls in 0..6 {
-        poll_times(polls, m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true)).await;
-        let again = m1.reclaim_session(&esa, &device, login(1), Cause::Epoch, || true).await.unwrap();
+        poll_times(polls, m1.reclaim_session(&esa, &device, login(1), m1.generation(), || true)).await;
+        let again = m1.reclaim_session(&esa, &device, login(1), m1.generation(), || true).await.unwrap();
         assert!(matches!(again, Reclaimed::Kept { .. }));
     }
     let since = Instant::now();

@@ -119,7 +119,7 @@ impl Bound {
         Ok(())
     }
 
-    fn component(&self) -> anyhow::Result<NewComponent> {
+    pub(crate) fn component(&self) -> anyhow::Result<NewComponent> {
         let config = &self.config;
         let id = match config.id.as_str() {
             "" => format!("manager-{}", self.client_addr.port()),
@@ -142,7 +142,7 @@ impl Bound {
         Ok(NewComponent { kind: Kind::Manager, id, client, grpc })
     }
 
-    fn manager(
+    pub(crate) fn manager(
         &self,
         store: Store,
         passwords: Passwords,

@@ -14,7 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Bound, Config,
-    accounts::Client,
+    accounts::{Client, Refusal},
     manager::Manager,
     online::Online,
     password::Passwords,
@@ -77,4 +77,23 @@ async fn nobody_is_told_online_after_unavailable_m30() {
     assert!(fajar.shown(&esa.user).is_none());
     manager.announce(&esa).await.unwrap();
     assert!(fajar.shown(&esa.user).is_none(), "she is gone");
+}
+
+/// A name that is stored is taken when its owner tries again.
+#[tokio::test]
+async fn nothing_is_stored_for_whom_the_directory_does_not_take_after_the_password_was_hashed_m8() {
+    let manager = manager().await;
+    let still = manager.passwords.stand_still().await;
+    let registration = registration("esa");
+    let mut registering = Box::pin(manager.authenticate(&registration, client()));
+    tokio::select! {
+        biased;
+        _ = &mut registering => panic!("not hashed yet"),
+        () = manager.passwords.somebody_waits() => {}
+    }
+    manager.member.leave().await;
+    drop(still);
+    assert!(matches!(registering.await, Err(Refusal::Temporary(_))));
+    let key = kurir_protocol::name::UserKey::of("esa").unwrap();
+    assert_eq!(manager.store.account(&key).await.unwrap(), None);
 }

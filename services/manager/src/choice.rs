@@ -155,11 +155,7 @@ impl Choice {
         now: Instant,
         random: &mut impl Rng,
     ) -> Option<Chosen> {
-        let compared_at = self.compared_at(now);
-        for relay in self.relays.values_mut() {
-            relay.forget_expired(now);
-            relay.forget_compared(compared_at);
-        }
+        let compared_at = self.forget_past(now);
         let id = match self.best(avoid, compared_at, now, random) {
             Some(id) => id,
             None => self.best(None, compared_at, now, random)?,
@@ -174,9 +170,21 @@ impl Choice {
         Some(Chosen { connections, address: relay.address.clone(), id })
     }
 
-    /// How many relays would be offered now.
-    pub(crate) fn alive(&self, now: Instant) -> usize {
-        self.relays.values().filter(|relay| relay.is_alive(now, self.silence)).count()
+    /// The load of each relay that would be offered now, as they are compared by it.
+    pub(crate) fn loads(&mut self, now: Instant) -> Vec<(ComponentId, i128)> {
+        let compared_at = self.forget_past(now);
+        let alive = self.relays.iter().filter(|(_, relay)| relay.is_alive(now, self.silence));
+        alive.map(|(id, relay)| (id.clone(), relay.load(compared_at, self.others))).collect()
+    }
+
+    /// Forgets promises that do not count any more, and returns the moment as of which relays are compared.
+    fn forget_past(&mut self, now: Instant) -> Instant {
+        let compared_at = self.compared_at(now);
+        for relay in self.relays.values_mut() {
+            relay.forget_expired(now);
+            relay.forget_compared(compared_at);
+        }
+        compared_at
     }
 
     /// The youngest moment that every relay has reported.
@@ -315,6 +323,7 @@ mod tests {
         assert_eq!((chosen.id, chosen.connections), (id("b"), 3));
         let chosen = choice.choose(None, now + TICKET, now, &mut rand::rng()).unwrap();
         assert_eq!((chosen.id, chosen.connections), (id("b"), 4), "the promise counts");
+        assert_eq!(choice.loads(now), [(id("a"), 7), (id("b"), 5)]);
     }
 
     #[test]
@@ -334,7 +343,7 @@ mod tests {
         let (mut choice, generations) = with_relays(RelayChoice::Fewest, &["a", "b"], start);
         let now = start + SILENCE + Duration::from_millis(1);
         choice.report(&id("b"), generations[1], report(100, 0), now);
-        assert_eq!(choice.alive(now), 1);
+        assert_eq!(choice.loads(now), [(id("b"), 100)]);
         assert_eq!(name(choice.choose(None, now + TICKET, now, &mut rand::rng())).unwrap(), "b");
     }
 

@@ -267,10 +267,14 @@ impl Running {
 
 async fn observe(manager: &Manager, discovery: &Discovery) {
     let mut every = tokio::time::interval(OBSERVE_EVERY);
+    let mut relays = Vec::new();
     loop {
         every.tick().await;
         let (sessions, connections) = (manager.sessions.count(), manager.connections.len());
-        manager.metrics.observe(sessions, connections, manager.relays.alive());
+        manager.metrics.observe(sessions, connections);
+        let loads = manager.relays.loads();
+        manager.metrics.observe_relays(&relays, &loads);
+        relays = loads;
         discovery.set_load(sessions as u64, connections as u64);
     }
 }

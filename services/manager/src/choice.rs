@@ -139,7 +139,9 @@ impl Choice {
             return;
         };
         let counted = relay.last.map_or(0, |last| last.report.redeemed);
-        let redeemed = usize::try_from(report.redeemed.saturating_sub(counted)).unwrap_or(usize::MAX);
+        // A relay whose stream has broken counts from zero until it has the key again. What was counted stays so.
+        let report = Report { redeemed: report.redeemed.max(counted), ..report };
+        let redeemed = usize::try_from(report.redeemed - counted).unwrap_or(usize::MAX);
         // Redeemed ones first: one that expired meanwhile may be among those counted.
         relay.promises.drain(..redeemed.min(relay.promises.len()));
         relay.forget_expired(now);
@@ -399,6 +401,9 @@ mod tests {
         choice.report(&id("a"), generations[0], report(1, 1), start);
         choice.report(&id("a"), generations[0], report(1, 1), start);
         assert_eq!(choice.relays[&id("a")].connections(), 1 + 2, "the same count again removes nothing");
+        choice.report(&id("a"), generations[0], report(1, 0), start);
+        choice.report(&id("a"), generations[0], report(1, 1), start);
+        assert_eq!(choice.relays[&id("a")].connections(), 1 + 2, "lower, then as before: nothing is new");
         let late = start + TICKET + REPORT_DELAY;
         choice.report(&id("a"), generations[0], report(1, 1), late);
         assert_eq!(choice.relays[&id("a")].connections(), 1);
@@ -504,6 +509,8 @@ mod tests {
         Choose,
         Redeem(u8),
         Report,
+        /// Before the relay has the key again.
+        ReportNone,
         Wait(u64),
     }
 
@@ -512,6 +519,7 @@ mod tests {
             4 => Just(Step::Choose),
             2 => (1_u8..4).prop_map(Step::Redeem),
             2 => Just(Step::Report),
+            1 => Just(Step::ReportNone),
             1 => (1_u64..1500).prop_map(Step::Wait),
         ]
     }
@@ -546,6 +554,9 @@ mod tests {
                         }
                     }
                     Step::Report => {}
+                    Step::ReportNone => {
+                        held(&mut choice, now, 0);
+                    }
                     Step::Wait(ms) => now += Duration::from_millis(ms),
                 }
                 while open.front().is_some_and(|expiry| *expiry <= now) {

@@ -85,12 +85,11 @@ impl Manager {
         let username = Username::register(name).map_err(|_| Refusal::BadRequest)?;
         let password = auth.password.as_ref().ok_or(Refusal::BadRequest)?;
         // Nothing is stored for whom the directory could not take now: the same packet sent again would find the name
-        // taken.
-        if self.member.is_recovering() {
-            return Err(Temporary::from(DirectoryError::Recovering).into());
-        }
-        self.is_online(&username.key()).await?;
+        // taken. Asked first, so that no hash is computed in vain, and again, as that takes its time.
+        let key = username.key();
+        self.takes_logins(&key).await?;
         let password_hash = self.passwords.hash(password.expose()).await.map_err(Temporary::from)?;
+        self.takes_logins(&key).await?;
         let new = NewAccount { username, password_hash, bio: FIRST_BIO.to_owned(), now_ms: now_ms() };
         let account = self.store.create_account(new).await.map_err(|error| match error {
             CreateError::Taken => Refusal::UsernameUsed,
@@ -98,6 +97,16 @@ impl Manager {
         })?;
         // From here on the account exists: where the directory is away its owner is told to try again, and logs in.
         self.go_online(&account, account.login, client).await
+    }
+
+    /// Whether the directory would take a login of `user` at this moment.
+    async fn takes_logins(&self, user: &UserKey) -> Result<(), Temporary> {
+        self.member.check().map_err(DirectoryError::from)?;
+        if self.member.is_recovering() {
+            return Err(DirectoryError::Recovering.into());
+        }
+        self.member.directory().user(user).await?;
+        Ok(())
     }
 
     async fn is_taken(&self, name: &str) -> Result<bool, Temporary> {

@@ -139,7 +139,9 @@ impl Choice {
             return;
         };
         let counted = relay.last.map_or(0, |last| last.report.redeemed);
-        let redeemed = usize::try_from(report.redeemed.saturating_sub(counted)).unwrap_or(usize::MAX);
+        // A relay whose stream has broken counts from zero until it has the key again. What was counted stays so.
+        let report = Report { redeemed: report.redeemed.max(counted), ..report };
+        let redeemed = usize::try_from(report.redeemed - counted).unwrap_or(usize::MAX);
         // Redeemed ones first: one that expired meanwhile may be among those counted.
         relay.promises.drain(..redeemed.min(relay.promises.len()));
         relay.forget_expired(now);
@@ -155,11 +157,7 @@ impl Choice {
         now: Instant,
         random: &mut impl Rng,
     ) -> Option<Chosen> {
-        let compared_at = self.compared_at(now);
-        for relay in self.relays.values_mut() {
-            relay.forget_expired(now);
-            relay.forget_compared(compared_at);
-        }
+        let compared_at = self.forget_past(now);
         let id = match self.best(avoid, compared_at, now, random) {
             Some(id) => id,
             None => self.best(None, compared_at, now, random)?,
@@ -174,9 +172,21 @@ impl Choice {
         Some(Chosen { connections, address: relay.address.clone(), id })
     }
 
-    /// How many relays would be offered now.
-    pub(crate) fn alive(&self, now: Instant) -> usize {
-        self.relays.values().filter(|relay| relay.is_alive(now, self.silence)).count()
+    /// The load of each relay that would be offered now, as they are compared by it.
+    pub(crate) fn loads(&mut self, now: Instant) -> Vec<(ComponentId, i128)> {
+        let compared_at = self.forget_past(now);
+        let alive = self.relays.iter().filter(|(_, relay)| relay.is_alive(now, self.silence));
+        alive.map(|(id, relay)| (id.clone(), relay.load(compared_at, self.others))).collect()
+    }
+
+    /// Forgets promises that do not count any more, and returns the moment as of which relays are compared.
+    fn forget_past(&mut self, now: Instant) -> Instant {
+        let compared_at = self.compared_at(now);
+        for relay in self.relays.values_mut() {
+            relay.forget_expired(now);
+            relay.forget_compared(compared_at);
+        }
+        compared_at
     }
 
     /// The youngest moment that every relay has reported.
@@ -315,6 +325,7 @@ mod tests {
         assert_eq!((chosen.id, chosen.connections), (id("b"), 3));
         let chosen = choice.choose(None, now + TICKET, now, &mut rand::rng()).unwrap();
         assert_eq!((chosen.id, chosen.connections), (id("b"), 4), "the promise counts");
+        assert_eq!(choice.loads(now), [(id("a"), 7), (id("b"), 5)]);
     }
 
     #[test]
@@ -334,7 +345,7 @@ mod tests {
         let (mut choice, generations) = with_relays(RelayChoice::Fewest, &["a", "b"], start);
         let now = start + SILENCE + Duration::from_millis(1);
         choice.report(&id("b"), generations[1], report(100, 0), now);
-        assert_eq!(choice.alive(now), 1);
+        assert_eq!(choice.loads(now), [(id("b"), 100)]);
         assert_eq!(name(choice.choose(None, now + TICKET, now, &mut rand::rng())).unwrap(), "b");
     }
 
@@ -390,6 +401,9 @@ mod tests {
         choice.report(&id("a"), generations[0], report(1, 1), start);
         choice.report(&id("a"), generations[0], report(1, 1), start);
         assert_eq!(choice.relays[&id("a")].connections(), 1 + 2, "the same count again removes nothing");
+        choice.report(&id("a"), generations[0], report(1, 0), start);
+        choice.report(&id("a"), generations[0], report(1, 1), start);
+        assert_eq!(choice.relays[&id("a")].connections(), 1 + 2, "lower, then as before: nothing is new");
         let late = start + TICKET + REPORT_DELAY;
         choice.report(&id("a"), generations[0], report(1, 1), late);
         assert_eq!(choice.relays[&id("a")].connections(), 1);
@@ -495,6 +509,8 @@ mod tests {
         Choose,
         Redeem(u8),
         Report,
+        /// Before the relay has the key again.
+        ReportNone,
         Wait(u64),
     }
 
@@ -503,6 +519,7 @@ mod tests {
             4 => Just(Step::Choose),
             2 => (1_u8..4).prop_map(Step::Redeem),
             2 => Just(Step::Report),
+            1 => Just(Step::ReportNone),
             1 => (1_u64..1500).prop_map(Step::Wait),
         ]
     }
@@ -537,6 +554,9 @@ mod tests {
                         }
                     }
                     Step::Report => {}
+                    Step::ReportNone => {
+                        held(&mut choice, now, 0);
+                    }
                     Step::Wait(ms) => now += Duration::from_millis(ms),
                 }
                 while open.front().is_some_and(|expiry| *expiry <= now) {

@@ -39,6 +39,9 @@ mod sessions;
 mod ticket;
 mod whereabouts;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{Config, RelayChoice};
 pub use server::Bound;
 

@@ -1,5 +1,6 @@
 //! What the manager counts.
 
+use kurir_directory::ComponentId;
 use kurir_service::Metrics as Registry;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
@@ -19,6 +20,7 @@ pub(crate) struct Metrics {
     sessions: Gauge,
     connections: Gauge,
     relays: Gauge,
+    relay_load: Family<RelayLabels, Gauge>,
 }
 
 /// What became of a registration or login.
@@ -60,6 +62,11 @@ struct ReclaimLabels {
     result: ReclaimResult,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RelayLabels {
+    relay: String,
+}
+
 impl Metrics {
     pub(crate) fn register(&self, registry: &Registry) {
         registry.register(|registry| {
@@ -76,6 +83,11 @@ impl Metrics {
             gauges("manager_sessions", "Users logged in here", &self.sessions);
             gauges("manager_connections", "Open client connections", &self.connections);
             gauges("manager_relays", "Relays that users are given", &self.relays);
+            registry.register(
+                "manager_relay_load",
+                "Connections of each relay that users are given, with those promised here",
+                self.relay_load.clone(),
+            );
             registry.register("manager_auth", "Registrations and logins by result", self.auth.clone());
             registry.register("manager_relay_offers", "Relays asked for by users", self.offers.clone());
             registry.register(
@@ -117,10 +129,26 @@ impl Metrics {
     }
 
     /// What is true at the moment.
-    pub(crate) fn observe(&self, sessions: usize, connections: usize, relays: usize) {
+    pub(crate) fn observe(&self, sessions: usize, connections: usize) {
         let set = |gauge: &Gauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.sessions, sessions);
         set(&self.connections, connections);
-        set(&self.relays, relays);
+    }
+
+    /// The relays that users are given at the moment, with their loads, and those that were `before`.
+    pub(crate) fn observe_relays(
+        &self,
+        before: &[(ComponentId, i128)],
+        now: &[(ComponentId, i128)],
+    ) {
+        let labels = |relay: &ComponentId| RelayLabels { relay: relay.to_string() };
+        for (gone, _) in before.iter().filter(|(id, _)| now.iter().all(|(known, _)| known != id)) {
+            self.relay_load.remove(&labels(gone));
+        }
+        for (relay, load) in now {
+            let load = i64::try_from(*load).unwrap_or(i64::MAX);
+            self.relay_load.get_or_create(&labels(relay)).set(load);
+        }
+        self.relays.set(i64::try_from(now.len()).unwrap_or(i64::MAX));
     }
 }

@@ -42,6 +42,8 @@ struct State {
     generation: Generation,
     /// How many presences were published.
     counter: u64,
+    /// The last of them says that the user is gone.
+    departed: bool,
     /// Whether the client has used Part II.
     part_two: bool,
     /// Something could not be told to everybody, as the directory or the database was away.
@@ -128,9 +130,20 @@ impl Online {
         Version { login: self.login, counter: self.lock().counter }
     }
 
-    /// Counts one more presence.
-    pub(crate) fn next_version(&self) -> Version {
+    /// Counts one more presence. None: the user is gone, and nothing may be told that is newer than that.
+    pub(crate) fn next_version(&self) -> Option<Version> {
         let mut state = self.lock();
+        if state.departed {
+            return None;
+        }
+        state.counter += 1;
+        Some(Version { login: self.login, counter: state.counter })
+    }
+
+    /// The last presence: the user is gone.
+    pub(crate) fn last_version(&self) -> Version {
+        let mut state = self.lock();
+        state.departed = true;
         state.counter += 1;
         Version { login: self.login, counter: state.counter }
     }
@@ -277,6 +290,7 @@ impl State {
         Self {
             generation,
             counter,
+            departed: false,
             part_two: false,
             owes_news: false,
             held: None,

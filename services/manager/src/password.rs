@@ -136,6 +136,22 @@ impl Passwords {
 }
 
 #[cfg(test)]
+impl Passwords {
+    /// Nobody has a turn for as long as the answer is held.
+    pub(crate) async fn stand_still(&self) -> tokio::sync::OwnedSemaphorePermit {
+        Arc::clone(&self.turns).acquire_owned().await.unwrap()
+    }
+
+    /// Waits until somebody waits for a turn.
+    pub(crate) async fn somebody_waits(&self) {
+        let places = self.places.available_permits();
+        while self.places.available_permits() == places {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::sync::mpsc;
 

@@ -53,7 +53,7 @@ impl Manager {
     /// Tells the contacts the presence as it is stored. Order matters: publish the own entry, then read the contacts',
     /// then tell; whoever comes online meanwhile reads what was published.
     pub(crate) async fn announce(&self, online: &Online) -> Result<(), Temporary> {
-        let version = self.publish(online).await;
+        let Some(version) = self.publish(online).await else { return Ok(()) };
         let announced = async {
             let account = self.account_of(online).await?;
             let contacts = self.store.roster(online.account).await?;
@@ -73,7 +73,7 @@ impl Manager {
     async fn initial(&self, online: &Online, replies: &mut Vec<u8>) -> Result<(), Temporary> {
         self.store.touch(online.account, now_ms()).await?;
         online.hold();
-        let version = self.publish(online).await;
+        let Some(version) = self.publish(online).await else { return Ok(()) };
         let account = self.account_of(online).await?;
         let contacts = self.store.roster(online.account).await?;
         let keys: Vec<UserKey> = contacts.iter().map(|contact| contact.profile.key.clone()).collect();
@@ -145,7 +145,7 @@ impl Manager {
             account: online.account,
             user: online.user.clone(),
             username: online.username.clone(),
-            version: online.next_version(),
+            version: online.last_version(),
         };
         if !self.tell_departure(&departure).await {
             self.differences.departed(departure);
@@ -198,9 +198,9 @@ impl Manager {
         }
     }
 
-    /// Puts one more presence on record.
-    async fn publish(&self, online: &Online) -> Version {
-        let version = online.next_version();
+    /// Puts one more presence on record. None: the user is gone.
+    async fn publish(&self, online: &Online) -> Option<Version> {
+        let version = online.next_version()?;
         let device = Resource::default_device();
         let updated = self.member.update_session(&online.user, &device, online.login, version.counter).await;
         match updated {
@@ -215,7 +215,7 @@ impl Manager {
                 tracing::debug!(user = %online.user, error, "presence not published yet");
             }
         }
-        version
+        Some(version)
     }
 
     pub(crate) fn owe_unless(&self, complete: bool, online: &Online) {

@@ -180,8 +180,9 @@ impl Relays {
         }
     }
 
-    pub(crate) fn alive(&self) -> usize {
-        self.lock().choice.alive(Instant::now())
+    /// The load of each relay that users are given: what they are compared by.
+    pub(crate) fn loads(&self) -> Vec<(ComponentId, i128)> {
+        self.lock().choice.loads(Instant::now())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

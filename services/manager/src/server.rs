@@ -119,7 +119,7 @@ impl Bound {
         Ok(())
     }
 
-    fn component(&self) -> anyhow::Result<NewComponent> {
+    pub(crate) fn component(&self) -> anyhow::Result<NewComponent> {
         let config = &self.config;
         let id = match config.id.as_str() {
             "" => format!("manager-{}", self.client_addr.port()),
@@ -142,7 +142,7 @@ impl Bound {
         Ok(NewComponent { kind: Kind::Manager, id, client, grpc })
     }
 
-    fn manager(
+    pub(crate) fn manager(
         &self,
         store: Store,
         passwords: Passwords,
@@ -267,10 +267,14 @@ impl Running {
 
 async fn observe(manager: &Manager, discovery: &Discovery) {
     let mut every = tokio::time::interval(OBSERVE_EVERY);
+    let mut relays = Vec::new();
     loop {
         every.tick().await;
         let (sessions, connections) = (manager.sessions.count(), manager.connections.len());
-        manager.metrics.observe(sessions, connections, manager.relays.alive());
+        manager.metrics.observe(sessions, connections);
+        let loads = manager.relays.loads();
+        manager.metrics.observe_relays(&relays, &loads);
+        relays = loads;
         discovery.set_load(sessions as u64, connections as u64);
     }
 }

@@ -1,0 +1,99 @@
+//! Rules that need a whole manager and none of its sockets: here a test decides what comes between two steps.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use kurir_directory::{Directory, Member, SessionEnd, Timing};
+use kurir_protocol::manager::{Auth, FromClient};
+use kurir_service::{Shell, config::Secret};
+use kurir_socket::Outbox;
+use serde_json::json;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Bound, Config,
+    accounts::{Client, Refusal},
+    manager::Manager,
+    online::Online,
+    password::Passwords,
+    store::{DatabaseConfig, Store},
+};
+
+/// A manager whose background tasks run only where a test calls them.
+async fn manager() -> Manager {
+    let config = Config {
+        listen: "127.0.0.1:0".to_owned(),
+        grpc_listen: "127.0.0.1:0".to_owned(),
+        argon2_memory_kib: 8,
+        argon2_iterations: 1,
+        argon2_threads: 1,
+        ..Config::default()
+    };
+    let database = DatabaseConfig {
+        url: Secret::new("sqlite::memory:"),
+        timeout_seconds: 20.0,
+        ..DatabaseConfig::default()
+    };
+    let store = Store::connect(&database).await.unwrap();
+    let passwords = Passwords::new(&config.passwords()).unwrap();
+    let bound = Bound::bind(config, Shell::new(100)).await.unwrap();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let directory = Directory::in_process(Timing::default());
+    let (member, _events) = Member::join(directory, bound.component().unwrap(), stop.clone()).await.unwrap();
+    bound.manager(store, passwords, member, &tasks, &stop).unwrap()
+}
+
+fn registration(username: &str) -> Auth {
+    let packet = json!({"type": "auth", "username": username, "password": "12345", "register": true});
+    let FromClient::Auth(auth) = FromClient::parse(&packet.to_string()).unwrap() else { unreachable!() };
+    auth
+}
+
+fn client() -> Client {
+    Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), outbox: Outbox::new(1024 * 1024) }
+}
+
+async fn registered(manager: &Manager, username: &str) -> Arc<Online> {
+    manager.authenticate(&registration(username), client()).await.unwrap()
+}
+
+/// Esa, and fajar who sees her and was told that she is online.
+async fn esa_and_fajar(manager: &Manager) -> (Arc<Online>, Arc<Online>) {
+    let (esa, fajar) = (registered(manager, "esa").await, registered(manager, "fajar").await);
+    manager.store.add_contact(fajar.account, &esa.user, None).await.unwrap();
+    manager.announce(&esa).await.unwrap();
+    assert!(fajar.shown(&esa.user).is_some());
+    (esa, fajar)
+}
+
+/// Whoever tells what a session owes has a list of sessions that was made before.
+#[tokio::test]
+async fn nobody_is_told_online_after_unavailable_m30() {
+    let manager = manager().await;
+    let (esa, fajar) = esa_and_fajar(&manager).await;
+    manager.depart(&esa, SessionEnd::Lost).await;
+    assert!(fajar.shown(&esa.user).is_none());
+    manager.announce(&esa).await.unwrap();
+    assert!(fajar.shown(&esa.user).is_none(), "she is gone");
+}
+
+/// A name that is stored is taken when its owner tries again.
+#[tokio::test]
+async fn nothing_is_stored_for_whom_the_directory_does_not_take_after_the_password_was_hashed_m8() {
+    let manager = manager().await;
+    let still = manager.passwords.stand_still().await;
+    let registration = registration("esa");
+    let mut registering = Box::pin(manager.authenticate(&registration, client()));
+    tokio::select! {
+        biased;
+        _ = &mut registering => panic!("not hashed yet"),
+        () = manager.passwords.somebody_waits() => {}
+    }
+    manager.member.leave().await;
+    drop(still);
+    assert!(matches!(registering.await, Err(Refusal::Temporary(_))));
+    let key = kurir_protocol::name::UserKey::of("esa").unwrap();
+    assert_eq!(manager.store.account(&key).await.unwrap(), None);
+}

@@ -254,6 +254,7 @@ async fn connection_cut(system: &System, gita: &mut Person, mut fajar: Person) -
     fajar.receives(presence_to("gita", ANY, 1, "fajar")).await;
     gita.receives(presence("fajar", ANY, 1)).await;
     gita.reaches(&mut fajar, "welcome back").await;
+    fajar.reaches(gita, "here again").await;
     fajar
 }
 

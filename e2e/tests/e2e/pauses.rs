@@ -30,6 +30,8 @@ async fn relay_paused_past_its_lease() {
     let mut town = Town::start().await;
     let mut gita = town.system.person("gita").at_relay(2).registers().await;
     town.esa.reaches(&mut gita, "before").await;
+    // Acknowledged, so its loss is not answered.
+    gita.reaches(&mut town.esa, "before, and back").await;
     pause(&mut town.system, "relay-2").await;
     // It counts as dead everywhere.
     for other in [1, 3] {

@@ -195,6 +195,8 @@ async fn relay_that_comes_again_is_used_again() {
     let mut esa = system.person("esa").at_relay(1).registers().await;
     let mut fajar = system.person("fajar").at_relay(2).registers().await;
     esa.reaches(&mut fajar, "before").await;
+    // What comes back says that relay 2 has acknowledged what went there: otherwise its loss would be answered too.
+    fajar.reaches(&mut esa, "before, and back").await;
     system.kill("relay-2");
     system.lists(&["manager-1", "relay-1"]).await;
     // Login names the one that is left.

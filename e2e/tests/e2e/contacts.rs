@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 kurir_e2e::shows! {
     adding_refuses_bad_input: "M16";
-    removing_refuses_bad_input: "M21 M22";
-    presence_refuses_bad_input: "M26 M28";
+    removing_refuses_bad_input: "M21";
+    presence_refuses_bad_input: "M28";
     subscriptions_change_by_the_rules_across_managers: "M15 M17 M18 M19 M20 M22 M23";
     two_simultaneous_adds_make_both: "M17";
     contacts_at_another_manager_are_told: "M24 M26 M27 M30 M31";

@@ -195,10 +195,8 @@ impl Someone {
     /// Tries until both connections answer.
     async fn connects(&mut self, places: &Places) {
         while self.is_connected(places).await.is_none() {
-            let beyond = u64::try_from((self.pause - PAUSE.0).as_millis()).expect("a short pause");
-            let pause = PAUSE.0 + Duration::from_millis(random(beyond + 1));
+            tokio::time::sleep(random_between(PAUSE.0, self.pause)).await;
             self.pause = (self.pause * 2).min(PAUSE.1);
-            tokio::time::sleep(pause).await;
         }
         self.pause = PAUSE.0;
     }
@@ -289,6 +287,11 @@ impl Places {
         let named: Vec<SocketAddr> = managers.filter_map(port_of).map(local).collect();
         if named.is_empty() { self.managers.clone() } else { named }
     }
+}
+
+fn random_between(least: Duration, most: Duration) -> Duration {
+    let beyond = u64::try_from(most.saturating_sub(least).as_millis()).expect("a short time");
+    least + Duration::from_millis(random(beyond + 1))
 }
 
 fn port_of(component: &Value) -> Option<u16> {

@@ -500,7 +500,9 @@ impl Drop for System {
             part.kill();
         }
         if std::thread::panicking() {
-            failed.iter().for_each(|failed| println!("{failed}"));
+            for failed in failed {
+                println!("{failed}");
+            }
             let stores = [
                 self.redis.as_ref().map(|redis| &redis.process),
                 self.postgres.as_ref().map(|pg| &pg.process),

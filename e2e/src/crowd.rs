@@ -60,7 +60,8 @@ struct Someone {
 }
 
 impl Crowd {
-    /// Registers `count` people (an even number); they are spread over managers and relays, and all are connected.
+    /// Registers `count` people (an even number); they are spread over managers and relays, and all are connected. The two of
+    /// each pair are contacts, at different managers where there are two.
     pub async fn gather(system: &System, count: usize) -> Crowd {
         let managers = (1..=system.managers()).map(|number| system.manager(number)).collect();
         let places = Places { tracker: system.tracker(), managers };
@@ -75,6 +76,9 @@ impl Crowd {
         for (number, someone) in crowd.pairs.iter_mut().flat_map(|pair| &mut pair.people).enumerate() {
             let manager = crowd.places.managers[number % crowd.places.managers.len()];
             someone.register(manager).await;
+        }
+        for pair in &mut crowd.pairs {
+            pair.befriend().await;
         }
         crowd.everybody_is_back(PATIENCE, Instant::now(), "before the fault").await;
         crowd
@@ -122,18 +126,48 @@ impl Crowd {
         assert!(took <= limit, "{what}: everybody was back only after {took:?}, not {limit:?}");
     }
 
-    /// Nobody has lost a connection.
-    pub async fn is_undisturbed(&mut self) {
+    /// One of each of the first `pairs` pairs loses both connections. The other one is told so once, and nobody is told
+    /// anything else.
+    pub async fn loses_partners(&mut self, pairs: usize) {
+        for pair in &mut self.pairs[..pairs] {
+            let lost = &mut pair.people[0];
+            for raw in [lost.manager.take(), lost.relay.take()].into_iter().flatten() {
+                raw.cut();
+            }
+        }
+        for pair in &mut self.pairs[..pairs] {
+            let [lost, left] = &mut pair.people;
+            let manager = left.manager.as_mut().expect("everybody is connected");
+            manager.receives(packets::unavailable(&lost.name)).await;
+        }
+        self.hears_nothing().await;
+    }
+
+    /// Whoever is connected still is, and has heard nothing since the last message.
+    pub async fn hears_nothing(&mut self) {
         for someone in self.pairs.iter_mut().flat_map(|pair| &mut pair.people) {
-            for raw in [&mut someone.manager, &mut someone.relay] {
-                let raw = raw.as_mut().expect("everybody is connected");
-                assert!(raw.answers_ping(PATIENCE).await, "{} has lost a connection", raw.who());
+            for raw in [&mut someone.manager, &mut someone.relay].into_iter().flatten() {
+                raw.hears_nothing_else().await;
             }
         }
     }
 }
 
 impl Pair {
+    /// Each adds the other; both have received everything that follows from it.
+    async fn befriend(&mut self) {
+        let names = self.people.each_ref().map(|someone| someone.name.clone());
+        let [one, other] =
+            self.people.each_mut().map(|someone| someone.manager.as_mut().expect("registered"));
+        for (adds, raw, added) in [(0, &mut *one, 1), (1, &mut *other, 0)] {
+            let (me, you) = (&names[adds], &names[added]);
+            raw.sends(packets::add_contact(me, you, you)).await;
+            raw.receives_in_the_end(packets::roster_set(me), PATIENCE).await;
+        }
+        let item = packets::item(&names[1], &names[1], "both");
+        one.receives(packets::subscribed(&names[1], &names[0], &item)).await;
+    }
+
     /// Tries until each has read a message of the other.
     async fn exchange(mut self, places: Places) -> (Pair, Instant) {
         loop {
@@ -161,10 +195,8 @@ impl Someone {
     /// Tries until both connections answer.
     async fn connects(&mut self, places: &Places) {
         while self.is_connected(places).await.is_none() {
-            let beyond = u64::try_from((self.pause - PAUSE.0).as_millis()).expect("a short pause");
-            let pause = PAUSE.0 + Duration::from_millis(random(beyond + 1));
+            tokio::time::sleep(random_between(PAUSE.0, self.pause)).await;
             self.pause = (self.pause * 2).min(PAUSE.1);
-            tokio::time::sleep(pause).await;
         }
         self.pause = PAUSE.0;
     }
@@ -255,6 +287,11 @@ impl Places {
         let named: Vec<SocketAddr> = managers.filter_map(port_of).map(local).collect();
         if named.is_empty() { self.managers.clone() } else { named }
     }
+}
+
+fn random_between(least: Duration, most: Duration) -> Duration {
+    let beyond = u64::try_from(most.saturating_sub(least).as_millis()).expect("a short time");
+    least + Duration::from_millis(random(beyond + 1))
 }
 
 fn port_of(component: &Value) -> Option<u16> {

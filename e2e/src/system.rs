@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -13,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::deadline::{PATIENCE, until};
+use crate::deadline::{PATIENCE, until, within};
 use crate::person::{Login, Person};
 use crate::ports::{Ports, local};
 use crate::postgres::Postgres;
@@ -373,6 +374,26 @@ impl System {
         until(PATIENCE, &what, async || self.listed().await.filter(|listed| listed == components)).await;
     }
 
+    /// Every component that the tracker knows, by name, and whether it is active: what `kurir status` prints.
+    pub async fn status(&self) -> Vec<(String, bool)> {
+        let tracker = local(Ports::grpc(self.ports.base())).to_string();
+        let launch = Launch {
+            name: "status".into(),
+            program: binary(),
+            args: ["status", "--json", "--tracker", &tracker].map(String::from).to_vec(),
+            env: Vec::new(),
+            user: None,
+            logs: self.dir().to_path_buf(),
+        };
+        let mut command = tokio::process::Command::from(launch.command());
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = within(PATIENCE, "the end of kurir status", command.output()).await.expect("its output");
+        assert!(output.status.success(), "kurir status: {}", String::from_utf8_lossy(&output.stderr));
+        let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("an array of components");
+        let row = |row: &Value| Some((row["id"].as_str()?.to_string(), row["active"].as_bool()?));
+        rows.iter().map(|shown| row(shown).unwrap_or_else(|| panic!("kurir status: {shown}"))).collect()
+    }
+
     /// Ends everything as an operator does, with SIGTERM: each process stops in bounded time, with no error.
     pub async fn stops(mut self) {
         for part in self.parts.values_mut() {
@@ -479,7 +500,9 @@ impl Drop for System {
             part.kill();
         }
         if std::thread::panicking() {
-            failed.iter().for_each(|failed| println!("{failed}"));
+            for failed in failed {
+                println!("{failed}");
+            }
             let stores = [
                 self.redis.as_ref().map(|redis| &redis.process),
                 self.postgres.as_ref().map(|pg| &pg.process),

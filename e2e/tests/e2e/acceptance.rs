@@ -13,8 +13,8 @@ use crate::accounts;
 
 kurir_e2e::shows! {
     acceptance_run_on_separate_processes:
-        "T1 T2 T3 T4 T5 T6 M1 M2 M3 M4 M5 M7 M8 M9 M10 M11 M12 M13 M14 M15 M17 M18 M19 M20 M22 M23 M24 M25 M26 M27 M28 M29 M30 M31 \
-         R1 R2 R4 R5 R6 R7 R8 R9 R10 R11 R12 R13 R14 R15 R16 R17 R18 R19 R21 R22 R24 R25";
+        "T1 T2 T3 T4 T5 T6 M1 M2 M3 M4 M5 M7 M8 M9 M10 M11 M12 M14 M15 M17 M18 M19 M20 M22 M23 M24 M25 M26 M27 M28 M29 M30 M31 \
+         R1 R2 R4 R5 R6 R8 R9 R11 R12 R13 R14 R15 R16 R17 R18 R19 R21 R22 R24 R25";
     acceptance_run_in_one_process:
         "T1 T2 T3 T4 T5 M2 M3 M8 M9 M10 M11 M12 M13 M14 M15 M17 M18 M19 M20 M22 M23 M24 M25 M26 M27 M28 M29 M30 M31 \
          R5 R6 R9 R12 R13 R14 R15 R16 R19";
@@ -85,6 +85,12 @@ async fn acceptance_run_on_separate_processes() {
     esa.finds_nobody_at("fajar").await;
     gita.hears_nothing_else().await;
     system.lists(&["manager-1", "manager-2", "relay-1", "relay-3"]).await;
+    // It is kept with its status all the same.
+    assert_eq!(
+        system.status().await,
+        [("manager-1", true), ("manager-2", true), ("relay-1", true), ("relay-2", false), ("relay-3", true)]
+            .map(|(id, active)| (id.to_string(), active))
+    );
     let killed = system.relay(2);
     fajar.moves_to_another_relay(|relay| relay != killed).await;
     esa.reaches(&mut fajar, "on another relay").await;
@@ -254,6 +260,7 @@ async fn connection_cut(system: &System, gita: &mut Person, mut fajar: Person) -
     fajar.receives(presence_to("gita", ANY, 1, "fajar")).await;
     gita.receives(presence("fajar", ANY, 1)).await;
     gita.reaches(&mut fajar, "welcome back").await;
+    fajar.reaches(gita, "here again").await;
     fajar
 }
 

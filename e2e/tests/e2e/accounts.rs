@@ -1,7 +1,7 @@
 //! Registration and login with bad input.
 
 use kurir_e2e::packets::{account_created, bad_request, logged_in, presence_to, refusal};
-use kurir_e2e::pattern::{ANY, NUMBER};
+use kurir_e2e::pattern::ANY;
 use kurir_e2e::{Plan, Raw, System, Topology};
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ kurir_e2e::shows! {
     login_says_what_is_wrong: "M11 M12";
     names_compare_without_case_and_are_shown_as_registered: "M9 M11 M27";
     ten_failed_logins_close_the_connection: "M12";
-    logging_in_twice_is_refused_until_the_first_one_is_gone: "M11 M12 M31";
+    logging_in_twice_is_refused_until_the_first_one_is_gone: "M11 M12";
 }
 
 fn register(username: impl Into<Value>, password: impl Into<Value>) -> Value {
@@ -74,24 +74,25 @@ async fn registration_refuses_every_bad_name_and_password() {
     ];
     let reserved = ["relay", "manager", "tracker", "server", "Relay"];
     for name in names {
-        refused(&system, register(name, "12345"), &[400]).await;
+        refused(&system, register(name, "12345"), 400).await;
     }
+    // Nobody may register these: they are taken.
     for name in reserved {
-        refused(&system, register(name, "12345"), &[400, 409]).await;
+        refused(&system, register(name, "12345"), 409).await;
     }
     for name in [Value::Null, json!(7), json!(true), json!(["esa"]), json!({"name": "esa"})] {
-        refused(&system, register(name, "12345"), &[400]).await;
+        refused(&system, register(name, "12345"), 400).await;
     }
     for password in [Value::Null, json!(12345), json!(""), json!("12 345"), json!("12\u{3000}345"), json!([])]
     {
-        refused(&system, register("budi", password), &[400]).await;
+        refused(&system, register("budi", password), 400).await;
     }
-    refused(&system, json!({"type": "auth", "register": true}), &[400]).await;
-    refused(&system, json!({"type": "auth", "username": "budi", "register": true}), &[400]).await;
+    refused(&system, json!({"type": "auth", "register": true}), 400).await;
+    refused(&system, json!({"type": "auth", "username": "budi", "register": true}), 400).await;
 
     // Nothing of all that has made an account; `register` counts when truthy.
-    refused(&system, login("budi", "12345"), &[404]).await;
-    refused(&system, json!({"type": "auth", "username": "budi", "password": "12345", "register": 0}), &[404])
+    refused(&system, login("budi", "12345"), 404).await;
+    refused(&system, json!({"type": "auth", "username": "budi", "password": "12345", "register": 0}), 404)
         .await;
     other.sends(json!({"type": "auth", "username": "budi", "password": "12345", "register": 1})).await;
     other.receives(account_created()).await;
@@ -99,11 +100,15 @@ async fn registration_refuses_every_bad_name_and_password() {
 }
 
 /// On a connection of its own, since ten failures close one.
-async fn refused(system: &System, packet: Value, codes: &[u16]) {
+async fn refused(system: &System, packet: Value, code: u16) {
     let mut raw = system.at_manager(&packet.to_string(), 1).await;
     raw.sends(packet).await;
-    let reply = raw.receives(json!({"error": true, "msg": ANY, "code": NUMBER})).await;
-    assert!(codes.iter().any(|code| reply["code"] == *code), "{} got {reply}", raw.who());
+    let msg = match code {
+        404 => "User not found",
+        409 => "Username used",
+        _ => "Bad request",
+    };
+    raw.receives(refusal(code, msg)).await;
     raw.hears_nothing_else().await;
 }
 
@@ -112,14 +117,14 @@ async fn login_says_what_is_wrong() {
     let system = System::start(Topology::OneProcess).await;
     system.person("esa").registers().await.logs_out().await;
     for name in [json!(""), json!(" "), json!("e sa"), Value::Null, json!(7)] {
-        refused(&system, login(name, "12345"), &[400]).await;
+        refused(&system, login(name, "12345"), 400).await;
     }
     for password in [json!(""), json!("12 345"), Value::Null, json!(12345), json!("54321")] {
-        refused(&system, login("esa", password), &[400]).await;
+        refused(&system, login("esa", password), 400).await;
     }
-    refused(&system, login("siapa", "12345"), &[404]).await;
-    refused(&system, login("siapa", ""), &[400]).await;
-    refused(&system, json!({"type": "auth"}), &[400]).await;
+    refused(&system, login("siapa", "12345"), 404).await;
+    refused(&system, login("siapa", ""), 400).await;
+    refused(&system, json!({"type": "auth"}), 400).await;
 
     // A failed one leaves the connection open for another try, and one that worked makes further ones void.
     let mut esa = system.at_manager("esa", 1).await;
@@ -130,7 +135,7 @@ async fn login_says_what_is_wrong() {
     esa.sends(login("esa", "12345")).await;
     esa.sends(register("budi", "12345")).await;
     esa.hears_nothing_else().await;
-    refused(&system, login("budi", "12345"), &[404]).await;
+    refused(&system, login("budi", "12345"), 404).await;
     system.stops().await;
 }
 
@@ -138,7 +143,7 @@ async fn login_says_what_is_wrong() {
 async fn names_compare_without_case_and_are_shown_as_registered() {
     let system = System::start(Topology::OneProcess).await;
     let mut tuti = system.person("Tuti").registers().await;
-    refused(&system, register("tUTI", "12345"), &[409]).await;
+    refused(&system, register("tUTI", "12345"), 409).await;
     let mut esa = system.person("esa").registers().await;
     esa.sends(json!({"stanza": "presence", "to": "TUTI"})).await;
     let seen = kurir_e2e::packets::directed("Tuti", kurir_e2e::packets::FIRST_BIO, 1, "esa");

@@ -7,8 +7,8 @@ use kurir_e2e::{PATIENCE, Plan, Raw, Speaks, System, Topology};
 use serde_json::json;
 
 kurir_e2e::shows! {
-    original_client_byte_for_byte_in_one_process: "T4 T5 M8 M11 M14 M15 M24 M25 M29 R13 R14 R15 R16";
-    original_client_byte_for_byte_on_separate_processes: "T4 T5 M8 M11 M14 M15 M24 M25 M29 R13 R14 R15 R16";
+    original_client_byte_for_byte_in_one_process: "T4 T5 M8 M11 M14 M15 M25 M29 R13 R14 R15 R16";
+    original_client_byte_for_byte_on_separate_processes: "T4 T5 M8 M11 M14 M15 M25 M29 R13 R14 R15 R16";
 }
 
 #[tokio::test]

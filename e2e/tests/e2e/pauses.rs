@@ -13,6 +13,7 @@ use crate::faults::Town;
 kurir_e2e::shows! {
     relay_paused_past_its_lease: "M7 R24 R25";
     manager_paused_past_its_lease: "M30 M31";
+    tracker_paused_and_resumed: "T3 T4";
     redis_paused_past_every_lease: "";
 }
 
@@ -30,6 +31,8 @@ async fn relay_paused_past_its_lease() {
     let mut town = Town::start().await;
     let mut gita = town.system.person("gita").at_relay(2).registers().await;
     town.esa.reaches(&mut gita, "before").await;
+    // Acknowledged, so its loss is not answered.
+    gita.reaches(&mut town.esa, "before, and back").await;
     pause(&mut town.system, "relay-2").await;
     // It counts as dead everywhere.
     for other in [1, 3] {
@@ -90,6 +93,21 @@ async fn manager_paused_past_its_lease() {
     town.esa.receives(kurir_e2e::packets::presence_to("gita", ANY, 1, "esa")).await;
     gita.logs_out().await;
     town.esa.receives(unavailable("gita")).await;
+    town.system.stops().await;
+}
+
+/// A tracker is for newcomers; nobody else needs it.
+#[tokio::test]
+async fn tracker_paused_and_resumed() {
+    let mut town = Town::start().await;
+    pause(&mut town.system, "tracker").await;
+    town.is_undisturbed().await;
+    town.system.resume("tracker");
+    let resumed = Instant::now();
+    town.crowd.everybody_is_back(BACK_WITHIN, resumed, "the tracker paused and resumed").await;
+    town.system.lists(&["manager-1", "manager-2", "relay-1", "relay-2", "relay-3"]).await;
+    town.is_undisturbed().await;
+    town.is_whole().await;
     town.system.stops().await;
 }
 

@@ -27,13 +27,6 @@ struct Found {
     ended: Option<LoginId>,
 }
 
-impl Found {
-    /// Whether this very claim is on record already.
-    fn is_own(&self, unique: u64) -> bool {
-        self.current.is_some_and(|current| current.life == Life::Own && current.unique == unique)
-    }
-}
-
 /// A claim and what was read for it.
 struct Case<'a> {
     user: &'a UserKey,
@@ -53,7 +46,8 @@ impl Case<'_> {
 /// A claim that succeeded.
 struct Granted<E> {
     generation: Generation,
-    displaced: Option<E>,
+    /// Those that may have lost the device to it, and then have nobody else to tell them.
+    displaced: Vec<E>,
 }
 
 impl Membership {
@@ -169,21 +163,19 @@ impl Membership {
         make: impl Fn(Generation) -> E,
         rule: impl Fn(&Found) -> Ruling,
     ) -> Result<Option<Granted<E>>, DirectoryError> {
-        let mut displaced = None;
+        let mut displaced = Vec::new();
         for _ in 0..ATTEMPTS {
             let view = self.view()?;
             let (fields, standing) = self.backend.look(&self.me, user).await?;
             self.admit(&view, &standing, claim)?;
             let case = Case { user, resource, claim, view, standing, record: Record::new(fields) };
             let entry = make(case.view.generation);
-            let found = self.found(&case, &entry).await?;
-            displaced = match rule(&found) {
+            match rule(&self.found(&case, &entry).await?) {
                 Ruling::Refuse => return Ok(None),
-                Ruling::Displace => case.on_record::<E>(),
-                // The swap before was carried out after all, and what it displaced is still to be told.
-                Ruling::Take if found.is_own(entry.unique()) => displaced,
-                Ruling::Take => None,
-            };
+                // Also if the swap fails: it may have been carried out all the same, see `write`.
+                Ruling::Displace => displaced.extend(case.on_record::<E>()),
+                Ruling::Take => {}
+            }
             if self.write(&case, entry).await? {
                 return Ok(Some(Granted { generation: case.view.generation, displaced }));
             }
@@ -210,8 +202,8 @@ impl Membership {
         Ok(Found { generation, current, superseded, ended })
     }
 
-    /// Swaps what was read for `entry`; false: something else was there. What can't be known to be written and still this
-    /// generation's is taken back.
+    /// Swaps what was read for `entry`; false: something else was there, or this entry, where the request was sent again
+    /// over a new connection. What can't be known to be written and still this generation's is taken back.
     async fn write<E: Entry>(&self, case: &Case<'_>, entry: E) -> Result<bool, DirectoryError> {
         let user = case.user.clone();
         let field = record::field::<E>(case.resource);
@@ -230,7 +222,6 @@ impl Membership {
         let mut attempt = Attempt { membership: self, removal };
         let (done, standing) = self.backend.swap(&self.me, std::slice::from_ref(&swap)).await?;
         if done.first() != Some(&true) {
-            attempt.removal = None;
             return Ok(false);
         }
         self.admit(&case.view, &standing, case.claim)?;

@@ -46,7 +46,8 @@ impl Case<'_> {
 /// A claim that succeeded.
 struct Granted<E> {
     generation: Generation,
-    displaced: Option<E>,
+    /// Those that may have lost the device to it, and then have nobody else to tell them.
+    displaced: Vec<E>,
 }
 
 impl Membership {
@@ -162,7 +163,7 @@ impl Membership {
         make: impl Fn(Generation) -> E,
         rule: impl Fn(&Found) -> Ruling,
     ) -> Result<Option<Granted<E>>, DirectoryError> {
-        let mut displaced = None;
+        let mut displaced = Vec::new();
         for _ in 0..ATTEMPTS {
             let view = self.view()?;
             let (fields, standing) = self.backend.look(&self.me, user).await?;
@@ -171,8 +172,8 @@ impl Membership {
             let entry = make(case.view.generation);
             match rule(&self.found(&case, &entry).await?) {
                 Ruling::Refuse => return Ok(None),
-                Ruling::Displace => displaced = case.on_record::<E>(),
-                // Whom the swap before was to displace it may have displaced: see `write`.
+                // Also if the swap fails: it may have been carried out all the same, see `write`.
+                Ruling::Displace => displaced.extend(case.on_record::<E>()),
                 Ruling::Take => {}
             }
             if self.write(&case, entry).await? {

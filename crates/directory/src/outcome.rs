@@ -9,8 +9,9 @@ pub enum SessionClaim {
     Granted {
         /// The life that it is claimed under.
         generation: Generation,
-        /// The older session of the same named device, to be ended at its manager.
-        displaced: Option<Session>,
+        /// The older session of the same named device, to be ended at its manager. One, unless a request was lost on its
+        /// way or carried out twice.
+        displaced: Vec<Session>,
     },
     /// The device is online at a live manager and has no name, or has had a newer login: M12.
     AlreadyLoggedIn,
@@ -23,8 +24,9 @@ pub enum RouteClaim {
     Granted {
         /// The life that it is claimed under.
         generation: Generation,
-        /// The connection that had the device before, to be closed at its relay (which may be this one).
-        replaced: Option<Route>,
+        /// The connection that had the device before, to be closed at its relay (which may be this one). One, if any, as
+        /// above.
+        replaced: Vec<Route>,
     },
     /// A newer login has the device, or this login was ended.
     Stale,
@@ -37,8 +39,8 @@ pub enum Reclaimed<E> {
     Kept {
         /// The life that it is claimed under from now on.
         generation: Generation,
-        /// Who had it meanwhile and is to be closed.
-        displaced: Option<E>,
+        /// Who had it meanwhile and is to be closed. One, if any, as above.
+        displaced: Vec<E>,
     },
     /// Somebody else has the device now: close the connection.
     Lost,

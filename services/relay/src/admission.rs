@@ -214,9 +214,7 @@ impl Relay {
         if self.claims.has_ended(&connection) {
             connection.outbox.close("");
         }
-        if let Some(replaced) = replaced {
-            self.displace(&user, &replaced);
-        }
+        replaced.iter().for_each(|replaced| self.displace(&user, replaced));
         let promised = ticket.as_ref().filter(|ticket| ticket.claims.relay == self.member.id().as_str());
         self.load.connected(promised, unix_seconds());
         self.metrics.users.inc();

@@ -82,7 +82,7 @@ pub(super) struct At {
 pub(super) type Displaced = (ComponentId, Table, UserKey, u64);
 
 type Running<T> = Pin<Box<dyn Future<Output = T>>>;
-type Claimed = Result<Option<(Generation, Option<Displaced>)>, DirectoryError>;
+type Claimed = Result<Option<(Generation, Vec<Displaced>)>, DirectoryError>;
 
 /// A claim that is under way.
 struct Claiming {
@@ -220,7 +220,7 @@ impl Process {
         self.claim_again(losses);
         self.releases.retain_mut(|release| poll(release).is_none());
         let again = (0..self.claims.len()).rev().filter(|n| self.claims[*n].again).collect::<Vec<_>>();
-        again.into_iter().filter_map(|n| self.step(n, losses)).collect()
+        again.into_iter().flat_map(|n| self.step(n, losses)).collect()
     }
 
     fn renew(&mut self, now_ms: u64) {
@@ -307,21 +307,22 @@ impl Process {
     }
 
     /// Lets a claim take one step.
-    pub(super) fn step(&mut self, number: usize, losses: u64) -> Option<Displaced> {
-        let claim = self.claims.get_mut(number)?;
+    pub(super) fn step(&mut self, number: usize, losses: u64) -> Vec<Displaced> {
+        let Some(claim) = self.claims.get_mut(number) else { return Vec::new() };
         let Some(claimed) = poll(&mut claim.future) else {
             // Its next request is sent now, and carried out later.
             claim.connection.losses = losses;
-            return None;
+            return Vec::new();
         };
         let claim = self.claims.remove(number);
-        if claimed.is_err() && claim.may_replace() {
+        // Refused, too: an attempt before may have replaced another all the same.
+        if !matches!(claimed, Ok(Some(_))) && claim.may_replace() {
             self.failed.push((claim.connection.table, claim.connection.user.clone()));
         }
         let Claiming { mut connection, again, doomed, .. } = claim;
         if again && !connection.open.load(Ordering::SeqCst) {
             // Closed while it was claimed again, and released with that.
-            return claimed.ok().flatten().and_then(|(_, displaced)| self.tell(displaced));
+            return claimed.ok().flatten().map(|(_, displaced)| self.tell(displaced)).unwrap_or_default();
         }
         let on_list = self.connections.iter_mut().find(|other| other.is(&connection));
         match (claimed, on_list) {
@@ -348,24 +349,24 @@ impl Process {
                     Some(connection.number),
                     SessionEnd::Lost,
                 );
-                None
+                Vec::new()
             }
             (Err(_), Some(on_list)) => {
                 on_list.again |= again;
-                None
+                Vec::new()
             }
-            (Ok(None) | Err(_), None) => None,
+            (Ok(None) | Err(_), None) => Vec::new(),
         }
     }
 
-    /// Closes what was displaced here; what was displaced elsewhere is for the caller to tell.
-    fn tell(&mut self, displaced: Option<Displaced>) -> Option<Displaced> {
-        let (id, table, user, number) = displaced?;
-        if id == self.membership.me {
+    /// Closes those displaced here; those displaced elsewhere are for the caller to tell.
+    fn tell(&mut self, displaced: Vec<Displaced>) -> Vec<Displaced> {
+        let (here, elsewhere) =
+            displaced.into_iter().partition::<Vec<_>, _>(|(id, ..)| *id == self.membership.me);
+        for (_, table, user, number) in here {
             self.close(table, &user, Some(number), SessionEnd::Lost);
-            return None;
         }
-        Some((id, table, user, number))
+        elsewhere
     }
 }
 
@@ -385,13 +386,16 @@ fn claim(membership: Arc<Membership>, connection: Connection) -> Running<Claimed
         Ok(match connection.table {
             Table::Sessions => {
                 match membership.claim_session(user, &device(), new_session(&connection)).await? {
-                    SessionClaim::Granted { generation, .. } => Some((generation, None)),
+                    SessionClaim::Granted { generation, .. } => Some((generation, Vec::new())),
                     SessionClaim::AlreadyLoggedIn => None,
                 }
             }
             Table::Routes => match membership.claim_route(user, &device(), *login, *number).await? {
                 RouteClaim::Granted { generation, replaced } => {
-                    let replaced = replaced.map(|it| (it.relay, Table::Routes, user.clone(), it.connection));
+                    let replaced = replaced
+                        .into_iter()
+                        .map(|it| (it.relay, Table::Routes, user.clone(), it.connection))
+                        .collect();
                     Some((generation, replaced))
                 }
                 RouteClaim::Stale => None,
@@ -410,8 +414,10 @@ fn claim_again(membership: Arc<Membership>, connection: Connection) -> Running<C
                     membership.reclaim_session(user, &device, new_session(&connection), *generation, is_open);
                 match again.await? {
                     Reclaimed::Kept { generation, displaced } => {
-                        let displaced =
-                            displaced.map(|it| (it.manager, Table::Sessions, user.clone(), it.login.0));
+                        let displaced = displaced
+                            .into_iter()
+                            .map(|it| (it.manager, Table::Sessions, user.clone(), it.login.0))
+                            .collect();
                         Some((generation, displaced))
                     }
                     Reclaimed::Lost => None,
@@ -419,8 +425,10 @@ fn claim_again(membership: Arc<Membership>, connection: Connection) -> Running<C
             }
             Table::Routes => match membership.reclaim_route(user, &device, *login, *number, is_open).await? {
                 Reclaimed::Kept { generation, displaced } => {
-                    let displaced =
-                        displaced.map(|it| (it.relay, Table::Routes, user.clone(), it.connection));
+                    let displaced = displaced
+                        .into_iter()
+                        .map(|it| (it.relay, Table::Routes, user.clone(), it.connection))
+                        .collect();
                     Some((generation, displaced))
                 }
                 Reclaimed::Lost => None,

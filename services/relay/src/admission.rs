@@ -214,7 +214,9 @@ impl Relay {
         if self.claims.has_ended(&connection) {
             connection.outbox.close("");
         }
-        replaced.iter().for_each(|replaced| self.displace(&user, replaced));
+        for replaced in &replaced {
+            self.displace(&user, replaced);
+        }
         let promised = ticket.as_ref().filter(|ticket| ticket.claims.relay == self.member.id().as_str());
         self.load.connected(promised, unix_seconds());
         self.metrics.users.inc();

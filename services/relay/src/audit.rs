@@ -158,7 +158,9 @@ async fn claim(relay: &Relay, connection: &Connection) -> Result<(), DirectoryEr
     let (resource, login) = (&connection.resource, connection.login);
     match relay.member.reclaim_route(&user, resource, login, connection.number, is_open).await? {
         Reclaimed::Kept { displaced, .. } => {
-            displaced.iter().for_each(|displaced| relay.displace(&user, displaced));
+            for displaced in &displaced {
+                relay.displace(&user, displaced);
+            }
         }
         Reclaimed::Lost => {
             tracing::debug!(user = &*connection.user, session = connection.number, "device is elsewhere");

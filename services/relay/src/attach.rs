@@ -19,7 +19,10 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{relay::Relay, tickets::BadKey};
+use crate::{
+    relay::Relay,
+    tickets::{Attached, BadKey},
+};
 
 /// A manager counts a relay as silent after 4 s.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -54,10 +57,9 @@ pub(crate) async fn keep(relay: Arc<Relay>, manager: Component, me: RelayHello, 
     let attached = async {
         let mut pause = RETRY.0;
         loop {
-            let mut key_id = None;
-            let ended = session(&relay, &manager, &me, &mut key_id).await;
-            if let Some(key_id) = key_id {
-                relay.tickets.detached(&key_id);
+            let mut attached = None;
+            let ended = session(&relay, &manager, &me, &mut attached).await;
+            if attached.is_some() {
                 tracing::warn!(
                     peer = manager.id,
                     error = ended.err().map(|error| kurir_rpc::chain(&error)),
@@ -78,12 +80,12 @@ pub(crate) async fn keep(relay: Arc<Relay>, manager: Component, me: RelayHello, 
     let _: Option<()> = over.run_until_cancelled(attached).await;
 }
 
-/// One stream. `key_id` is set once the manager has said its key.
-async fn session(
-    relay: &Arc<Relay>,
+/// One stream. `attached` is set once the manager has said its key.
+async fn session<'a>(
+    relay: &'a Arc<Relay>,
     manager: &Component,
     me: &RelayHello,
-    key_id: &mut Option<String>,
+    attached: &mut Option<Attached<'a>>,
 ) -> Result<(), AttachError> {
     let mut client = ManagerClient::new(connect(&manager.grpc_url).await?);
     let (requests, outgoing) = mpsc::channel(REQUESTS);
@@ -105,29 +107,26 @@ async fn session(
         };
         tokio::select! {
             message = incoming.next() => {
-                heard(relay, message.ok_or(AttachError::Closed)??, manager, key_id)?;
+                heard(relay, message.ok_or(AttachError::Closed)??, manager, attached)?;
             }
             () = due => {
-                let report = relay.load.report(key_id.as_deref());
+                let report = relay.load.report(attached.as_ref().map(|attached| &*attached.key_id));
                 let _ = requests.try_send(request(attach_request::Message::Report(report)));
             }
         }
     }
 }
 
-fn heard(
-    relay: &Arc<Relay>,
+fn heard<'a>(
+    relay: &'a Arc<Relay>,
     message: AttachResponse,
     manager: &Component,
-    key_id: &mut Option<String>,
+    attached: &mut Option<Attached<'a>>,
 ) -> Result<(), AttachError> {
     match message.message {
         Some(attach_response::Message::Key(key)) => {
-            relay.tickets.attached(&key)?;
+            *attached = Some(relay.tickets.attached(key)?);
             tracing::info!(peer = manager.id, "attached to manager");
-            if let Some(before) = key_id.replace(key.key_id) {
-                relay.tickets.detached(&before);
-            }
         }
         Some(attach_response::Message::EndSession(end)) => {
             relay.end_session(&end.user, &end.resource, LoginId(end.login));

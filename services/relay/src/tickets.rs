@@ -38,6 +38,13 @@ struct Key {
     since: Instant,
 }
 
+/// A manager's stream: its key is in use for as long as this lives, however the stream ends.
+#[derive(Debug)]
+pub(crate) struct Attached<'a> {
+    tickets: &'a Tickets,
+    pub(crate) key_id: String,
+}
+
 /// A ticket that was signed by a manager of ours and has not ended.
 #[derive(Debug)]
 pub(crate) struct Ticket {
@@ -66,8 +73,8 @@ impl Tickets {
         Self { keys: Mutex::default(), learned: Notify::new(), keep }
     }
 
-    /// A manager has attached: its tickets count from now on.
-    pub(crate) fn attached(&self, key: &TicketKey) -> Result<(), BadKey> {
+    /// A manager has attached: its tickets count from now on, and after its stream until they end.
+    pub(crate) fn attached(&self, key: TicketKey) -> Result<Attached<'_>, BadKey> {
         if key.public_key.len() != 32 {
             return Err(BadKey(key.public_key.len()));
         }
@@ -82,15 +89,7 @@ impl Tickets {
         known.attached += 1;
         drop(keys);
         self.learned.notify_waiters();
-        Ok(())
-    }
-
-    /// That manager's stream is over. Its tickets stay good until they end.
-    pub(crate) fn detached(&self, key_id: &str) {
-        if let Some(key) = self.lock().get_mut(key_id) {
-            key.attached = key.attached.saturating_sub(1);
-            key.since = Instant::now();
-        }
+        Ok(Attached { tickets: self, key_id: key.key_id })
     }
 
     /// What `token` says, if a manager of ours has signed it and it has not ended.
@@ -123,6 +122,15 @@ impl Tickets {
     }
 }
 
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.tickets.lock().get_mut(&self.key_id) {
+            key.attached = key.attached.saturating_sub(1);
+            key.since = Instant::now();
+        }
+    }
+}
+
 impl Key {
     fn is_kept(&self, keep: Duration) -> bool {
         self.attached > 0 || self.since.elapsed() < keep
@@ -132,5 +140,35 @@ impl Key {
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Key").field("attached", &self.attached).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    fn key(key_id: &str) -> TicketKey {
+        TicketKey { key_id: key_id.to_owned(), public_key: vec![0; 32] }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_outlasts_its_managers_stream_by_its_time_and_no_longer() {
+        let tickets = Tickets::new(Duration::from_mins(1));
+        let over = CancellationToken::new();
+        let stream = over.run_until_cancelled(async {
+            let _attached = tickets.attached(key("one")).unwrap();
+            tokio::time::advance(Duration::from_mins(2)).await;
+            assert!(tickets.lock()["one"].is_kept(tickets.keep), "as long as the stream lasts");
+            over.cancel();
+            std::future::pending::<()>().await;
+        });
+        let _: Option<()> = stream.await;
+        assert!(tickets.lock()["one"].is_kept(tickets.keep));
+        tokio::time::advance(Duration::from_mins(1)).await;
+        assert!(!tickets.lock()["one"].is_kept(tickets.keep));
+        let _two = tickets.attached(key("two")).unwrap();
+        assert_eq!(tickets.lock().len(), 1);
     }
 }

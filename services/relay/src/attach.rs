@@ -109,7 +109,7 @@ async fn session<'a>(
             message = incoming.next() => {
                 heard(relay, message.ok_or(AttachError::Closed)??, manager, attached)?;
             }
-            () = due => {
+            () = due, if attached.is_some() => {
                 let report = relay.load.report(attached.as_ref().map(|attached| &*attached.key_id));
                 let _ = requests.try_send(request(attach_request::Message::Report(report)));
             }

@@ -299,10 +299,11 @@ impl Link {
         self.wake();
     }
 
-    /// Tells the peer that one of its connections has lost its device to one here.
+    /// Tells the peer that one of its connections has lost its device to one here, on this stream or the next: late does no
+    /// harm, since that life of the peer gives the number to no other connection.
     pub(crate) fn displaced(&self, user: &str, connection: u64) {
         let mut state = self.lock();
-        if state.standing == Standing::Up && state.displaced.len() < DISPLACED {
+        if state.standing != Standing::Dead && state.displaced.len() < DISPLACED {
             state.displaced.push(Displaced { user: user.to_owned(), connection });
         }
         drop(state);
@@ -334,7 +335,6 @@ impl Link {
         }
         state.acknowledge = None;
         state.bounces = Vec::new();
-        state.displaced = Vec::new();
         state.bytes = 0;
         state.sent = state.next - 1;
         state.settled = state.sent;
@@ -342,6 +342,7 @@ impl Link {
         let waiting = mem::take(&mut state.waiting);
         self.standing.send_replace(state.standing);
         if state.standing == Standing::Dead {
+            state.displaced = Vec::new();
             self.over.cancel();
         }
         let parcels = batches.into_iter().flat_map(OpenBatch::into_parcels).collect();

@@ -114,6 +114,34 @@ fn a_dead_link_never_comes_up_again() {
     assert_eq!(link.push(parcel("{}\n")).unwrap_err().0, Refusal::Down);
 }
 
+/// Before the first stream and between two, that is when devices move.
+#[test]
+fn displacements_wait_for_the_next_stream_unless_that_life_of_the_peer_is_over() {
+    let displaced = |link: &Link| -> Vec<u64> {
+        let frames = link.take().into_iter().filter_map(|frame| frame.frame);
+        let numbers = frames.map(|frame| match frame {
+            frame::Frame::Displaced(displaced) => displaced.connection,
+            other => panic!("{other:?}"),
+        });
+        numbers.collect()
+    };
+    let link = link(10_000);
+    link.displaced("fajar", 1);
+    assert!(link.up());
+    assert_eq!(displaced(&link), [1]);
+    link.displaced("fajar", 2);
+    let _ = link.close(Standing::Down);
+    for number in 3..2000 {
+        link.displaced("fajar", number);
+    }
+    assert!(link.up());
+    assert_eq!(displaced(&link), (2..2 + DISPLACED as u64).collect::<Vec<_>>());
+    link.displaced("fajar", 2000);
+    let _ = link.close(Standing::Dead);
+    link.displaced("fajar", 2001);
+    assert!(displaced(&link).is_empty());
+}
+
 /// The peer's window opens by our answers, so they go before our messages; acknowledgements are cumulative.
 #[test]
 fn answers_go_before_messages() {

@@ -319,8 +319,8 @@ impl Link {
         state.standing = Standing::Up;
         // What waited since the link was new is sent on this stream, counted from 1.
         state.base = state.sent;
-        drop(state);
         self.standing.send_replace(Standing::Up);
+        drop(state);
         self.wake();
         true
     }
@@ -328,8 +328,22 @@ impl Link {
     /// The stream is over, or (`Dead`) the link is. Everything open is handed back to be settled.
     #[must_use]
     pub(crate) fn close(&self, standing: Standing) -> Rest {
+        self.close_if(standing, |_| true)
+    }
+
+    /// The first stream has not come in time. Nothing happens if it comes at this moment.
+    #[must_use]
+    pub(crate) fn give_up(&self) -> Rest {
+        self.close_if(Standing::Down, |standing| standing == Standing::Opening)
+    }
+
+    /// Decided and done under one lock: a stream may begin meanwhile.
+    fn close_if(&self, standing: Standing, is: impl FnOnce(Standing) -> bool) -> Rest {
         let mut state = self.lock();
         let state = &mut *state;
+        if !is(state.standing) {
+            return Rest::default();
+        }
         if state.standing != Standing::Dead {
             state.standing = standing;
         }

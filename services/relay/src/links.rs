@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     fence::Fence,
-    link::{Link, Standing},
+    link::{Link, Rest, Standing},
     metrics::Metrics,
     router::Router,
     streams::{self, Turn},
@@ -240,16 +240,25 @@ impl Links {
         }
     }
 
-    /// One life's task: its stream if it is ours to dial, its patience if not.
+    /// One life's task: its patience, and its stream if that is ours to dial.
     async fn keep(&self, link: &Arc<Link>, dials: bool) {
-        if dials {
-            let _ = link.over.run_until_cancelled(self.keep_dialled(link)).await;
-            return;
-        }
+        let kept = async {
+            let dialled = async {
+                if dials {
+                    self.keep_dialled(link).await;
+                }
+            };
+            tokio::join!(self.wait_until_open(link), dialled);
+        };
+        let _: Option<()> = link.over.run_until_cancelled(kept).await;
+    }
+
+    /// Messages wait for the first stream no longer than that, whatever an attempt to get one takes.
+    async fn wait_until_open(&self, link: &Arc<Link>) {
         let mut standing = link.standing();
-        let _ = timeout(OPENING, standing.wait_for(|standing| *standing != Standing::Opening)).await;
-        if *standing.borrow() == Standing::Opening {
-            self.end(link, Standing::Down);
+        let open = standing.wait_for(|standing| *standing != Standing::Opening);
+        if timeout(OPENING, open).await.is_err() {
+            self.settle(link, &link.give_up());
         }
     }
 
@@ -292,12 +301,15 @@ impl Links {
     }
 
     fn end(&self, link: &Arc<Link>, standing: Standing) {
-        let rest = link.close(standing);
-        self.metrics.lost.inc_by(rest.parcels.len() as u64);
-        self.router.lost(link, &rest);
+        self.settle(link, &link.close(standing));
         if standing == Standing::Dead {
             self.router.table.forget(link);
         }
+    }
+
+    fn settle(&self, link: &Arc<Link>, rest: &Rest) {
+        self.metrics.lost.inc_by(rest.parcels.len() as u64);
+        self.router.lost(link, rest);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -106,6 +106,19 @@ fn a_broken_stream_hands_everything_back_and_the_next_counts_from_one() {
 }
 
 #[test]
+fn a_link_is_given_up_only_while_it_is_opening() {
+    let late = link(10_000);
+    late.push(parcel("{}\n")).unwrap();
+    assert_eq!(late.give_up().parcels.len(), 1);
+    assert_eq!(*late.standing().borrow(), Standing::Down);
+    assert!(late.up());
+    late.push(parcel("{}\n")).unwrap();
+    assert_eq!(late.give_up().parcels.len(), 0);
+    assert_eq!(*late.standing().borrow(), Standing::Up);
+    late.push(parcel("{}\n")).unwrap();
+}
+
+#[test]
 fn a_dead_link_never_comes_up_again() {
     let link = link(10_000);
     let _ = link.close(Standing::Dead);

@@ -149,7 +149,7 @@ async fn a_bare_hello_needs_the_managers_session_and_its_address() {
 async fn nobody_waits_for_a_hello_for_ever() {
     let world = World::new();
     let manager = world.manager("manager-1").await;
-    let relay = world.relay_with("relay-1", |config| config.hello_deadline_seconds = 1).await;
+    let relay = world.relay_with("relay-1", |config| config.hello_deadline_seconds = 3).await;
     let mut esa = relay.hello("esa", &manager.login("esa").await).await;
     relay.connect().await.closed().await;
     esa.ping().await;

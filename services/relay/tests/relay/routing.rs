@@ -3,8 +3,9 @@
 use kurir_directory::SessionEnd;
 use kurir_protocol::name::UserKey;
 use serde_json::json;
+use tokio::time::timeout;
 
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 /// R13, R14, R16: here. `from` is what the relay knows, other members travel along, names compare case-mapped.
 #[tokio::test]
@@ -132,7 +133,7 @@ async fn r24_the_others_survive_a_relay_that_stops() {
 /// R24, R25: a relay dies without a word. What is on its way is answered, and its users come back at another.
 #[tokio::test]
 async fn r25_a_dead_relay_is_forgotten_with_its_users() {
-    let world = World::new();
+    let world = World::with_short_leases();
     let manager = world.manager("manager-1").await;
     let (one, two) = (world.relay("relay-1").await, world.relay("relay-2").await);
     let mut esa = one.hello("esa", &manager.login("esa").await).await;
@@ -217,7 +218,7 @@ async fn a_receiver_that_does_not_read_is_closed_as_too_slow() {
 /// them. The whole process is paused here, as by SIGSTOP.
 #[tokio::test]
 async fn paused_relays_claim_their_users_again() {
-    let world = World::new();
+    let world = World::with_short_leases();
     let manager = world.manager("manager-1").await;
     let (one, two) = (world.relay("relay-1").await, world.relay("relay-2").await);
     let mut esa = one.hello("esa", &manager.login("esa").await).await;
@@ -234,14 +235,14 @@ async fn paused_relays_claim_their_users_again() {
     esa.message("esa", "masih di sini").await;
     assert_eq!(esa.body("esa").await, "masih di sini");
     // The link between them begins again too; what finds it not there yet is reported.
-    loop {
-        esa.message("fajar", "dan kamu?").await;
-        tokio::select! {
-            body = fajar.body("esa") => {
-                assert_eq!(body, "dan kamu?");
-                break;
+    let arrives = async {
+        loop {
+            esa.message("fajar", "dan kamu?").await;
+            tokio::select! {
+                body = fajar.body("esa") => return body,
+                () = esa.not_delivered("esa") => {}
             }
-            () = esa.not_delivered("esa") => {}
         }
-    }
+    };
+    assert_eq!(timeout(PATIENCE, arrives).await.expect("a link in time"), "dan kamu?");
 }

@@ -8,6 +8,7 @@
 )]
 
 use std::{
+    mem,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -56,6 +57,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self { directory: Directory::in_process(Timing::default()) }
+    }
+
+    /// Where a test can wait for leases to run out. On a busy machine they may do so by themselves.
+    pub(crate) fn with_short_leases() -> Self {
         let timing = Timing {
             lease: Duration::from_millis(1500),
             renew: Duration::from_millis(300),
@@ -82,7 +88,7 @@ impl World {
         let shell = Shell::new(1000);
         let mut task = tokio::spawn(kurir_relay::serve(config, self.directory.clone(), shell.clone()));
         tokio::select! {
-            () = shell.health.wait_until_ready() => {}
+            ready = timeout(PATIENCE, shell.health.wait_until_ready()) => ready.expect("ready in time"),
             ended = &mut task => panic!("relay ended: {ended:?}"),
         }
         let components = self.directory.components().await.unwrap();
@@ -103,7 +109,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) async fn connect(&self) -> Client {
-        Client { stream: BufReader::new(TcpStream::connect(self.address).await.unwrap()) }
+        Client::of(TcpStream::connect(self.address).await.unwrap())
     }
 
     /// A client that has said hello with `token`, and the relay has heard it.
@@ -127,9 +133,15 @@ impl Relay {
 
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
+    /// What has been read of the next packet: a test may read from two clients, whichever hears first.
+    line: Vec<u8>,
 }
 
 impl Client {
+    fn of(stream: TcpStream) -> Self {
+        Self { stream: BufReader::new(stream), line: Vec::new() }
+    }
+
     pub(crate) async fn send(&mut self, line: &str) {
         self.stream.write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
@@ -143,10 +155,11 @@ impl Client {
 
     /// The next packet.
     pub(crate) async fn next(&mut self) -> Value {
-        let mut line = String::new();
-        let read = timeout(PATIENCE, self.stream.read_line(&mut line)).await.expect("a packet in time");
-        assert!(read.unwrap() > 0, "a packet, not the end");
-        serde_json::from_str(&line).unwrap()
+        let read = self.stream.read_until(b'\n', &mut self.line);
+        timeout(PATIENCE, read).await.expect("a packet in time").unwrap();
+        let line = mem::take(&mut self.line);
+        assert!(!line.is_empty(), "a packet, not the end");
+        serde_json::from_slice(&line).unwrap()
     }
 
     /// The `body` of the next packet, which is a message from `from`.

@@ -1,5 +1,7 @@
 //! Where messages go, over one relay and several.
 
+use std::io::ErrorKind;
+
 use kurir_directory::SessionEnd;
 use kurir_protocol::name::UserKey;
 use serde_json::json;
@@ -205,13 +207,33 @@ async fn a_receiver_that_does_not_read_is_closed_as_too_slow() {
     let manager = world.manager("manager-1").await;
     let relay = world.relay_with("relay-1", |config| config.outbox_bytes = 65_536).await;
     let mut esa = relay.hello("esa", &manager.login("esa").await).await;
-    let _fajar = relay.hello("fajar", &manager.login("fajar").await).await;
+    let mut fajar = relay.connect_narrowly().await;
+    fajar.hello("fajar", &manager.login("fajar").await).await;
+    let mut dewi = relay.hello("dewi", &manager.login("dewi").await).await;
     let body = "x".repeat(60_000);
+    let mut refused = 0;
     // More than the sockets' own buffers hold.
-    for _ in 0..400 {
-        esa.message("fajar", &body).await;
+    for round in (0..40).map(|round| round.to_string()) {
+        for _ in 0..10 {
+            esa.message("fajar", &body).await;
+        }
+        esa.message("dewi", &round).await;
+        assert_eq!(dewi.body("esa").await, round);
+        dewi.message("esa", "diterima").await;
+        while esa.next().await["from"] == "relay" {
+            refused += 1;
+        }
+        if refused > 0 {
+            break;
+        }
     }
-    esa.not_delivered("esa").await;
+    assert!(refused > 0);
+    let too_slow = json!({"error": true, "msg": "Too slow", "code": 408});
+    match fajar.rest().await {
+        Ok(received) => assert_eq!(received.last(), Some(&too_slow)),
+        // It was not even fast enough for that.
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
 }
 
 /// ARCHITECTURE "Tables": relays that were paused past their lease have new lives, claim their users again, and go on with

@@ -8,7 +8,7 @@
 )]
 
 use std::{
-    mem,
+    io, mem,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -36,7 +36,7 @@ use kurir_service::Shell;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{broadcast, mpsc, watch},
     task::JoinHandle,
     time::timeout,
@@ -112,11 +112,17 @@ impl Relay {
         Client::of(TcpStream::connect(self.address).await.unwrap())
     }
 
+    /// With little room for what the client does not read.
+    pub(crate) async fn connect_narrowly(&self) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        Client::of(socket.connect(self.address).await.unwrap())
+    }
+
     /// A client that has said hello with `token`, and the relay has heard it.
     pub(crate) async fn hello(&self, user: &str, token: &str) -> Client {
         let mut client = self.connect().await;
-        client.send(&format!(r#"{{"username":"{user}","message":"hello!","token":"{token}"}}"#)).await;
-        client.ping().await;
+        client.hello(user, token).await;
         client
     }
 
@@ -140,6 +146,12 @@ pub(crate) struct Client {
 impl Client {
     fn of(stream: TcpStream) -> Self {
         Self { stream: BufReader::new(stream), line: Vec::new() }
+    }
+
+    /// Says hello, and the relay has heard it.
+    pub(crate) async fn hello(&mut self, user: &str, token: &str) {
+        self.send(&format!(r#"{{"username":"{user}","message":"hello!","token":"{token}"}}"#)).await;
+        self.ping().await;
     }
 
     pub(crate) async fn send(&mut self, line: &str) {
@@ -187,11 +199,17 @@ impl Client {
         assert_eq!(packet, expected);
     }
 
+    /// All packets to the end.
+    pub(crate) async fn rest(&mut self) -> io::Result<Vec<Value>> {
+        timeout(PATIENCE, self.stream.read_to_end(&mut self.line)).await.expect("an end in time")?;
+        let rest = mem::take(&mut self.line);
+        let lines = rest.split_inclusive(|byte| *byte == b'\n');
+        Ok(lines.map(|line| serde_json::from_slice(line).unwrap()).collect())
+    }
+
     /// The relay closes, with nothing more to say.
     pub(crate) async fn closed(&mut self) {
-        let mut rest = String::new();
-        timeout(PATIENCE, self.stream.read_to_string(&mut rest)).await.expect("an end in time").unwrap();
-        assert_eq!(rest, "");
+        assert_eq!(self.rest().await.unwrap(), Vec::<Value>::new());
     }
 }
 

@@ -132,22 +132,28 @@ async fn r24_the_others_survive_a_relay_that_stops() {
     assert_eq!(esa.body("esa").await, "still here");
 }
 
-/// R24, R25: a relay dies without a word. What is on its way is answered, and its users come back at another.
+/// R24, R25: a relay dies without a word. Its users are not found, and come back at its next life.
 #[tokio::test]
 async fn r25_a_dead_relay_is_forgotten_with_its_users() {
     let world = World::with_short_leases();
     let manager = world.manager("manager-1").await;
-    let (one, two) = (world.relay("relay-1").await, world.relay("relay-2").await);
+    let (one, two) = (world.relay("relay-1").await, world.mortal_relay("relay-2").await);
     let mut esa = one.hello("esa", &manager.login("esa").await).await;
     let mut fajar = two.hello("fajar", &manager.login("fajar").await).await;
     esa.message("fajar", "halo").await;
     assert_eq!(fajar.body("esa").await, "halo");
     two.kill();
+    manager.heard_of_the_death_of("relay-2").await;
+    let alive = world.directory.components().await.unwrap();
+    assert!(alive.iter().all(|component| component.id.as_str() != "relay-2"), "{alive:?}");
     esa.message("fajar", "halo?").await;
     esa.not_delivered("esa").await;
-    let mut again = one.hello("fajar", &manager.login("fajar").await).await;
+    let two = world.relay("relay-2").await;
+    let mut fajar = two.hello("fajar", &manager.login("fajar").await).await;
     esa.message("fajar", "selamat datang").await;
-    assert_eq!(again.body("esa").await, "selamat datang");
+    assert_eq!(fajar.body("esa").await, "selamat datang");
+    fajar.message("esa", "terima kasih").await;
+    assert_eq!(esa.body("fajar").await, "terima kasih");
 }
 
 /// R9 to R11: the manager ends a session; its device's connection is closed, a newer login's is not.

@@ -19,7 +19,9 @@ use aws_lc_rs::{
     signature::{Ed25519KeyPair, KeyPair},
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use kurir_directory::{Directory, Kind, Member, NewComponent, NewSession, SessionClaim, SessionEnd, Timing};
+use kurir_directory::{
+    ComponentId, Directory, Event, Kind, Member, NewComponent, NewSession, SessionClaim, SessionEnd, Timing,
+};
 use kurir_protocol::{
     name::{LoginId, Resource, UserKey},
     ticket::Claims,
@@ -37,6 +39,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpSocket, TcpStream},
+    runtime::{Builder, Runtime},
     sync::{broadcast, mpsc, watch},
     task::JoinHandle,
     time::timeout,
@@ -77,6 +80,15 @@ impl World {
     }
 
     pub(crate) async fn relay_with(&self, id: &str, configure: impl FnOnce(&mut Config)) -> Relay {
+        self.start(id, configure, None).await
+    }
+
+    /// A relay that can be killed.
+    pub(crate) async fn mortal_relay(&self, id: &str) -> Relay {
+        self.start(id, |_| {}, Some(Life::new())).await
+    }
+
+    async fn start(&self, id: &str, configure: impl FnOnce(&mut Config), life: Option<Life>) -> Relay {
         let mut config = Config {
             id: id.to_owned(),
             listen: "127.0.0.1:0".to_owned(),
@@ -86,14 +98,18 @@ impl World {
         };
         configure(&mut config);
         let shell = Shell::new(1000);
-        let mut task = tokio::spawn(kurir_relay::serve(config, self.directory.clone(), shell.clone()));
+        let serving = kurir_relay::serve(config, self.directory.clone(), shell.clone());
+        let mut task = match &life {
+            Some(Life(Some(runtime))) => runtime.spawn(serving),
+            _ => tokio::spawn(serving),
+        };
         tokio::select! {
             ready = timeout(PATIENCE, shell.health.wait_until_ready()) => ready.expect("ready in time"),
             ended = &mut task => panic!("relay ended: {ended:?}"),
         }
         let components = self.directory.components().await.unwrap();
         let client = components.into_iter().find(|other| other.id.as_str() == id).unwrap().client;
-        Relay { address: SocketAddr::new(client.host.parse().unwrap(), client.port), shell, task }
+        Relay { address: SocketAddr::new(client.host.parse().unwrap(), client.port), shell, task, life }
     }
 
     pub(crate) async fn manager(&self, id: &str) -> Manager {
@@ -105,6 +121,24 @@ pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     pub(crate) shell: Shell,
     task: JoinHandle<anyhow::Result<()>>,
+    life: Option<Life>,
+}
+
+/// A runtime that nothing else runs on; dropped, all of its tasks are gone at once and unfinished.
+struct Life(Option<Runtime>);
+
+impl Life {
+    fn new() -> Self {
+        Self(Some(Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()))
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Relay {
@@ -133,7 +167,7 @@ impl Relay {
 
     /// As SIGKILL would: it says nothing to anybody, and its lease runs out.
     pub(crate) fn kill(self) {
-        self.task.abort();
+        drop(self.life.expect("a mortal relay"));
     }
 }
 
@@ -219,6 +253,8 @@ pub(crate) struct Manager {
     signing: EncodingKey,
     key_id: String,
     pub(crate) reports: watch::Receiver<LoadReport>,
+    /// Who has died since this manager joined.
+    dead: watch::Receiver<Vec<ComponentId>>,
     ends: broadcast::Sender<EndSession>,
     logins: std::sync::atomic::AtomicU64,
     _over: DropGuard,
@@ -250,12 +286,20 @@ impl Manager {
         let stopped = over.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(server).await });
         let (member, mut events) = Member::join(directory, component, over.child_token()).await.unwrap();
-        tokio::spawn(async move { while events.recv().await.is_some() {} });
+        let (died, dead) = watch::channel(Vec::new());
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let Event::Died(component) = event {
+                    died.send_modify(|dead| dead.push(component.id));
+                }
+            }
+        });
         Self {
             member,
             signing: EncodingKey::from_ed_der(document.as_ref()),
             key_id,
             reports,
+            dead,
             ends,
             logins: 1.into(),
             _over: over.drop_guard(),
@@ -314,6 +358,13 @@ impl Manager {
     pub(crate) fn end_session(&self, user: &str, login: u64) {
         let end = EndSession { user: user.to_owned(), resource: "default".to_owned(), login };
         self.ends.send(end).unwrap();
+    }
+
+    /// Waits until the directory has said that `id` is dead.
+    pub(crate) async fn heard_of_the_death_of(&self, id: &str) {
+        let mut dead = self.dead.clone();
+        let died = dead.wait_for(|dead| dead.iter().any(|dead| dead.as_str() == id));
+        timeout(PATIENCE, died).await.expect("its death in time").unwrap();
     }
 
     /// Waits for a report that `is` true of.

@@ -47,6 +47,10 @@ const TRACKER_WAIT: Duration = Duration::from_secs(5);
 /// then reachable from all of them at once.
 const LINKS_OPEN: Duration = Duration::from_secs(2);
 
+/// Clients have been told to go, and those that are not gone after this time are cut with the process. Well below
+/// `shutdown.grace_seconds`, so that this relay always takes its leave: nobody has to wait for its lease to run out.
+const CLIENTS_GO: Duration = Duration::from_secs(5);
+
 /// What is still on its way to other relays when the last client is gone may take so long.
 const LINKS_SETTLE: Duration = Duration::from_secs(1);
 
@@ -116,10 +120,12 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
     stop(&relay).await
 }
 
-/// Clients have been told; waits until the last is gone, then leaves. The shell bounds it.
+/// Clients have been told; waits for them, then leaves.
 async fn stop(relay: &Arc<Relay>) -> anyhow::Result<()> {
     relay.connections.close();
-    relay.connections.wait().await;
+    if timeout(CLIENTS_GO, relay.connections.wait()).await.is_err() {
+        tracing::warn!(connections = relay.connections.len(), "leaving before the last clients have gone");
+    }
     let _ = timeout(LINKS_SETTLE, relay.links.settled()).await;
     relay.member.leave().await;
     relay.over.cancel();

@@ -11,7 +11,7 @@ use kurir_directory::{ComponentId, Directory, Generation};
 use kurir_rpc::v1::{Component, LinkHello};
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -200,16 +200,17 @@ impl Links {
         });
     }
 
-    /// Moves frames until the stream is over, and settles what it leaves.
+    /// Moves frames until the stream is over, and settles what it leaves. Returns how long that was.
     pub(crate) async fn carry(
         &self,
         link: &Arc<Link>,
         turn: Turn,
         incoming: impl streams::Incoming,
         outgoing: streams::Outgoing,
-    ) {
+    ) -> Duration {
+        let began = Instant::now();
         if !link.up() {
-            return;
+            return Duration::ZERO;
         }
         tracing::info!(peer = %link.peer, "link is up");
         self.metrics.links.inc();
@@ -222,6 +223,7 @@ impl Links {
                 tracing::warn!(peer = %link.peer, error = kurir_rpc::chain(&error), "link is broken");
             }
         }
+        began.elapsed()
     }
 
     /// Waits until each of `peers` has a stream or has failed to get one; the caller bounds it.
@@ -265,10 +267,13 @@ impl Links {
     async fn keep_dialled(&self, link: &Arc<Link>) {
         let mut pause = RETRY.0;
         loop {
-            if let Err(error) = streams::dial(self, link).await {
-                tracing::debug!(peer = %link.peer, error = kurir_rpc::chain(&error), "cannot dial relay");
-            } else {
-                pause = RETRY.0;
+            match streams::dial(self, link).await {
+                // A stream that always breaks at once is no better than none.
+                Ok(lasted) if lasted > RETRY.1 => pause = RETRY.0,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(peer = %link.peer, error = kurir_rpc::chain(&error), "cannot dial relay");
+                }
             }
             self.end(link, Standing::Down);
             if self.is_gone(link).await {

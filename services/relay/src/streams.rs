@@ -95,8 +95,8 @@ pub(crate) async fn hello(incoming: &mut impl Incoming) -> Result<LinkHello, Str
     }
 }
 
-/// R4: dials, and carries the link until the stream is over.
-pub(crate) async fn dial(links: &Links, link: &Arc<Link>) -> Result<(), StreamError> {
+/// R4: dials, and carries the link until the stream is over. Returns how long it has lasted.
+pub(crate) async fn dial(links: &Links, link: &Arc<Link>) -> Result<Duration, StreamError> {
     let url = links.address(link).await.ok_or(StreamError::Unknown)?;
     let channel = connect(&url).await?;
     let (tx, rx) = outgoing(links.hello());
@@ -106,10 +106,10 @@ pub(crate) async fn dial(links: &Links, link: &Arc<Link>) -> Result<(), StreamEr
     if theirs.id != link.peer.as_str() || theirs.generation != link.generation.to_string() {
         return Err(StreamError::SomebodyElse);
     }
-    if let Some(turn) = Turn::take(link).await {
-        links.carry(link, turn, incoming, tx).await;
+    match Turn::take(link).await {
+        Some(turn) => Ok(links.carry(link, turn, incoming, tx).await),
+        None => Ok(Duration::ZERO),
     }
-    Ok(())
 }
 
 /// Moves frames both ways until one of them ends. `Ok` is an end that somebody asked for.

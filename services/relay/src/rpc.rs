@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use kurir_rpc::v1::{Frame, relay_server};
+use kurir_rpc::v1::{
+    Frame,
+    relay_server::{self, RelayServer},
+};
 use tokio_stream::{StreamExt, adapters::Map, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -10,7 +13,13 @@ use crate::{links::Links, streams};
 
 #[derive(Debug)]
 pub(crate) struct Rpc {
-    pub(crate) links: Arc<Links>,
+    links: Arc<Links>,
+}
+
+impl Rpc {
+    pub(crate) fn server(links: Arc<Links>) -> RelayServer<Self> {
+        RelayServer::new(Self { links }).max_decoding_message_size(streams::FRAME_BYTES)
+    }
 }
 
 #[tonic::async_trait]

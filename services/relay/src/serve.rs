@@ -11,7 +11,7 @@ use kurir_directory::{Address, ComponentId, Directory, Kind, Member, NewComponen
 use kurir_protocol::framing::Limits;
 use kurir_rpc::{
     Discovery,
-    v1::{self, ComponentKind, relay_server::RelayServer},
+    v1::{self, ComponentKind},
 };
 use kurir_service::{Listener, Shell};
 use kurir_socket::Options;
@@ -79,7 +79,7 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
         Discovery::start(config.trackers.clone(), announced.clone(), &shell.shutdown.token, &tasks);
     let relay = assemble(&config, directory, member, discovery, &shell, over.clone());
     let server = kurir_rpc::server()
-        .add_service(RelayServer::new(Rpc { links: Arc::clone(&relay.links) }))
+        .add_service(Rpc::server(Arc::clone(&relay.links)))
         .serve_with_incoming(TcpListenerStream::new(grpc.into_inner()));
     run(&relay, async move {
         if let Err(error) = server.await {

@@ -31,6 +31,10 @@ const FRAMES: usize = 4;
 /// written, or closed. The whole link pauses, so it is short.
 const EASE: Duration = Duration::from_millis(1);
 
+/// A frame is a batch and at most one value more, and that is as large as the sender's own `relay.max_value_bytes` lets it
+/// be; tonic would take 4 MiB and break the stream. Relays trust each other, so the link's own limit is enough.
+pub(crate) const FRAME_BYTES: usize = usize::MAX;
+
 /// Who has opened a stream and says nothing is not waited for.
 const HELLO: Duration = Duration::from_secs(2);
 
@@ -100,7 +104,8 @@ pub(crate) async fn dial(links: &Links, link: &Arc<Link>) -> Result<Duration, St
     let url = links.address(link).await.ok_or(StreamError::Unknown)?;
     let channel = connect(&url).await?;
     let (tx, rx) = outgoing(links.hello());
-    let open = timeout(HELLO, RelayClient::new(channel).link(rx)).await.map_err(|_| StreamError::NoHello)?;
+    let mut client = RelayClient::new(channel).max_decoding_message_size(FRAME_BYTES);
+    let open = timeout(HELLO, client.link(rx)).await.map_err(|_| StreamError::NoHello)?;
     let mut incoming = open?.into_inner();
     let theirs = hello(&mut incoming).await?;
     if theirs.id != link.peer.as_str() || theirs.generation != link.generation.to_string() {

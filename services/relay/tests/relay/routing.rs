@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 
 use kurir_directory::SessionEnd;
 use kurir_protocol::name::UserKey;
+use kurir_relay::Config;
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -73,6 +74,25 @@ async fn r19_messages_cross_relays_in_order() {
     }
     fajar.message("esa", "semua sampai").await;
     assert_eq!(esa.body("fajar").await, "semua sampai");
+}
+
+/// The largest value is a matter of configuration, not of what carries it.
+#[tokio::test]
+async fn r19_a_very_large_message_crosses_relays() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let large = |config: &mut Config| {
+        config.max_value_bytes = 6 << 20;
+        config.outbox_bytes = 8 << 20;
+    };
+    let (one, two) = (world.relay_with("relay-1", large).await, world.relay_with("relay-2", large).await);
+    let mut esa = one.hello("esa", &manager.login("esa").await).await;
+    let mut fajar = two.hello("fajar", &manager.login("fajar").await).await;
+    let body = "x".repeat(5 << 20);
+    esa.message("fajar", &body).await;
+    assert!(fajar.body("esa").await == body);
+    fajar.message("esa", "sampai").await;
+    assert_eq!(esa.body("fajar").await, "sampai");
 }
 
 /// R12, R20, R22, R23: the receiver has gone, the sender's relay has cached where it was.

@@ -55,6 +55,7 @@ fn connection(user: &str) -> Arc<Connection> {
         login: LoginId(1),
         number: 1,
         outbox: Outbox::new(1000),
+        lookups: 0.into(),
     })
 }
 

@@ -4,7 +4,10 @@ use std::{
     collections::VecDeque,
     hash::{BuildHasher, RandomState},
     net::IpAddr,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -196,6 +199,7 @@ impl Relay {
             login,
             number,
             outbox: Arc::clone(outbox),
+            lookups: AtomicU32::default(),
         });
         self.router.connect(&connection);
         // A new life may have begun since the claim, and then those who claim again may have missed this one.

@@ -48,7 +48,8 @@ pub struct Config {
     pub line_bytes: usize,
     /// Bytes of messages to all receivers together that may wait so.
     pub waiting_bytes: usize,
-    /// Receivers that may be looked up at the same time. Messages to one more are answered as above.
+    /// Receivers that may be looked up at the same time. Messages to one more are answered as above. While more than a
+    /// quarter of them are, one sender may have 64 looked up.
     pub max_lookups: usize,
     /// Receivers at other relays whose relay is remembered. Beyond that, some are forgotten and looked up again.
     pub route_cache: usize,

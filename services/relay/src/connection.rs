@@ -1,6 +1,6 @@
 //! A client connection that has said hello, as the rest of the relay sees it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU32};
 
 use kurir_protocol::{
     name::{LoginId, Resource},
@@ -20,6 +20,8 @@ pub(crate) struct Connection {
     /// Its number in the routing table.
     pub(crate) number: u64,
     pub(crate) outbox: Arc<Outbox>,
+    /// Questions of [`crate::lookup::LookUps`] that are open for its messages.
+    pub(crate) lookups: AtomicU32,
 }
 
 impl Connection {

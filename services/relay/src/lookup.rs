@@ -12,16 +12,21 @@ use kurir_directory::UserEntries;
 use kurir_protocol::name::{Resource, UserKey};
 use tokio::sync::Notify;
 
-use crate::{link::Link, links::Links, relay::Relay};
+use crate::{connection::Connection, link::Link, links::Links, relay::Relay};
 
 /// Users asked for with one pipelined request.
 const BATCH: usize = 256;
+
+/// Questions that one connection may have open while there are many: the others' first messages need the rest.
+const SHARE: u32 = 64;
 
 /// Where one user is.
 #[derive(Debug)]
 pub(crate) struct Question {
     pub(crate) number: u64,
     pub(crate) user: Box<str>,
+    /// Whose message asks.
+    pub(crate) asker: Arc<Connection>,
 }
 
 #[derive(Debug)]
@@ -59,13 +64,14 @@ impl LookUps {
     }
 
     /// Asks for `user`; the answer carries the number returned. None: too many are open.
-    pub(crate) fn ask(&self, user: &str) -> Option<u64> {
+    pub(crate) fn ask(&self, user: &str, asker: &Arc<Connection>) -> Option<u64> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.limit {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let question = Question { number, user: user.into() };
+        asker.lookups.fetch_add(1, Ordering::Relaxed);
+        let question = Question { number, user: user.into(), asker: Arc::clone(asker) };
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(question);
         self.ready.notify_one();
         Some(number)
@@ -76,9 +82,14 @@ impl LookUps {
         self.open.load(Ordering::Relaxed) > self.limit / 4
     }
 
-    /// A question was answered.
-    pub(crate) fn answered(&self) {
+    /// Whether that one has its share of them already.
+    pub(crate) fn is_enough_for(&self, asker: &Connection) -> bool {
+        self.is_busy() && asker.lookups.load(Ordering::Relaxed) >= SHARE
+    }
+
+    pub(crate) fn answered(&self, question: &Question) {
         self.open.fetch_sub(1, Ordering::Relaxed);
+        question.asker.lookups.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Up to `count` questions that nobody has taken yet.

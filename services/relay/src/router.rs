@@ -69,7 +69,7 @@ impl Router {
         };
         let mut shard = self.table.shard(to);
         let Some(entry) = shard.get_mut(to) else {
-            let Some(mut line) = self.line(to) else { return Routed::NotDelivered };
+            let Some(mut line) = self.line(to, from) else { return Routed::NotDelivered };
             line.push(parcel(Bytes::copy_from_slice(to.as_bytes())));
             shard.insert(to.into(), Entry { here: None, path: Path::line(line) });
             return Routed::Waiting;
@@ -79,7 +79,7 @@ impl Router {
                 if let Some(here) = entry.open() {
                     return Routed::Here(Arc::clone(here));
                 }
-                let Some(mut line) = self.line(to) else { return Routed::NotDelivered };
+                let Some(mut line) = self.line(to, from) else { return Routed::NotDelivered };
                 line.push(parcel(Bytes::copy_from_slice(to.as_bytes())));
                 entry.path = Path::line(line);
                 Routed::Waiting
@@ -92,7 +92,7 @@ impl Router {
                 Err((Refusal::Full, _)) => Routed::NotDelivered,
                 // Whatever was on that link is settled, and the receiver may be elsewhere by now.
                 Err((Refusal::Down, parcel)) => {
-                    let line = self.line(to);
+                    let line = self.line(to, from);
                     let routed = if line.is_some() { Routed::Waiting } else { Routed::NotDelivered };
                     entry.path = line.map_or(Path::None, |mut line| {
                         line.push(parcel);
@@ -175,7 +175,7 @@ impl Router {
 
     /// The directory's answer to a question of [`Router::lookups`].
     pub(crate) fn found(&self, question: &Question, answer: &Answer) {
-        self.lookups.answered();
+        self.lookups.answered(question);
         let to = &*question.user;
         let mut shard = self.table.shard(to);
         let Some(entry) = shard.get_mut(to) else { return };
@@ -191,7 +191,7 @@ impl Router {
                     shard.learned_route();
                 }
             }
-            (None, Answer::Here) if look < LOOKS => match self.ask(to, look + 1) {
+            (None, Answer::Here) if look < LOOKS => match self.ask(to, look + 1, &question.asker) {
                 Some(again) => entry.path = Path::line(line.waiting_for(again)),
                 None => line.refuse(),
             },
@@ -265,8 +265,8 @@ impl Router {
         let Some(line) = entry.take_line(|line| matches!(line.wait, Wait::Settled(_))) else { return };
         if let Some(here) = entry.open() {
             line.deliver(here);
-        } else if !line.is_empty() {
-            match self.ask(user, 1) {
+        } else if let Some(sender) = line.first_sender() {
+            match self.ask(user, 1, sender) {
                 Some(asked) => entry.path = Path::line(line.waiting_for(asked)),
                 None => line.refuse(),
             }
@@ -275,15 +275,15 @@ impl Router {
     }
 
     /// A new line; none when too much waits already, or too many look-ups are open.
-    fn line(&self, user: &str) -> Option<Line> {
-        if self.waiting.is_full() {
+    fn line(&self, user: &str, from: &Arc<Connection>) -> Option<Line> {
+        if self.waiting.is_full() || self.lookups.is_enough_for(from) {
             return None;
         }
-        self.ask(user, 1).map(|wait| Line::new(wait, &self.waiting))
+        self.ask(user, 1, from).map(|wait| Line::new(wait, &self.waiting))
     }
 
-    fn ask(&self, user: &str, look: u8) -> Option<Wait> {
-        self.lookups.ask(user).map(|number| Wait::Answer(number, look))
+    fn ask(&self, user: &str, look: u8, asker: &Arc<Connection>) -> Option<Wait> {
+        self.lookups.ask(user, asker).map(|number| Wait::Answer(number, look))
     }
 }
 

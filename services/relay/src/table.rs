@@ -253,8 +253,10 @@ impl Line {
         self.waiting.bytes.fetch_add(parcel.bytes(), Ordering::Relaxed);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.bounced.is_empty() && self.fresh.is_empty()
+    /// None: it is empty.
+    pub(crate) fn first_sender(&self) -> Option<&Arc<Connection>> {
+        let bounced = self.bounced.first().map(|(_, parcel)| parcel);
+        bounced.or(self.fresh.first()).map(|parcel| &parcel.from)
     }
 
     /// The same messages, waiting for something else. What came back is in its place now.

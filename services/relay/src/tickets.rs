@@ -162,7 +162,7 @@ mod tests {
             tokio::time::advance(Duration::from_mins(2)).await;
             assert!(tickets.lock()["one"].is_kept(tickets.keep), "as long as the stream lasts");
             over.cancel();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         let _: Option<()> = stream.await;
         assert!(tickets.lock()["one"].is_kept(tickets.keep));

@@ -11,6 +11,7 @@ fn sender() -> Arc<Connection> {
         login: LoginId(1),
         number: 1,
         outbox: Outbox::new(1000),
+        lookups: 0.into(),
     })
 }
 

@@ -134,6 +134,7 @@ fn narrow_connection(user: &str, number: u64, outbox_bytes: usize) -> Arc<Connec
         login: LoginId(number),
         number,
         outbox: Outbox::new(outbox_bytes),
+        lookups: 0.into(),
     })
 }
 
@@ -484,6 +485,23 @@ fn what_may_not_wait_is_answered_at_once() {
     }
     assert_eq!(drain(&sender.outbox).lines().count(), 2, "those that waited are answered too");
     assert!(matches!(route("receiver-2"), Routed::Waiting));
+}
+
+/// A few senders with ever new names do not use up everybody's look-ups.
+#[test]
+fn who_has_many_look_ups_open_leaves_the_rest_to_others() {
+    let router = Router::new(Table::new(1), LookUps::new(400), Waiting::new(1000, 1_000_000));
+    let (greedy, modest) = (connection("sender-0", 0), connection("sender-1", 0));
+    let route = |to: usize, from| router.route(&format!("receiver-{to}"), from, |out| out.push(b'\n'));
+    let waits = |to, from| matches!(route(to, from), Routed::Waiting);
+    assert!((0..=100).all(|to| waits(to, &greedy)), "few are open");
+    assert!(!waits(101, &greedy));
+    assert!((200..264).all(|to| waits(to, &modest)));
+    assert!(!waits(264, &modest));
+    for question in router.lookups.take(100) {
+        router.found(&question, &Answer::Nobody);
+    }
+    assert!(waits(101, &greedy));
 }
 
 #[test]

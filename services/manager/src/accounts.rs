@@ -86,9 +86,6 @@ impl Manager {
         let password = auth.password.as_ref().ok_or(Refusal::BadRequest)?;
         // Nothing is stored for whom the directory could not take now: the same packet sent again would find the name
         // taken.
-        if self.member.is_recovering() {
-            return Err(Temporary::from(DirectoryError::Recovering).into());
-        }
         self.is_online(&username.key()).await?;
         let password_hash = self.passwords.hash(password.expose()).await.map_err(Temporary::from)?;
         let new = NewAccount { username, password_hash, bio: FIRST_BIO.to_owned(), now_ms: now_ms() };
@@ -131,7 +128,10 @@ impl Manager {
         }
         let device = Resource::default_device();
         let entries = self.member.directory().user(user).await?;
-        Ok(entries.sessions.iter().any(|(resource, _)| *resource == device))
+        match entries.sessions.iter().any(|(resource, _)| *resource == device) {
+            false if !entries.complete => Err(DirectoryError::Recovering.into()),
+            online => Ok(online),
+        }
     }
 
     async fn go_online(

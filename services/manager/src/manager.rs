@@ -1,9 +1,6 @@
 //! What the parts of this manager share.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kurir_directory::{DirectoryError, Member};
 use kurir_protocol::session::Rules;
@@ -48,8 +45,6 @@ pub(crate) struct Manager {
     pub(crate) closing: CancellationToken,
     /// Somebody's session was claimed again.
     pub(crate) reclaimed: Notify,
-    /// The directory has lost everything, and not everybody has written their entries again.
-    pub(crate) recovering: AtomicBool,
 }
 
 /// Nobody's fault, and over soon: answered with 503 and never with anything that blames the user.
@@ -85,11 +80,6 @@ impl Manager {
             return Ok(());
         }
         timeout(FENCE_WAIT, acting).await.unwrap_or(Err(Temporary::Fenced))
-    }
-
-    /// Whether what the directory says of users elsewhere may lack some.
-    pub(crate) fn is_recovering(&self) -> bool {
-        self.recovering.load(Ordering::Relaxed)
     }
 }
 

@@ -33,8 +33,7 @@ impl Manager {
         for page in missing.chunks(PAGE) {
             let keys: Vec<UserKey> = page.iter().filter_map(|index| users.get(*index).cloned()).collect();
             let found = self.read(&keys).await;
-            // While owners still write their entries, who is found is there, and who is not may only be late.
-            let whole = found.is_some() && !self.is_recovering();
+            let whole = found.as_ref().is_some_and(|found| found.iter().all(|entries| entries.complete));
             complete &= whole;
             for (position, (index, user)) in page.iter().zip(&keys).enumerate() {
                 let Some(place) = places.get_mut(*index) else { continue };

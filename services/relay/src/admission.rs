@@ -166,11 +166,13 @@ impl Relay {
         }
         let resource = Resource::default_device();
         let entries = self.directory.user(&user).await?;
-        let (_, session) = entries
-            .sessions
-            .into_iter()
-            .find(|(device, _)| *device == resource)
-            .ok_or(Refused::Unauthorized("not online at a manager"))?;
+        let (_, session) = entries.sessions.into_iter().find(|(device, _)| *device == resource).ok_or(
+            if entries.complete {
+                Refused::Unauthorized("not online at a manager")
+            } else {
+                Refused::Directory(DirectoryError::Recovering)
+            },
+        )?;
         let same = session.client_address.to_canonical() == address.to_canonical();
         if self.settings.bare_hello == BareHello::SameAddress && !same {
             return Err(Refused::Unauthorized("not from the manager connection's address"));
@@ -214,7 +216,9 @@ impl Relay {
         if self.claims.has_ended(&connection) {
             connection.outbox.close("");
         }
-        replaced.iter().for_each(|replaced| self.displace(&user, replaced));
+        for replaced in &replaced {
+            self.displace(&user, replaced);
+        }
         let promised = ticket.as_ref().filter(|ticket| ticket.claims.relay == self.member.id().as_str());
         self.load.connected(promised, unix_seconds());
         self.metrics.users.inc();

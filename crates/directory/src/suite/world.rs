@@ -105,7 +105,7 @@ impl World {
     }
 
     pub(super) async fn fields(&self, user: &UserKey) -> Fields {
-        let users = self.directory().await.backend.users(std::slice::from_ref(user)).await.unwrap();
+        let (users, _) = self.directory().await.backend.users(std::slice::from_ref(user)).await.unwrap();
         users.into_iter().next().unwrap()
     }
 

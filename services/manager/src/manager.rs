@@ -1,9 +1,12 @@
 //! What the parts of this manager share.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use kurir_directory::{DirectoryError, Member};
-use kurir_protocol::session::Rules;
+use kurir_protocol::{name::UserKey, session::Rules};
 use kurir_socket::Options;
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -61,6 +64,11 @@ pub(crate) enum Temporary {
 }
 
 impl Manager {
+    /// The session of a user who is connected here, while it may be acted for: see [`Member::check`].
+    pub(crate) fn acting(&self, user: &UserKey) -> Option<Arc<Online>> {
+        self.sessions.get(user).filter(|online| self.member.check() == Ok(online.generation()))
+    }
+
     /// Waits until this session may be acted for: see [`Member::check`].
     pub(crate) async fn may_act(&self, online: &Online) -> Result<(), Temporary> {
         let acting = async {

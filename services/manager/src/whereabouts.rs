@@ -54,7 +54,9 @@ impl Manager {
         for (user, location) in to {
             match location.place {
                 Place::Here => {
-                    self.sessions.hear(&user, news, Place::Here);
+                    if let Some(online) = self.acting(&user) {
+                        online.hear(news, Place::Here);
+                    }
                 }
                 Place::At(generation) => elsewhere.entry(generation).or_default().push(user),
             }
@@ -75,7 +77,7 @@ impl Manager {
     }
 
     fn location_here(&self, user: &UserKey) -> Option<Location> {
-        let online = self.sessions.get(user)?;
+        let online = self.acting(user)?;
         Some(Location { place: Place::Here, version: online.version() })
     }
 

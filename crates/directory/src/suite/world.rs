@@ -153,6 +153,15 @@ impl Events {
         while self.next().await != *expected {}
     }
 
+    /// Nor was this member taken for dead, up to now.
+    pub(super) fn nobody_died(&mut self) {
+        while let Ok(event) = self.receiver.try_recv() {
+            self.seen.push(event);
+        }
+        let died = |event: &Event| matches!(event, Event::Died(_) | Event::Renewed { .. });
+        assert!(!self.seen.iter().any(died), "{:?}", self.seen);
+    }
+
     pub(super) async fn until_renewed(&mut self) -> Event {
         loop {
             let event = self.next().await;

@@ -28,8 +28,8 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// One user's fields, and how `me` stands.
     fn look<'a>(&'a self, me: &'a ComponentId, user: &'a UserKey) -> Answer<'a, (Fields, Standing)>;
 
-    /// The fields of each of `users`, in their order.
-    fn users<'a>(&'a self, users: &'a [UserKey]) -> Answer<'a, Vec<Fields>>;
+    /// The fields of each of `users`, in their order, and how the tables stand after that.
+    fn users<'a>(&'a self, users: &'a [UserKey]) -> Answer<'a, (Vec<Fields>, Standing)>;
 
     /// Every swap by itself, in order; whether each found what it expected; and how `me` stands after them.
     fn swap<'a>(&'a self, me: &'a ComponentId, swaps: &'a [Swap]) -> Answer<'a, (Vec<bool>, Standing)>;

@@ -60,14 +60,17 @@ impl Directory {
         Ok(all.into_iter().next().unwrap_or_default())
     }
 
-    /// What stands for each of `users`, in their order, in two round trips.
+    /// What stands for each of `users`, in their order, in two round trips. Look at [`UserEntries::complete`] before taking
+    /// anybody for absent.
     pub async fn users(&self, users: &[UserKey]) -> Result<Vec<UserEntries>, DirectoryError> {
         let view = self.view();
-        let all: Vec<Found> = self.backend.users(users).await?.into_iter().map(Found::new).collect();
+        let (all, standing) = self.backend.users(users).await?;
+        let whole = self.is_whole(view.as_ref(), &standing);
+        let all: Vec<Found> = all.into_iter().map(Found::new).collect();
         let owners: BTreeSet<&ComponentId> = all.iter().flat_map(Found::owners).collect();
         let owners: Vec<ComponentId> = owners.into_iter().cloned().collect();
         if owners.is_empty() {
-            return Ok(vec![UserEntries::default(); users.len()]);
+            return Ok(vec![UserEntries { complete: whole, ..UserEntries::default() }; users.len()]);
         }
         let (holders, standing) = self.backend.leases(self.me(), &owners).await?;
         let leases: HashMap<ComponentId, Option<Generation>> = owners.into_iter().zip(holders).collect();
@@ -76,7 +79,9 @@ impl Directory {
             Some(holder) => holder == generation,
             None => !judge,
         };
-        Ok(all.into_iter().map(|user| user.living(standing.epoch.as_ref(), lives)).collect())
+        let complete = whole && self.is_whole(view.as_ref(), &standing);
+        let living = |user: Found| user.living(standing.epoch.as_ref(), complete, lives);
+        Ok(all.into_iter().map(living).collect())
     }
 
     /// The components that hold their lease, and for a member those whose death nobody may judge. Whoever is not among them
@@ -140,8 +145,14 @@ impl Found {
         sessions.chain(self.routes.iter().map(|(_, stored)| &stored.entry.relay))
     }
 
-    fn living(self, epoch: Option<&Epoch>, lives: impl Fn(&ComponentId, Generation) -> bool) -> UserEntries {
+    fn living(
+        self,
+        epoch: Option<&Epoch>,
+        complete: bool,
+        lives: impl Fn(&ComponentId, Generation) -> bool,
+    ) -> UserEntries {
         UserEntries {
+            complete,
             sessions: living(self.sessions, epoch, &lives),
             routes: living(self.routes, epoch, &lives),
         }

@@ -61,4 +61,7 @@ pub struct UserEntries {
     pub sessions: Vec<(Resource, Session)>,
     /// Devices reachable at relays.
     pub routes: Vec<(Resource, Route)>,
+    /// Whether that is all. False while the tables were lost, and owners may not have written theirs again: who is found is
+    /// there, who is not may only be late.
+    pub complete: bool,
 }

@@ -11,8 +11,10 @@
 //! claimed under. It reads [`Event`]s: after [`Event::Renewed`] and [`Event::Epoch`] it reclaims every connection,
 //! after [`Event::Died`] it drops what it had of that generation. A claim or reclaim that fails is tried again or its
 //! connection closed. A connection can be found by its number before it is claimed, for another may replace it before
-//! the claim's answer is read. Now and then (a minute) it reclaims what it does not find on record: a claim that displaced
-//! an entry may have failed afterwards.
+//! the claim's answer is read. Whoever ends one closes it before it is released, and says so to a reclaim that is under
+//! way (`is_open`). While what is read is not [`complete`](UserEntries::complete) nobody is taken for absent. Now and then
+//! (a minute) a component reclaims what it does not find on record: a claim that displaced an entry may have failed
+//! afterwards.
 //!
 //! # Tables
 //!

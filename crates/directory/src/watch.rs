@@ -90,7 +90,7 @@ impl Membership {
             return Ok(false);
         }
         let users: Vec<UserKey> = owned.iter().map(|entry| entry.user.clone()).collect();
-        let records = self.backend.users(&users).await?;
+        let (records, _) = self.backend.users(&users).await?;
         let swaps: Vec<Swap> = owned
             .iter()
             .zip(records)

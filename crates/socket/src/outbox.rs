@@ -47,8 +47,10 @@ struct State {
 
 /// Why the connection's task is to write what is left and close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Closing {
+pub enum Closing {
+    /// By [`Outbox::close`].
     Asked,
+    /// The limit was passed.
     TooSlow,
 }
 
@@ -147,8 +149,8 @@ impl Outbox {
     }
 
     /// Ready when there is something to write or the connection is to be closed. What waits is moved into `into`,
-    /// which has to be empty and lends its capacity to what is pushed next.
-    pub(crate) fn poll_take(&self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<Option<Closing>> {
+    /// which has to be empty and lends its capacity to what is pushed next. Only the connection's task takes.
+    pub fn poll_take(&self, context: &mut Context<'_>, into: &mut Vec<u8>) -> Poll<Option<Closing>> {
         let mut state = self.lock();
         if state.lines.is_empty() && state.closing.is_none() {
             // The writer's own buffer of an earlier take: the connection is idle now.

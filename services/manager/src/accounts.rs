@@ -140,7 +140,10 @@ impl Manager {
         }
         let device = Resource::default_device();
         let entries = self.member.directory().user(user).await?;
-        Ok(entries.sessions.iter().any(|(resource, _)| *resource == device))
+        match entries.sessions.iter().any(|(resource, _)| *resource == device) {
+            false if !entries.complete => Err(DirectoryError::Recovering.into()),
+            online => Ok(online),
+        }
     }
 
     async fn go_online(

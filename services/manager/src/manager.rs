@@ -1,12 +1,12 @@
 //! What the parts of this manager share.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use kurir_directory::{DirectoryError, Member};
-use kurir_protocol::session::Rules;
+use kurir_protocol::{name::UserKey, session::Rules};
 use kurir_socket::Options;
 use tokio::{sync::Notify, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -48,8 +48,6 @@ pub(crate) struct Manager {
     pub(crate) closing: CancellationToken,
     /// Somebody's session was claimed again.
     pub(crate) reclaimed: Notify,
-    /// The directory has lost everything, and not everybody has written their entries again.
-    pub(crate) recovering: AtomicBool,
 }
 
 /// Nobody's fault, and over soon: answered with 503 and never with anything that blames the user.
@@ -66,6 +64,11 @@ pub(crate) enum Temporary {
 }
 
 impl Manager {
+    /// The session of a user who is connected here, while it may be acted for: see [`Member::check`].
+    pub(crate) fn acting(&self, user: &UserKey) -> Option<Arc<Online>> {
+        self.sessions.get(user).filter(|online| self.member.check() == Ok(online.generation()))
+    }
+
     /// Waits until this session may be acted for: see [`Member::check`].
     pub(crate) async fn may_act(&self, online: &Online) -> Result<(), Temporary> {
         let acting = async {
@@ -85,11 +88,6 @@ impl Manager {
             return Ok(());
         }
         timeout(FENCE_WAIT, acting).await.unwrap_or(Err(Temporary::Fenced))
-    }
-
-    /// Whether what the directory says of users elsewhere may lack some.
-    pub(crate) fn is_recovering(&self) -> bool {
-        self.recovering.load(Ordering::Relaxed)
     }
 }
 

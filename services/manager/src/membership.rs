@@ -1,9 +1,6 @@
 //! What the directory tells this manager of the others and of itself, and what follows.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use kurir_directory::{Component, DirectoryError, Event, Kind, Reclaimed, Session, SessionEnd};
@@ -49,11 +46,9 @@ impl Manager {
                     tracing::warn!(
                         "the directory has lost everything; this manager writes its sessions again"
                     );
-                    self.recovering.store(true, Ordering::Relaxed);
                     self.reclaim().await;
                 }
                 Event::Recovered => {
-                    self.recovering.store(false, Ordering::Relaxed);
                     self.differences.everything();
                     // Where two have claimed a device while it was lost, the one that lost it finds out now.
                     for batch in self.sessions.all().chunks(AUDIT_BATCH) {
@@ -107,12 +102,9 @@ impl Manager {
         let users: Vec<_> = batch.iter().map(|online| online.user.clone()).collect();
         // Away: nothing is known, and nobody judged.
         let Ok(entries) = self.member.directory().users(&users).await else { return };
-        if self.is_recovering() {
-            return;
-        }
         for (online, entries) in batch.iter().zip(entries) {
             let on_record = |session: &Session| session.login == online.login;
-            if !entries.sessions.iter().any(|(_, session)| on_record(session)) {
+            if entries.complete && !entries.sessions.iter().any(|(_, session)| on_record(session)) {
                 self.restore(online).await;
             }
         }

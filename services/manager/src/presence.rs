@@ -184,15 +184,15 @@ impl Manager {
             SessionEnd::Lost => route.login == login,
         };
         match self.member.directory().user(user).await {
-            Ok(entries) => {
+            Ok(entries) if entries.complete || end == SessionEnd::Lost => {
                 let routes = entries.routes.iter().filter(|(resource, _)| *resource == device);
                 for (_, route) in routes.filter(|(_, route)| is_over(route)) {
                     self.relays.end_session(Some(&route.relay), user, &device, login);
                 }
             }
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(%user, error, "route not read: every relay is told of the logout");
+            read => {
+                let error = read.as_ref().err().map(|error| error as &dyn std::error::Error);
+                tracing::debug!(%user, error, "route not known: every relay is told of the logout");
                 self.relays.end_session(None, user, &device, login);
             }
         }

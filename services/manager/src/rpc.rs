@@ -17,6 +17,7 @@ use crate::{
     choice::{ClientAddress, Report},
     manager::Manager,
     news::{News, Place, Version, What},
+    online::Online,
     relays::{self, Attached},
 };
 
@@ -117,10 +118,17 @@ impl Manager {
             }
             let Some(notify_request::Message::Notice(notice)) = request.message else { continue };
             self.metrics.notice_received();
-            let to = notice.to.clone();
+            let to = notice.to.iter().filter_map(|to| UserKey::try_from(to.clone()).ok());
+            let to: Vec<Arc<Online>> = to.filter_map(|to| self.sessions.get(&to)).collect();
+            for online in &to {
+                // Another manager may have the session by now. Sent again like the above.
+                if self.may_act(online).await.is_err() && !online.is_closed() {
+                    return;
+                }
+            }
             if let Some(news) = decode_notice(notice) {
-                for to in to.into_iter().filter_map(|to| UserKey::try_from(to).ok()) {
-                    self.sessions.hear(&to, &news, Place::At(generation));
+                for online in to.iter().filter_map(|online| self.acting(&online.user)) {
+                    online.hear(&news, Place::At(generation));
                 }
             } else {
                 // Of a later version: what it cannot say to us, nobody here is waiting for.

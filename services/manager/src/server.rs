@@ -1,10 +1,6 @@
 //! Starting and stopping a manager.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use kurir_directory::{Address, ComponentId, Directory, Event, Kind, Member, NewComponent};
@@ -185,7 +181,6 @@ impl Bound {
             connections: TaskTracker::new(),
             closing: CancellationToken::new(),
             reclaimed: Notify::new(),
-            recovering: AtomicBool::new(false),
         })
     }
 }

@@ -7,10 +7,7 @@ use std::{
 
 use kurir_protocol::name::UserKey;
 
-use crate::{
-    news::{News, Place},
-    online::Online,
-};
+use crate::online::Online;
 
 /// The sessions of this manager by user. Until there are named devices (Part II) a user has one.
 #[derive(Debug, Default)]
@@ -41,13 +38,6 @@ impl Sessions {
 
     pub(crate) fn count(&self) -> usize {
         self.lock().len()
-    }
-
-    /// Tells a user who is connected here. False: nobody is.
-    pub(crate) fn hear(&self, to: &UserKey, news: &News, place: Place) -> bool {
-        let Some(online) = self.get(to) else { return false };
-        online.hear(news, place);
-        true
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<UserKey, Arc<Online>>> {

@@ -33,8 +33,7 @@ impl Manager {
         for page in missing.chunks(PAGE) {
             let keys: Vec<UserKey> = page.iter().filter_map(|index| users.get(*index).cloned()).collect();
             let found = self.read(&keys).await;
-            // While owners still write their entries, who is found is there, and who is not may only be late.
-            let whole = found.is_some() && !self.is_recovering();
+            let whole = found.as_ref().is_some_and(|found| found.iter().all(|entries| entries.complete));
             complete &= whole;
             for (position, (index, user)) in page.iter().zip(&keys).enumerate() {
                 let Some(place) = places.get_mut(*index) else { continue };
@@ -55,7 +54,9 @@ impl Manager {
         for (user, location) in to {
             match location.place {
                 Place::Here => {
-                    self.sessions.hear(&user, news, Place::Here);
+                    if let Some(online) = self.acting(&user) {
+                        online.hear(news, Place::Here);
+                    }
                 }
                 Place::At(generation) => elsewhere.entry(generation).or_default().push(user),
             }
@@ -76,7 +77,7 @@ impl Manager {
     }
 
     fn location_here(&self, user: &UserKey) -> Option<Location> {
-        let online = self.sessions.get(user)?;
+        let online = self.acting(user)?;
         Some(Location { place: Place::Here, version: online.version() })
     }
 

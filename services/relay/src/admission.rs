@@ -169,11 +169,13 @@ impl Relay {
         }
         let resource = Resource::default_device();
         let entries = self.directory.user(&user).await?;
-        let (_, session) = entries
-            .sessions
-            .into_iter()
-            .find(|(device, _)| *device == resource)
-            .ok_or(Refused::Unauthorized("not online at a manager"))?;
+        let (_, session) = entries.sessions.into_iter().find(|(device, _)| *device == resource).ok_or(
+            if entries.complete {
+                Refused::Unauthorized("not online at a manager")
+            } else {
+                Refused::Directory(DirectoryError::Recovering)
+            },
+        )?;
         let same = session.client_address.to_canonical() == address.to_canonical();
         if self.settings.bare_hello == BareHello::SameAddress && !same {
             return Err(Refused::Unauthorized("not from the manager connection's address"));

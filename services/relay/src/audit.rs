@@ -1,14 +1,7 @@
 //! The relay's connections and the directory's entries, brought together: all at once after either side was lost,
 //! and a few at a time for ever, in case something was missed.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use kurir_directory::{DirectoryError, Generation, Reclaimed, UserEntries};
 use kurir_protocol::name::UserKey;
@@ -35,23 +28,6 @@ pub(crate) enum Cause {
     Lost,
     /// This relay has a new life. Nobody acts until all are on record under it.
     NewLife(Generation),
-}
-
-/// Whether connections may be judged by what the directory says.
-#[derive(Debug, Default)]
-pub(crate) struct Audit {
-    paused: AtomicBool,
-}
-
-impl Audit {
-    /// The directory is being written again: what is missing there may only be late.
-    pub(crate) fn pause(&self) {
-        self.paused.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn go_on(&self) {
-        self.paused.store(false, Ordering::Relaxed);
-    }
 }
 
 /// Claims every connection again, and closes those that others have by now. Ends when all is settled, or when a yet newer
@@ -105,17 +81,18 @@ async fn judge(
     alone: &HashMap<u64, Instant>,
     seen_alone: &mut HashMap<u64, Instant>,
 ) {
-    if connections.is_empty() || relay.audit.paused.load(Ordering::Relaxed) || !relay.fence.may_act() {
+    if connections.is_empty() || !relay.fence.may_act() {
         return;
     }
     let users: Result<Vec<_>, _> =
         connections.iter().map(|connection| UserKey::of(&connection.user)).collect();
     let Ok(users) = users else { return };
-    let Ok(entries) = relay.directory.users(&users).await else {
-        // Away: nobody is judged, and who was alone before keeps that time.
+    let entries = relay.directory.users(&users).await.unwrap_or_default();
+    if !entries.iter().all(|entries| entries.complete) || entries.is_empty() {
+        // Away, or being written again: nobody is judged, and who was alone before keeps that time.
         seen_alone.extend(alone.iter().map(|(number, since)| (*number, *since)));
         return;
-    };
+    }
     for (connection, entries) in connections.iter().zip(&entries) {
         if !is_routed(relay, connection, entries)
             && let Err(error) = claim(relay, connection).await

@@ -6,11 +6,12 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use kurir_directory::UserEntries;
 use kurir_protocol::name::{Resource, UserKey};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 
 use crate::{connection::Connection, link::Link, links::Links, relay::Relay};
 
@@ -19,6 +20,9 @@ const BATCH: usize = 256;
 
 /// Questions that one connection may have open while there are many: the others' first messages need the rest.
 const SHARE: u32 = 64;
+
+/// Before a question is asked again whose answer is not on record yet.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Where one user is.
 #[derive(Debug)]
@@ -106,6 +110,12 @@ impl LookUps {
         taken
     }
 
+    /// Questions that have no answer yet.
+    fn put_back(&self, questions: Vec<Question>) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).extend(questions);
+        self.ready.notify_one();
+    }
+
     async fn some(&self) -> Vec<Question> {
         loop {
             let questions = self.take(BATCH);
@@ -133,24 +143,35 @@ pub(crate) async fn answer(relay: &Relay) {
         // What waited for the answer is delivered with it.
         let may_act = fence.may_act() || fence.until_it_may_act().await;
         let entries = if may_act { entries } else { Err(()) };
-        for (index, question) in questions.iter().enumerate() {
+        let mut open = Vec::new();
+        for (index, question) in questions.into_iter().enumerate() {
             let answer = match &entries {
-                Ok(entries) => entries.get(index).map_or(Answer::Failed, |entries| of(entries, links)),
-                Err(()) => Answer::Failed,
+                Ok(entries) => entries.get(index).map_or(Some(Answer::Failed), |entries| of(entries, links)),
+                Err(()) => Some(Answer::Failed),
+            };
+            let Some(answer) = answer else {
+                open.push(question);
+                continue;
             };
             metrics.looked_up(&answer);
-            router.found(question, &answer);
+            router.found(&question, &answer);
+        }
+        if !open.is_empty() {
+            // Nobody is told that somebody is not there before that is known; their messages wait in line.
+            router.lookups.put_back(open);
+            sleep(AGAIN).await;
         }
     }
 }
 
-fn of(entries: &UserEntries, links: &Arc<Links>) -> Answer {
+/// None: not on record yet, for the tables were lost and are being written again.
+fn of(entries: &UserEntries, links: &Arc<Links>) -> Option<Answer> {
     let default = Resource::default_device();
     let Some((_, route)) = entries.routes.iter().find(|(resource, _)| *resource == default) else {
-        return Answer::Nobody;
+        return entries.complete.then_some(Answer::Nobody);
     };
     if links.is_me(&route.relay) {
-        return Answer::Here;
+        return Some(Answer::Here);
     }
-    links.get(&route.relay, route.generation).map_or(Answer::Nobody, Answer::Link)
+    Some(links.get(&route.relay, route.generation).map_or(Answer::Nobody, Answer::Link))
 }

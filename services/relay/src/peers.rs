@@ -91,11 +91,8 @@ impl Peers {
             }
             Event::Died(component) => self.left(&component),
             Event::Renewed { new, .. } => self.begin_again(new).await,
-            Event::Epoch => {
-                self.relay.audit.pause();
-                self.claim_all(audit::Cause::Lost);
-            }
-            Event::Recovered => self.relay.audit.go_on(),
+            Event::Epoch => self.claim_all(audit::Cause::Lost),
+            Event::Recovered => {}
             Event::Away => tracing::warn!("directory is away: no hellos and no new routes until it is back"),
             Event::Back => tracing::info!("directory is back"),
         }

@@ -11,8 +11,8 @@ use kurir_socket::Options;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    admission::Claims, audit::Audit, config::BareHello, fence::Fence, links::Links, load::Load,
-    metrics::Metrics, router::Router, tickets::Tickets,
+    admission::Claims, config::BareHello, fence::Fence, links::Links, load::Load, metrics::Metrics,
+    router::Router, tickets::Tickets,
 };
 
 #[derive(Debug)]
@@ -25,7 +25,6 @@ pub(crate) struct Relay {
     pub(crate) links: Arc<Links>,
     pub(crate) tickets: Tickets,
     pub(crate) load: Load,
-    pub(crate) audit: Audit,
     pub(crate) claims: Claims,
     pub(crate) metrics: Arc<Metrics>,
     /// The number of the connection that says hello next; never given twice in one life.

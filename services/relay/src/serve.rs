@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config,
     admission::Claims,
-    audit::{self, Audit},
+    audit,
     fence::Fence,
     links::{Links, Setup},
     load::Load,
@@ -168,7 +168,6 @@ fn assemble(
         links,
         tickets: Tickets::new(config.ticket_key_life()),
         load: Load::default(),
-        audit: Audit::default(),
         claims: Claims::new(),
         metrics,
         next_connection: AtomicU64::new(1),

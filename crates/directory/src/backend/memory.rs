@@ -193,9 +193,9 @@ impl Backend for Memory {
         ready((tables.fields(user), tables.standing(Some(me))))
     }
 
-    fn users<'a>(&'a self, users: &'a [UserKey]) -> Answer<'a, Vec<Fields>> {
+    fn users<'a>(&'a self, users: &'a [UserKey]) -> Answer<'a, (Vec<Fields>, Standing)> {
         let tables = self.tables();
-        ready(users.iter().map(|user| tables.fields(user)).collect())
+        ready((users.iter().map(|user| tables.fields(user)).collect(), tables.standing(None)))
     }
 
     fn swap<'a>(&'a self, me: &'a ComponentId, swaps: &'a [Swap]) -> Answer<'a, (Vec<bool>, Standing)> {

@@ -174,17 +174,16 @@ impl Backend for Redis {
         })
     }
 
-    fn users<'a>(&'a self, users: &'a [UserKey]) -> Answer<'a, Vec<Fields>> {
+    fn users<'a>(&'a self, users: &'a [UserKey]) -> Answer<'a, (Vec<Fields>, Standing)> {
         Box::pin(async move {
-            if users.is_empty() {
-                return Ok(Vec::new());
-            }
             let mut commands = redis::pipe();
             for user in users {
                 commands.cmd("HGETALL").arg(self.user_key(user));
             }
+            self.ask_standing(&mut commands, None);
             let mut replies = self.link.run(&commands).await?;
-            users.iter().map(|_| replies.take()).collect()
+            let fields = users.iter().map(|_| replies.take()).collect::<Result<_, _>>()?;
+            Ok((fields, standing(&mut replies, false)?))
         })
     }
 

@@ -97,7 +97,7 @@ impl Backend for Wire {
         self.send(move |memory| now(memory.look(&me, &user)))
     }
 
-    fn users<'a>(&'a self, users: &'a [UserKey]) -> Answer<'a, Vec<Fields>> {
+    fn users<'a>(&'a self, users: &'a [UserKey]) -> Answer<'a, (Vec<Fields>, Standing)> {
         let users = users.to_vec();
         self.send(move |memory| now(memory.users(&users)))
     }

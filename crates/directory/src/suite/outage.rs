@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use kurir_protocol::name::LoginId;
 use rustix::process::Signal;
 
-use super::world::{Events, RedisServer, TIMING, World, default_device, login, poll_times, user};
+use super::world::{RedisServer, TIMING, World, default_device, login, poll_times, user};
 use crate::{Directory, DirectoryError, Event, Kind, Reclaimed, SessionClaim, SessionEnd, Timing};
 
 fn server(world: &mut World) -> &mut RedisServer {
@@ -13,13 +13,6 @@ fn server(world: &mut World) -> &mut RedisServer {
         World::OnRedis(server) => server,
         World::InProcess(_) => unreachable!("these tests are about Redis"),
     }
-}
-
-fn nobody_died(events: &[&Events]) -> bool {
-    events
-        .iter()
-        .flat_map(|events| &events.seen)
-        .all(|event| !matches!(event, Event::Died(_) | Event::Renewed { .. }))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,7 +50,8 @@ async fn an_outage_longer_than_the_lease_is_nobodys_death() {
     let since = Instant::now();
     world.wait_until("everybody is trusted again", async || since.elapsed() > TIMING.lease * 2).await;
     assert_eq!((m1.check(), m2.check()), generations);
-    assert!(nobody_died(&[&e1, &e2]));
+    e1.nobody_died();
+    e2.nobody_died();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,7 +73,8 @@ async fn a_restart_shorter_than_the_lease_is_a_loss_and_nobodys_death() {
     e2.until(&Event::Recovered).await;
     assert_eq!(m2.claim_session(&esa, &device, login(2)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
     assert_eq!((m1.check(), m2.check()), generations);
-    assert!(nobody_died(&[&e1, &e2]));
+    e1.nobody_died();
+    e2.nobody_died();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

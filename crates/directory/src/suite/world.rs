@@ -128,7 +128,7 @@ impl World {
     }
 
     pub(super) async fn fields(&self, user: &UserKey) -> Fields {
-        let users = self.directory().await.backend.users(std::slice::from_ref(user)).await.unwrap();
+        let (users, _) = self.directory().await.backend.users(std::slice::from_ref(user)).await.unwrap();
         users.into_iter().next().unwrap()
     }
 
@@ -174,6 +174,15 @@ impl Events {
 
     pub(super) async fn until(&mut self, expected: &Event) {
         while self.next().await != *expected {}
+    }
+
+    /// Nor was this member taken for dead, up to now.
+    pub(super) fn nobody_died(&mut self) {
+        while let Ok(event) = self.receiver.try_recv() {
+            self.seen.push(event);
+        }
+        let died = |event: &Event| matches!(event, Event::Died(_) | Event::Renewed { .. });
+        assert!(!self.seen.iter().any(died), "{:?}", self.seen);
     }
 
     pub(super) async fn until_renewed(&mut self) -> Event {

@@ -161,8 +161,9 @@ impl Signals {
     /// The first signal begins the stop, the second ends the process.
     async fn stop(mut self, shell: Shell, shutdown: ShutdownConfig) {
         self.next().await;
-        tracing::info!("told to stop, a second signal stops at once");
+        // Before it is logged: whoever reads that line may rely on it.
         shell.health.stopping();
+        tracing::info!("told to stop, a second signal stops at once");
         select! {
             () = sleep(shutdown.pause()) => shell.shutdown.begin(),
             () = self.next() => {}

@@ -180,6 +180,23 @@ fn a_second_signal_ends_the_process_at_once() {
     assert_eq!(up.0.wait().unwrap().code(), Some(1));
 }
 
+/// Thousands of pairs need more than the 1024 that a shell usually allows.
+#[test]
+fn bench_raises_its_open_file_limit() {
+    let binary = env!("CARGO_BIN_EXE_kurir");
+    let script = format!("ulimit -Sn 100; exec {binary} bench forwarder --listen 127.0.0.1:0");
+    let mut forwarder =
+        Running(Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap());
+    let mut out = BufReader::new(forwarder.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(out.any(|line| line.contains("forwarder is ready")));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", forwarder.0.id())).unwrap();
+    let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let [soft, hard, ..] = open_files.split_whitespace().collect::<Vec<_>>()[..] else {
+        panic!("{open_files}")
+    };
+    assert_eq!(soft, hard);
+}
+
 fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();

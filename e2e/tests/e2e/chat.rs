@@ -101,7 +101,7 @@ async fn two_people_chat_in_the_terminal() {
     esa.types("/add fajar").await;
     esa.shows("* fajar (both)").await;
     fajar.shows("* esa, called ini esa (both)").await;
-    fajar.types("/add esa author").await;
+    fajar.types("/name esa author").await;
     fajar.shows("* esa, called author (both)").await;
     esa.types("/bio lagi makan kebab").await;
     fajar.shows("* esa now says: lagi makan kebab").await;

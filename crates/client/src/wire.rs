@@ -1,5 +1,6 @@
 //! One socket to a server: values in, lines out, pinged when silent.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 
@@ -125,41 +126,46 @@ impl Wire {
     /// Cancel-safe.
     pub(crate) async fn next(&mut self, read: bool) -> Result<Next, Failure> {
         loop {
-            if read {
-                if let Some(value) = self.decode()? {
-                    return Ok(Next::Value(value));
-                }
-            } else {
+            if !read {
                 self.liveness.heard(Instant::now());
             }
             let due = self.liveness.due();
-            let interest = match (read, self.unwritten() > 0) {
-                (true, true) => Interest::READABLE | Interest::WRITABLE,
-                (false, true) => Interest::WRITABLE,
-                // Unread, an error or the end of the connection is noticed when reading goes on.
-                (_, false) => Interest::READABLE,
-            };
-            let idle = !read && self.unwritten() == 0;
             tokio::select! {
-                ready = self.stream.ready(interest), if !idle => {
-                    let ready = ready.map_err(|error| self.broken(error))?;
-                    if read && ready.is_readable() {
-                        self.read()?;
-                    }
-                    if ready.is_writable() && self.write()? {
-                        return Ok(Next::Written);
-                    }
-                }
-                () = sleep_until(due) => self.look()?,
+                next = self.exchange(read) => return next,
+                () = sleep_until(due), if read => self.look()?,
             }
         }
     }
 
-    /// The next value; for the time before this wire is part of a session.
+    /// The next value, however long it takes: for the time before this wire is part of a session. Whoever waits has a
+    /// deadline of its own, and a server that is busy with a login answers no ping before it.
     pub(crate) async fn value(&mut self) -> Result<String, Failure> {
         loop {
-            if let Next::Value(value) = self.next(true).await? {
+            if let Next::Value(value) = self.exchange(true).await? {
                 return Ok(value);
+            }
+        }
+    }
+
+    /// Like [`Wire::next`], with no eye on silence.
+    async fn exchange(&mut self, read: bool) -> Result<Next, Failure> {
+        loop {
+            if read && let Some(value) = self.decode()? {
+                return Ok(Next::Value(value));
+            }
+            let interest = match (read, self.unwritten() > 0) {
+                (true, true) => Interest::READABLE | Interest::WRITABLE,
+                (false, true) => Interest::WRITABLE,
+                (true, false) => Interest::READABLE,
+                // Unread, an error or the end of the connection is noticed when reading goes on.
+                (false, false) => return pending().await,
+            };
+            let ready = self.stream.ready(interest).await.map_err(|error| self.broken(error))?;
+            if read && ready.is_readable() {
+                self.read()?;
+            }
+            if ready.is_writable() && self.write()? {
+                return Ok(Next::Written);
             }
         }
     }

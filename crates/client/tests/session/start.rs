@@ -101,6 +101,27 @@ async fn a_busy_manager_is_asked_again() {
     within(connecting).await.unwrap().unwrap();
 }
 
+/// `Timing::login`: what hashes passwords answers no ping meanwhile.
+#[tokio::test]
+async fn a_manager_may_take_longer_over_a_login_than_over_a_ping() {
+    let (manager, relay) = (Fake::start().await, Fake::start().await);
+    let (tracker, _task) = tracker(&[&manager]).await;
+    let connecting = connect(options(&[&tracker]));
+    let mut at_manager = manager.accept().await;
+    at_manager.reads().await;
+    at_manager.reads().await;
+    tokio::time::pause();
+    // 14 s: more than silence and ping, less than login.
+    for seconds in [6, 4, 4] {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+    tokio::time::resume();
+    at_manager.writes(&logged_in(&json!([relay.relay("ticket-1")]))).await;
+    at_manager.gives_roster().await;
+    let _at_relay = relay.welcomes("ticket-1").await;
+    within(connecting).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn without_a_relay_the_client_asks_again_until_there_is_one() {
     let (manager, relay) = (Fake::start().await, Fake::start().await);

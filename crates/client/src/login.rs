@@ -24,7 +24,7 @@ pub(crate) struct Account {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Register,
-    /// A registration was sent and its answer never came: the account exists if a login works.
+    /// A registration was sent and nothing is known of its outcome: the account exists if a login works.
     Unsure,
     LogIn,
 }
@@ -84,6 +84,11 @@ impl Account {
             other => return Verdict::Refused(Refusal::Other { code: 0, text: format!("{other:?}") }),
         };
         match (code, self.step) {
+            // A manager that ran out of time may have created the account all the same.
+            (503, Step::Register) => {
+                self.step = Step::Unsure;
+                Verdict::Again(Failure::Temporary)
+            }
             (503, _) => Verdict::Again(Failure::Temporary),
             (404, Step::Unsure) => {
                 self.step = Step::Register;
@@ -220,6 +225,22 @@ mod tests {
         account.unanswered(Instant::now());
         let verdict = account.answered(&refused(400), Instant::now());
         assert!(matches!(verdict, Verdict::Refused(Refusal::UsernameUsed)), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_registration_that_failed_for_a_time_may_have_created_the_account() {
+        let mut account = account(true);
+        assert!(matches!(
+            account.answered(&refused(503), Instant::now()),
+            Verdict::Again(Failure::Temporary)
+        ));
+        assert!(!String::from_utf8(account.packet()).unwrap().contains("register"));
+        assert!(matches!(
+            account.answered(&refused(503), Instant::now()),
+            Verdict::Again(Failure::Temporary)
+        ));
+        let found = FromServer::LoggedIn { relay: None };
+        assert!(matches!(account.answered(&found, Instant::now()), Verdict::Online));
     }
 
     #[test]

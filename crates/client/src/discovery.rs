@@ -31,10 +31,10 @@ pub(crate) async fn managers(trackers: &[String], timing: &Timing) -> Result<Vec
 async fn ask(tracker: &str, timing: &Timing) -> Result<Vec<String>, Failure> {
     let mut wire = Wire::dial(tracker, timing).await?;
     wire.hello();
-    let value = timeout(timing.dial, wire.value())
+    let received = timeout(timing.dial, wire.value())
         .await
         .map_err(|_| Failure::Silent { address: tracker.to_owned() })??;
-    let Ok(FromServer::Components(components)) = FromServer::parse(&value) else {
+    let FromServer::Components(components) = received.packet else {
         return Err(Failure::Protocol { address: tracker.to_owned() });
     };
     let managers = components.iter().filter(|component| component.kind == Kind::Manager);

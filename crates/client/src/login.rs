@@ -172,16 +172,12 @@ impl Attempt {
         wire.queue_line(&self.packet);
         let answer = async {
             loop {
-                let packet = FromServer::parse(&wire.value().await?);
-                if let Ok(
+                match wire.value().await?.packet {
                     answer @ (FromServer::AccountCreated { .. }
                     | FromServer::LoggedIn { .. }
-                    | FromServer::Refused { .. }),
-                ) = packet
-                {
-                    return Ok(answer);
+                    | FromServer::Refused { .. }) => return Ok(answer),
+                    _ => tracing::debug!("a packet before the answer to the login"),
                 }
-                tracing::debug!("a packet before the answer to the login");
             }
         };
         let answer = timeout(self.timing.login, answer).await;

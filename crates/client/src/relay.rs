@@ -13,7 +13,7 @@ use crate::discovery::address;
 use crate::error::Failure;
 use crate::event::Ended;
 use crate::options::Timing;
-use crate::wire::{Next, Wire};
+use crate::wire::{Next, Received, Wire};
 
 /// Messages that wait, in bytes; beyond that, callers wait in the command channel.
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
@@ -61,13 +61,13 @@ pub(crate) enum Coming {
 pub(crate) struct Joined {
     wire: Box<Wire>,
     /// Came before the relay's answer.
-    pub(crate) early: Vec<String>,
+    pub(crate) early: Vec<Received>,
 }
 
 /// What happened on this side.
 #[derive(Debug)]
 pub(crate) enum RelayEvent {
-    Value(String),
+    Value(Received),
     Written,
     /// The connection in use is gone.
     Lost {
@@ -206,7 +206,7 @@ impl RelaySide {
 }
 
 impl Joined {
-    pub(crate) fn into_parts(self) -> (Box<Wire>, Vec<String>) {
+    pub(crate) fn into_parts(self) -> (Box<Wire>, Vec<Received>) {
         (self.wire, self.early)
     }
 }
@@ -214,7 +214,7 @@ impl Joined {
 async fn on_current(wire: Option<&mut Wire>, read: bool) -> RelayEvent {
     let Some(wire) = wire else { return pending().await };
     match wire.next(read).await {
-        Ok(Next::Value(value)) => RelayEvent::Value(value),
+        Ok(Next::Value(received)) => RelayEvent::Value(received),
         Ok(Next::Written) => RelayEvent::Written,
         Err(failure) => RelayEvent::Lost { failure, lived: wire.since().elapsed() },
     }
@@ -224,7 +224,7 @@ async fn on_retiring(retiring: Option<&mut (Box<Wire>, Instant)>, read: bool) ->
     let Some((wire, until)) = retiring else { return pending().await };
     tokio::select! {
         next = wire.next(read) => match next {
-            Ok(Next::Value(value)) => RelayEvent::Value(value),
+            Ok(Next::Value(received)) => RelayEvent::Value(received),
             Ok(Next::Written) => RelayEvent::Written,
             Err(_) => RelayEvent::Retired,
         },
@@ -259,11 +259,10 @@ async fn join(relay: Relay, username: String, timing: Timing) -> Result<Joined, 
     let mut early = Vec::new();
     let accepted = async {
         loop {
-            let value = wire.value().await?;
-            match FromServer::parse(&value) {
-                Ok(FromServer::Pong { id: Some(id) }) if id == HELLO_ID => return Ok(()),
-                Ok(FromServer::Refused { code, msg }) => wire.said(format!("{msg}, {code}")),
-                _ => early.push(value),
+            let received = wire.value().await?;
+            match &received.packet {
+                FromServer::Pong { id: Some(id) } if id == HELLO_ID => return Ok(()),
+                _ => early.push(received),
             }
         }
     };

@@ -16,6 +16,7 @@ use crate::manager::{ManagerEvent, ManagerSide};
 use crate::options::Options;
 use crate::pending::{Answer, Ask, Pending, Request};
 use crate::relay::{Coming, Outgoing, RelayEvent, RelaySide};
+use crate::wire::Received;
 
 /// A lost session that is still counted as online is asked for again after this at most: a manager that was killed is
 /// found dead within seconds.
@@ -228,8 +229,8 @@ impl Session {
 
     fn on_manager(&mut self, event: ManagerEvent) -> Result<(), Over> {
         match event {
-            ManagerEvent::Value(value) => {
-                self.on_manager_value(value);
+            ManagerEvent::Value(received) => {
+                self.on_manager_value(received);
                 Ok(())
             }
             ManagerEvent::Written => Ok(()),
@@ -331,8 +332,7 @@ impl Session {
         }
     }
 
-    fn on_manager_value(&mut self, value: String) {
-        let packet = FromServer::parse(&value).unwrap_or(FromServer::Unknown);
+    fn on_manager_value(&mut self, Received { value, packet }: Received) {
         self.show(Socket::Manager, value);
         // The session's own question answered: the roster of this login.
         match self.pending.received(&packet) {
@@ -346,11 +346,6 @@ impl Session {
         match packet {
             FromServer::RelayLessConnection { relay } if self.relay.was_asked() => self.offered(relay),
             FromServer::Refused { code: 503, .. } if self.relay.was_asked() => self.retry_relay(),
-            FromServer::Refused { code, msg } => {
-                if let Some(wire) = self.manager.online() {
-                    wire.said(format!("{msg}, {code}"));
-                }
-            }
             FromServer::Presence(presence) => self.outlet.put(Event::Presence(presence)),
             FromServer::Unavailable { from } => self.outlet.put(Event::Unavailable { from }),
             FromServer::Subscribed { item, .. } => self.outlet.put(Event::Subscribed(item)),
@@ -378,7 +373,7 @@ impl Session {
 
     fn on_relay(&mut self, event: RelayEvent) -> Result<(), Over> {
         match event {
-            RelayEvent::Value(value) => return self.on_relay_value(value),
+            RelayEvent::Value(received) => return self.on_relay_value(received),
             RelayEvent::Written => self.relay.pump(),
             RelayEvent::Retired => {}
             RelayEvent::Due => {
@@ -392,8 +387,8 @@ impl Session {
             RelayEvent::Joined(joined) => {
                 let (wire, early) = joined.into_parts();
                 self.relay.replace(wire);
-                for value in early {
-                    self.on_relay_value(value)?;
+                for received in early {
+                    self.on_relay_value(received)?;
                 }
             }
             RelayEvent::NotJoined(failure) => {
@@ -421,8 +416,7 @@ impl Session {
         Ok(())
     }
 
-    fn on_relay_value(&mut self, value: String) -> Result<(), Over> {
-        let packet = FromServer::parse(&value).unwrap_or(FromServer::Unknown);
+    fn on_relay_value(&mut self, Received { value, packet }: Received) -> Result<(), Over> {
         let stanza = value.clone();
         self.show(Socket::Relay, value);
         match packet {
@@ -434,11 +428,6 @@ impl Session {
                 stanza,
             })),
             FromServer::NotDelivered => self.outlet.put(Event::MessageFailed),
-            FromServer::Refused { code, msg } => {
-                if let Some(wire) = self.relay.current() {
-                    wire.said(format!("{msg}, {code}"));
-                }
-            }
             FromServer::Pong { id: Some(id) } if id == Leaving::PING_ID => return self.leave(),
             _ => {}
         }

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io;
 use std::sync::Arc;
 
-use kurir_protocol::client::ToServer;
+use kurir_protocol::client::{FromServer, ToServer};
 use kurir_protocol::framing::{Decoded, Decoder, Limits};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -36,15 +36,24 @@ pub(crate) struct Wire {
     /// Bytes handed to the system since the beginning.
     written: u64,
     liveness: Liveness,
-    /// The error packet that the server sent last: the reason, if it closes now.
+    /// The last value, if it was an error packet: the reason, should the server close now.
     said: Option<String>,
+}
+
+/// A value from a server.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// As it came.
+    pub(crate) value: String,
+    /// What it means.
+    pub(crate) packet: FromServer,
 }
 
 /// What happened on a [`Wire`].
 #[derive(Debug)]
 pub(crate) enum Next {
     /// One JSON value came.
-    Value(String),
+    Value(Received),
     /// Some of what was queued was written.
     Written,
 }
@@ -117,11 +126,6 @@ impl Wire {
         self.output.len() - self.flushed
     }
 
-    /// The server sent this error packet: if it closes now, that is why.
-    pub(crate) fn said(&mut self, error: String) {
-        self.said = Some(error);
-    }
-
     /// What happens next. With `read` false the socket is only written to, and its silence is nobody's fault.
     /// Cancel-safe.
     pub(crate) async fn next(&mut self, read: bool) -> Result<Next, Failure> {
@@ -139,7 +143,7 @@ impl Wire {
 
     /// The next value, however long it takes: for the time before this wire is part of a session. Whoever waits has a
     /// deadline of its own, and a server that is busy with a login answers no ping before it.
-    pub(crate) async fn value(&mut self) -> Result<String, Failure> {
+    pub(crate) async fn value(&mut self) -> Result<Received, Failure> {
         loop {
             if let Next::Value(value) = self.exchange(true).await? {
                 return Ok(value);
@@ -181,7 +185,7 @@ impl Wire {
         Ok(())
     }
 
-    fn decode(&mut self) -> Result<Option<String>, Failure> {
+    fn decode(&mut self) -> Result<Option<Received>, Failure> {
         let rest = self.input.get(self.consumed..).unwrap_or_default();
         if rest.is_empty() {
             return Ok(None);
@@ -191,7 +195,12 @@ impl Wire {
                 let bytes = rest.get(start..end).unwrap_or_default();
                 let value = std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| self.garbage())?;
                 self.consumed += end;
-                Ok(Some(value))
+                let packet = FromServer::parse(&value).unwrap_or(FromServer::Unknown);
+                self.said = match &packet {
+                    FromServer::Refused { code, msg } => Some(format!("{msg}, {code}")),
+                    _ => None,
+                };
+                Ok(Some(Received { value, packet }))
             }
             Decoded::Incomplete { consumed } => {
                 self.consumed += consumed;

@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::discovery;
 use crate::error::{Failure, Refusal};
+use crate::event::Socket;
 use crate::options::{Options, Timing};
 use crate::wire::Wire;
 
@@ -113,6 +114,8 @@ pub(crate) struct Attempted {
     pub(crate) outcome: Outcome,
     /// The managers known now.
     pub(crate) managers: Vec<String>,
+    /// What the servers sent meanwhile.
+    pub(crate) values: Vec<(Socket, String)>,
 }
 
 #[derive(Debug)]
@@ -144,35 +147,38 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     pub(crate) async fn run(mut self) -> Attempted {
-        match discovery::managers(&self.trackers, &self.timing).await {
+        let mut values = Vec::new();
+        let outcome = self.outcome(&mut values).await;
+        Attempted { outcome, managers: self.managers, values }
+    }
+
+    async fn outcome(&mut self, values: &mut Vec<(Socket, String)>) -> Outcome {
+        match discovery::managers(&self.trackers, &self.timing, values).await {
             Ok(managers) => self.managers = managers,
             // Trackers are for newcomers: who was here before knows where managers are.
             Err(Failure::NoTracker(_)) if !self.managers.is_empty() => {}
-            Err(failure) => {
-                return Attempted { outcome: Outcome::Unreachable(failure), managers: self.managers };
-            }
+            Err(failure) => return Outcome::Unreachable(failure),
         }
         let avoid = self.avoid.as_deref();
         self.managers.sort_by_key(|address| Some(address.as_str()) == avoid);
         let mut failure = Failure::NoManager;
         for address in &self.managers {
             match Wire::dial(address, &self.timing).await {
-                Ok(wire) => {
-                    let outcome = self.authenticate(wire).await;
-                    return Attempted { outcome, managers: self.managers };
-                }
+                Ok(wire) => return self.authenticate(wire, values).await,
                 Err(error) => failure = error,
             }
         }
-        Attempted { outcome: Outcome::Unreachable(failure), managers: self.managers }
+        Outcome::Unreachable(failure)
     }
 
-    async fn authenticate(&self, mut wire: Box<Wire>) -> Outcome {
+    async fn authenticate(&self, mut wire: Box<Wire>, values: &mut Vec<(Socket, String)>) -> Outcome {
         wire.hello();
         wire.queue_line(&self.packet);
         let answer = async {
             loop {
-                match wire.value().await?.packet {
+                let received = wire.value().await?;
+                values.push((Socket::Manager, received.value));
+                match received.packet {
                     answer @ (FromServer::AccountCreated { .. }
                     | FromServer::LoggedIn { .. }
                     | FromServer::Refused { .. }) => return Ok(answer),

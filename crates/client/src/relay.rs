@@ -53,14 +53,15 @@ pub(crate) enum Coming {
     Waiting(Instant),
     /// The manager was asked; give up then.
     Asked(Instant),
-    Joining(Pin<Box<dyn Future<Output = Result<Joined, Failure>> + Send>>),
+    Joining(Pin<Box<dyn Future<Output = Joined> + Send>>),
 }
 
-/// A connection that the relay has accepted.
+/// How an attempt at a relay ended.
 #[derive(Debug)]
 pub(crate) struct Joined {
-    wire: Box<Wire>,
-    /// Came before the relay's answer.
+    /// The connection, if the relay has accepted it.
+    pub(crate) outcome: Result<Box<Wire>, Failure>,
+    /// What came until then, the answer included.
     pub(crate) early: Vec<Received>,
 }
 
@@ -77,7 +78,6 @@ pub(crate) enum RelayEvent {
     /// The connection being left is done with.
     Retired,
     Joined(Joined),
-    NotJoined(Failure),
     /// Time to ask the manager for a relay.
     Due,
     /// The manager did not answer that.
@@ -196,18 +196,12 @@ impl RelaySide {
                 self.take_back();
             }
             RelayEvent::Retired => self.retiring = None,
-            RelayEvent::NotJoined(_) | RelayEvent::Unanswered | RelayEvent::Due => {
+            RelayEvent::Joined(_) | RelayEvent::Unanswered | RelayEvent::Due => {
                 self.coming = Coming::Nothing;
             }
-            RelayEvent::Value(_) | RelayEvent::Written | RelayEvent::Joined(_) => {}
+            RelayEvent::Value(_) | RelayEvent::Written => {}
         }
         event
-    }
-}
-
-impl Joined {
-    pub(crate) fn into_parts(self) -> (Box<Wire>, Vec<Received>) {
-        (self.wire, self.early)
     }
 }
 
@@ -243,29 +237,37 @@ async fn on_coming(coming: &mut Coming) -> RelayEvent {
             sleep_until(*until).await;
             RelayEvent::Unanswered
         }
-        Coming::Joining(joining) => match joining.await {
-            Ok(joined) => RelayEvent::Joined(joined),
-            Err(failure) => RelayEvent::NotJoined(failure),
-        },
+        Coming::Joining(joining) => RelayEvent::Joined(joining.await),
     }
 }
 
 /// Connects and says hello (U5); done when the relay has answered the ping behind it.
-async fn join(relay: Relay, username: String, timing: Timing) -> Result<Joined, Failure> {
-    let address = address(&relay.host, relay.port);
-    let mut wire = Wire::dial(&address, &timing).await?;
-    wire.queue(&ToServer::RelayHello { username: &username, token: relay.token.as_deref() });
-    wire.queue(&ToServer::Ping { id: HELLO_ID });
+async fn join(relay: Relay, username: String, timing: Timing) -> Joined {
     let mut early = Vec::new();
+    let outcome = say_hello(&relay, &username, &timing, &mut early).await;
+    Joined { outcome, early }
+}
+
+async fn say_hello(
+    relay: &Relay,
+    username: &str,
+    timing: &Timing,
+    early: &mut Vec<Received>,
+) -> Result<Box<Wire>, Failure> {
+    let address = address(&relay.host, relay.port);
+    let mut wire = Wire::dial(&address, timing).await?;
+    wire.queue(&ToServer::RelayHello { username, token: relay.token.as_deref() });
+    wire.queue(&ToServer::Ping { id: HELLO_ID });
     let accepted = async {
         loop {
             let received = wire.value().await?;
-            match &received.packet {
-                FromServer::Pong { id: Some(id) } if id == HELLO_ID => return Ok(()),
-                _ => early.push(received),
+            let answer = matches!(&received.packet, FromServer::Pong { id: Some(id) } if id == HELLO_ID);
+            early.push(received);
+            if answer {
+                return Ok(());
             }
         }
     };
     timeout(timing.hello, accepted).await.map_err(|_| Failure::Silent { address })??;
-    Ok(Joined { wire, early })
+    Ok(wire)
 }

@@ -15,7 +15,7 @@ use crate::login::{Account, Attempt, Attempted, Outcome, Verdict};
 use crate::manager::{ManagerEvent, ManagerSide};
 use crate::options::Options;
 use crate::pending::{Answer, Ask, Pending, Request};
-use crate::relay::{Coming, Outgoing, RelayEvent, RelaySide};
+use crate::relay::{Coming, Joined, Outgoing, RelayEvent, RelaySide};
 use crate::wire::Received;
 
 /// A lost session that is still counted as online is asked for again after this at most: a manager that was killed is
@@ -267,6 +267,9 @@ impl Session {
 
     fn on_attempted(&mut self, attempted: Attempted) -> Result<(), Over> {
         self.managers = attempted.managers;
+        for (socket, value) in attempted.values {
+            self.show(socket, value);
+        }
         let now = Instant::now();
         let failure = match attempted.outcome {
             Outcome::Unreachable(failure) => failure,
@@ -384,21 +387,14 @@ impl Session {
                 }
             }
             RelayEvent::Unanswered => self.retry_relay(),
-            RelayEvent::Joined(joined) => {
-                let (wire, early) = joined.into_parts();
-                self.relay.replace(wire);
+            RelayEvent::Joined(Joined { outcome, early }) => {
+                match outcome {
+                    Ok(wire) => self.relay.replace(wire),
+                    Err(failure) => self.not_joined(failure),
+                }
                 for received in early {
                     self.on_relay_value(received)?;
                 }
-            }
-            RelayEvent::NotJoined(failure) => {
-                tracing::debug!(error = %failure, "relay refused or unreachable; asking for another");
-                self.failed(failure.clone());
-                // Lost while this one was coming, and not told yet.
-                if self.announced && !self.relay.is_online() {
-                    self.went_offline(Socket::Relay, failure);
-                }
-                self.retry_relay();
             }
             RelayEvent::Lost { failure, lived } => {
                 if self.leaving.is_some() {
@@ -414,6 +410,16 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn not_joined(&mut self, failure: Failure) {
+        tracing::debug!(error = %failure, "relay refused or unreachable; asking for another");
+        self.failed(failure.clone());
+        // Lost while this one was coming, and not told yet.
+        if self.announced && !self.relay.is_online() {
+            self.went_offline(Socket::Relay, failure);
+        }
+        self.retry_relay();
     }
 
     fn on_relay_value(&mut self, Received { value, packet }: Received) -> Result<(), Over> {

@@ -66,7 +66,12 @@ where
 
 fn failed(role: &'static str, settings: &Settings, error: &anyhow::Error) -> ExitCode {
     let error = explained(error, settings);
-    tracing::error!(role, error, "stopped");
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!(role, error, "stopped");
+    } else {
+        // The log is off: an end without a word would be worse than a line too many.
+        eprintln!("kurir: {error}");
+    }
     ExitCode::FAILURE
 }
 

@@ -111,6 +111,16 @@ fn a_port_in_use_is_one_line_with_the_address_and_what_to_do() {
 }
 
 #[test]
+fn why_a_server_ends_is_said_even_with_the_log_off() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("tracker.listen={}", taken.local_addr().unwrap());
+    let args = ["tracker", "--set", &listen, "--set", "admin.listen=off", "--set", "log.level=off"];
+    let (code, _, err) = run(&args, &[]);
+    assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
+    assert!(err.starts_with("kurir: cannot listen on "), "{err}");
+}
+
+#[test]
 fn a_redis_that_is_away_is_tried_again_and_then_given_up_with_exit_1() {
     // Bound and not listening: nothing answers there, and nobody else can take it meanwhile.
     let nobody = SocketAddr::new(own_host(3).into(), 9);

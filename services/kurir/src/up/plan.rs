@@ -250,7 +250,11 @@ mod tests {
     #[test]
     fn every_key_that_is_decided_exists() {
         for key in DECIDED {
-            let value = if key.ends_with("trackers") { "http://h:1" } else { "h:1" };
+            let value = match key.split_once('.') {
+                Some((_, "id")) => "h",
+                Some((_, "trackers" | "grpc_advertise")) => "http://h:1",
+                _ => "h:1",
+            };
             let refused = plan(&["--set", &format!("{key}={value}")]).unwrap_err();
             assert!(refused.starts_with(&format!("{key}: `kurir up` decides")), "{refused}");
         }

@@ -74,10 +74,17 @@ impl Plan {
             let problem = "`kurir up` decides this itself, see --port-base and --host".to_owned();
             return Err(refusal(&loaded, key, problem));
         }
-        for key in ["manager.advertise", "relay.advertise"] {
-            if is_any_address(&args.host) && loaded.origin(key).is_none() {
+        let Config { manager, relay, .. } = &loaded.config;
+        for (key, host) in [("manager.advertise", &manager.advertise), ("relay.advertise", &relay.advertise)]
+        {
+            if host.is_empty() && is_any_address(&args.host) {
                 let problem =
                     format!("--host {} is no address to give to clients, so this key must be one", args.host);
+                return Err(refusal(&loaded, key, problem));
+            }
+            if !host.is_empty() && !is_host(host) {
+                let problem =
+                    "expected a host or an IPv6 address alone, `kurir up` appends the ports".to_owned();
                 return Err(refusal(&loaded, key, problem));
             }
         }
@@ -162,6 +169,12 @@ fn at(host: &str, port: u16) -> String {
         Ok(ip) => format!("[{ip}]:{port}"),
         Err(_) => format!("{host}:{port}"),
     }
+}
+
+/// A name or an address without a port.
+fn is_host(text: &str) -> bool {
+    let of_a_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+    text.chars().all(of_a_name) || text.parse::<Ipv6Addr>().is_ok()
 }
 
 fn is_any_address(host: &str) -> bool {
@@ -281,6 +294,17 @@ mod tests {
         assert_eq!(plan.managers[0].listen, "[::]:5001");
         assert_eq!(plan.managers[0].advertise, "chat.example:5001");
         assert_eq!(plan.relays[0].advertise, "[::1]:5010");
+    }
+
+    #[test]
+    fn an_address_to_give_to_clients_has_no_port_of_its_own() {
+        for host in ["chat.example:5001", "[::1]", "http://chat.example", "chat example"] {
+            assert_eq!(
+                plan(&["--set", &format!("relay.advertise={host}")]).unwrap_err(),
+                "relay.advertise: expected a host or an IPv6 address alone, `kurir up` appends the ports \
+                 (from --set relay.advertise)"
+            );
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(super) struct Plan {
 
 /// The defaults of `kurir up`: nothing else installed, and the original's clients, which know no tickets, let in.
 pub(super) fn defaults(args: &Args) -> Config {
-    let admin = AdminConfig { listen: at(&args.host, args.port_base + ADMIN) };
+    let admin = AdminConfig { listen: Ports::of(args).private(ADMIN) };
     let directory = DirectoryConfig { url: Secret::new(IN_PROCESS), ..DirectoryConfig::default() };
     let database = DatabaseConfig { url: sqlite(&args.data), ..DatabaseConfig::default() };
     let relay = kurir_relay::Config { bare_hello: BareHello::SameAddress, ..kurir_relay::Config::default() };
@@ -89,7 +89,7 @@ impl Plan {
             }
         }
         let config = loaded.config;
-        let ports = Ports { host: &args.host, base: args.port_base };
+        let ports = Ports::of(args);
         let trackers = vec![format!("http://{}", ports.grpc(0))];
         let tracker = kurir_tracker::Config {
             listen: ports.client(0),
@@ -143,19 +143,27 @@ struct Ports<'a> {
     base: u16,
 }
 
-impl Ports<'_> {
+impl<'a> Ports<'a> {
+    fn of(args: &'a Args) -> Self {
+        Self { host: &args.host, base: args.port_base }
+    }
+
     fn client(&self, offset: u16) -> String {
         at(self.host, self.base + offset)
     }
 
-    /// Nothing but this process needs it, and it asks nobody for a password.
     fn grpc(&self, offset: u16) -> String {
+        self.private(GRPC + offset)
+    }
+
+    /// On loopback: clients have no business there, and nobody is asked for a password.
+    fn private(&self, offset: u16) -> String {
         let loopback = match self.host.parse::<IpAddr>() {
             Ok(ip) if ip.is_loopback() => ip,
             Ok(IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
             _ => Ipv4Addr::LOCALHOST.into(),
         };
-        at(&loopback.to_string(), self.base + GRPC + offset)
+        at(&loopback.to_string(), self.base + offset)
     }
 
     /// `configured` is one host for all of a kind; each has a port of its own.
@@ -274,11 +282,12 @@ mod tests {
     }
 
     #[test]
-    fn a_host_of_its_own_is_given_to_clients_and_grpc_stays_on_loopback() {
+    fn a_host_of_its_own_is_given_to_clients_while_grpc_and_admin_stay_on_loopback() {
         let plan = plan(&["--host", "192.0.2.7"]).unwrap();
         assert_eq!(plan.managers[0].advertise, "192.0.2.7:5001");
         assert_eq!(plan.managers[0].grpc_listen, "127.0.0.1:5101");
         assert_eq!(plan.tracker.grpc_listen, "127.0.0.1:5100");
+        assert_eq!(plan.config.admin.listen, "127.0.0.1:5090");
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Load {
         let mut input = Vec::with_capacity(READ_BYTES);
         self.send(&mut pair, &mut sent, self.window).await?;
         let whole = async {
-            while check.received < sent {
+            while check.received() < sent {
                 if pair.receiver.read_buf(&mut input).await? == 0 {
                     break;
                 }

@@ -181,7 +181,7 @@ async fn receive(
     let mut input = Vec::new();
     let patience = schedule.due(index, expected).saturating_duration_since(Instant::now()) + TAIL;
     let whole = async {
-        while check.received < expected && stream.read_buf(&mut input).await? != 0 {
+        while check.received() < expected && stream.read_buf(&mut input).await? != 0 {
             let now = Instant::now();
             let mut done = 0;
             while let Some(end) = memchr::memchr(b'\n', input.get(done..).unwrap_or_default()) {

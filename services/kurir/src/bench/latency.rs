@@ -16,7 +16,7 @@ use super::{
     Common, Reference,
     check::{Check, Findings},
     pairs::{Stage, Target},
-    report::{Report, median, quantile_ms, rounded},
+    report::{Report, quantile_ms, rounded},
     users,
 };
 
@@ -61,17 +61,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         }
         relay.push(measure(Target::Relay, &args, round, &mut report).await?);
     }
-    report.print(args.common.json)?;
-    if !reference.is_empty() && !args.common.json {
-        let of = |runs: &[Figures], part: fn(&Figures) -> f64| median(runs.iter().map(part).collect());
-        let work = of(&relay, |run| run.0) / of(&reference, |run| run.0);
-        let p99 = of(&relay, |run| run.1) / of(&reference, |run| run.1);
-        users::progress(&format!(
-            "medians, relay / forwarder: messages per server CPU second {work:.3}, p99 {p99:.3}"
-        ));
-        users::end_progress();
+    if !reference.is_empty() {
+        let (relay_work, relay_p99) = relay.into_iter().unzip();
+        let (work, p99) = reference.into_iter().unzip();
+        report.ratio("per_cpu_second", relay_work, work);
+        report.ratio("p99_ms", relay_p99, p99);
     }
-    Ok(())
+    report.finish(args.common.json)
 }
 
 async fn measure(target: Target, args: &Args, round: usize, report: &mut Report) -> anyhow::Result<Figures> {
@@ -106,6 +102,9 @@ async fn measure(target: Target, args: &Args, round: usize, report: &mut Report)
     }
     users::end_progress();
     stage.server.stop().await?;
+    if target == Target::Relay {
+        report.found(findings);
+    }
 
     let per_cpu_second = total as f64 / (after.cpu_seconds - before.cpu_seconds).max(0.01);
     let p99 = quantile_ms(&histogram, 0.99);

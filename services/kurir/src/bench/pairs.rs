@@ -9,6 +9,9 @@ use super::{
     users,
 };
 
+/// The forwarder's port, after those of `kurir up`.
+const FORWARDER: u16 = 190;
+
 /// What carries the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
@@ -70,7 +73,7 @@ impl Stage {
                 Ok(Stage { target, server, pairs })
             }
             Target::Forwarder => {
-                let port = common.port_base + 199;
+                let port = common.port_base + FORWARDER;
                 let server = Server::forwarder(port).await?;
                 let pairs = users::many("forwarder: pairs connected", count, |index| async move {
                     let sender = named(port, &format!("a{index}")).await?;

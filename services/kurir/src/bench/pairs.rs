@@ -47,7 +47,7 @@ pub(super) struct Pair {
     pub(super) sender: TcpStream,
     pub(super) receiver: TcpStream,
     /// The users' manager connections: they are online as long as these are open.
-    _managers: Vec<TcpStream>,
+    pub(super) managers: Vec<TcpStream>,
 }
 
 /// A running target with its pairs connected.
@@ -78,7 +78,7 @@ impl Stage {
                 let pairs = users::many("forwarder: pairs connected", count, |index| async move {
                     let sender = named(port, &format!("a{index}")).await?;
                     let receiver = named(port, &receiver_name(index)).await?;
-                    anyhow::Ok(Pair { index, sender, receiver, _managers: Vec::new() })
+                    anyhow::Ok(Pair { index, sender, receiver, managers: Vec::new() })
                 })
                 .await?;
                 Ok(Stage { target, server, pairs })
@@ -101,7 +101,7 @@ async fn pair_at_relay(manager: &str, index: usize) -> anyhow::Result<Pair> {
     let second = users::login(manager, &b, true).await?;
     let sender = users::hello(&a, &first.ticket).await?;
     let receiver = users::hello(&b, &second.ticket).await?;
-    Ok(Pair { index, sender, receiver, _managers: vec![first.manager, second.manager] })
+    Ok(Pair { index, sender, receiver, managers: vec![first.manager, second.manager] })
 }
 
 async fn named(port: u16, name: &str) -> anyhow::Result<TcpStream> {

@@ -135,6 +135,8 @@ impl Wire {
             }
             let due = self.liveness.due();
             tokio::select! {
+                // What came while this task could not run is a sign of life, however late it is looked at.
+                biased;
                 next = self.exchange(read) => return next,
                 () = sleep_until(due), if read => self.look()?,
             }
@@ -255,5 +257,35 @@ impl Wire {
 
     fn garbage(&self) -> Failure {
         Failure::Protocol { address: self.address.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::time::{advance, pause, resume};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_came_during_a_stall_is_not_overlooked() {
+        let timing = Timing::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        // Chance would have it right now and then.
+        for _ in 0..20 {
+            let mut wire = Wire::dial(&address, &timing).await.unwrap();
+            let (mut peer, _) = listener.accept().await.unwrap();
+            pause();
+            advance(timing.silence).await;
+            wire.look().unwrap();
+            peer.write_all(b"{}\n").await.unwrap();
+            wire.stream.readable().await.unwrap();
+            advance(timing.ping).await;
+            resume();
+            let next = wire.next(true).await;
+            assert!(matches!(next, Ok(Next::Value(_) | Next::Written)), "{next:?}");
+        }
     }
 }

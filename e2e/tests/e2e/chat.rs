@@ -46,8 +46,12 @@ impl Terminal {
     }
 
     async fn types(&mut self, line: &str) {
+        self.types_bytes(format!("{line}\n").as_bytes()).await;
+    }
+
+    async fn types_bytes(&mut self, bytes: &[u8]) {
         let input = self.input.as_mut().expect("an open input");
-        input.write_all(format!("{line}\n").as_bytes()).await.expect("a reader of the input");
+        input.write_all(bytes).await.expect("a reader of the input");
     }
 
     /// Among the lines shown from now on there is this one.
@@ -116,6 +120,8 @@ async fn two_people_chat_in_the_terminal() {
     fajar.types("/to esa").await;
     fajar.types("//hai 🛵").await;
     esa.shows("fajar: /hai 🛵").await;
+    fajar.types_bytes(b"caf\xe9\r\n").await;
+    esa.shows("fajar: caf\u{fffd}").await;
     fajar.types("/to siapa").await;
     fajar.types("ada orang?").await;
     fajar.shows("! a message reached nobody: no such user, or not online").await;

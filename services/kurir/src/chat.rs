@@ -169,7 +169,9 @@ impl Chat {
                 line = or_pending(self.under_way.as_mut()) => Happened::Done(line),
                 line = or_pending(leaving.as_mut()) => Happened::Done(line),
                 _ = self.interrupt.recv() => Happened::Interrupted,
-                line = lines.next_segment(), if reading && idle => Happened::Line(line.context("stdin")?.as_deref().map(text)),
+                line = lines.next_segment(), if reading && idle => {
+                    Happened::Line(line.context("stdin")?.as_deref().map(text))
+                }
                 () = sleep_until(bounced), if !reading && idle => Happened::Quiet,
             };
             match happened {

@@ -56,7 +56,7 @@ async fn every_packet_from_the_trackers_list_on_is_shown() {
     let _at_manager = manager.logs_in(&relay, "ticket-1").await;
     let _at_relay = relay.welcomes("ticket-1").await;
     let (_client, mut events) = within(connecting).await.unwrap().unwrap();
-    let mut shown = Vec::new();
+    let mut shown: Vec<(Socket, Value)> = Vec::new();
     loop {
         match within(events.next()).await.unwrap() {
             Event::Packet { socket, value } => shown.push((socket, serde_json::from_str(&value).unwrap())),

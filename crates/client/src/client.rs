@@ -119,8 +119,13 @@ impl Client {
         self.request(Ask::Remove { jid: jid.to_owned() }).await.map(|_| ())
     }
 
-    /// Changes what others see of this user (U12). `Ok` when the manager has handled it.
+    /// Changes what others see of this user (U12). `Ok` when the manager has handled it. An empty one is refused as
+    /// `bad-request`: with an empty `bio` the packet would be an initial presence.
     pub async fn bio(&self, bio: &str) -> Result<(), RequestError> {
+        if bio.is_empty() {
+            let (kind, condition) = ("modify".to_owned(), "bad-request".to_owned());
+            return Err(RequestError::Refused { kind, condition });
+        }
         self.request(Ask::Bio { bio: bio.to_owned() }).await.map(|_| ())
     }
 

@@ -6,16 +6,22 @@ use rand::seq::SliceRandom;
 use tokio::time::timeout;
 
 use crate::error::Failure;
+use crate::event::Socket;
 use crate::options::Timing;
 use crate::wire::Wire;
 
-/// The addresses of the active managers, in random order, from the first tracker that answers.
-pub(crate) async fn managers(trackers: &[String], timing: &Timing) -> Result<Vec<String>, Failure> {
+/// The addresses of the active managers, in random order, from the first tracker that answers. What trackers sent is
+/// added to `values`.
+pub(crate) async fn managers(
+    trackers: &[String],
+    timing: &Timing,
+    values: &mut Vec<(Socket, String)>,
+) -> Result<Vec<String>, Failure> {
     let mut order: Vec<&String> = trackers.iter().collect();
     order.shuffle(&mut rand::rng());
     let mut failure = Failure::NoManager;
     for tracker in order {
-        match ask(tracker, timing).await {
+        match ask(tracker, timing, values).await {
             Ok(mut managers) if !managers.is_empty() => {
                 managers.shuffle(&mut rand::rng());
                 return Ok(managers);
@@ -28,13 +34,18 @@ pub(crate) async fn managers(trackers: &[String], timing: &Timing) -> Result<Vec
     Err(failure)
 }
 
-async fn ask(tracker: &str, timing: &Timing) -> Result<Vec<String>, Failure> {
+async fn ask(
+    tracker: &str,
+    timing: &Timing,
+    values: &mut Vec<(Socket, String)>,
+) -> Result<Vec<String>, Failure> {
     let mut wire = Wire::dial(tracker, timing).await?;
     wire.hello();
-    let value = timeout(timing.dial, wire.value())
+    let received = timeout(timing.dial, wire.value())
         .await
         .map_err(|_| Failure::Silent { address: tracker.to_owned() })??;
-    let Ok(FromServer::Components(components)) = FromServer::parse(&value) else {
+    values.push((Socket::Tracker, received.value));
+    let FromServer::Components(components) = received.packet else {
         return Err(Failure::Protocol { address: tracker.to_owned() });
     };
     let managers = components.iter().filter(|component| component.kind == Kind::Manager);

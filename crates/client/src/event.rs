@@ -45,7 +45,7 @@ pub enum Event {
         /// Who.
         from: String,
     },
-    /// A packet as it came, if [`Options::packets`](crate::Options::packets) asks for them. The event that it
+    /// A packet as it came, whoever it was for, if [`Options::packets`](crate::Options::packets) asks for them. The event that it
     /// means follows, if it means one.
     Packet {
         /// From where.
@@ -55,9 +55,11 @@ pub enum Event {
     },
 }
 
-/// Which of the two connections.
+/// Which connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Socket {
+    /// Who is there: of every login a short connection, which only packets come from.
+    Tracker,
     /// Login, roster, presence.
     Manager,
     /// Messages.
@@ -67,6 +69,7 @@ pub enum Socket {
 impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Tracker => "tracker",
             Self::Manager => "manager",
             Self::Relay => "relay",
         })

@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::discovery;
 use crate::error::{Failure, Refusal};
+use crate::event::Socket;
 use crate::options::{Options, Timing};
 use crate::wire::Wire;
 
@@ -24,7 +25,7 @@ pub(crate) struct Account {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Register,
-    /// A registration was sent and its answer never came: the account exists if a login works.
+    /// A registration was sent and nothing is known of its outcome: the account exists if a login works.
     Unsure,
     LogIn,
 }
@@ -84,6 +85,11 @@ impl Account {
             other => return Verdict::Refused(Refusal::Other { code: 0, text: format!("{other:?}") }),
         };
         match (code, self.step) {
+            // A manager that ran out of time may have created the account all the same.
+            (503, Step::Register) => {
+                self.step = Step::Unsure;
+                Verdict::Again(Failure::Temporary)
+            }
             (503, _) => Verdict::Again(Failure::Temporary),
             (404, Step::Unsure) => {
                 self.step = Step::Register;
@@ -108,6 +114,8 @@ pub(crate) struct Attempted {
     pub(crate) outcome: Outcome,
     /// The managers known now.
     pub(crate) managers: Vec<String>,
+    /// What the servers sent meanwhile.
+    pub(crate) values: Vec<(Socket, String)>,
 }
 
 #[derive(Debug)]
@@ -139,44 +147,43 @@ pub(crate) struct Attempt {
 
 impl Attempt {
     pub(crate) async fn run(mut self) -> Attempted {
-        match discovery::managers(&self.trackers, &self.timing).await {
+        let mut values = Vec::new();
+        let outcome = self.outcome(&mut values).await;
+        Attempted { outcome, managers: self.managers, values }
+    }
+
+    async fn outcome(&mut self, values: &mut Vec<(Socket, String)>) -> Outcome {
+        match discovery::managers(&self.trackers, &self.timing, values).await {
             Ok(managers) => self.managers = managers,
             // Trackers are for newcomers: who was here before knows where managers are.
             Err(Failure::NoTracker(_)) if !self.managers.is_empty() => {}
-            Err(failure) => {
-                return Attempted { outcome: Outcome::Unreachable(failure), managers: self.managers };
-            }
+            Err(failure) => return Outcome::Unreachable(failure),
         }
         let avoid = self.avoid.as_deref();
         self.managers.sort_by_key(|address| Some(address.as_str()) == avoid);
         let mut failure = Failure::NoManager;
         for address in &self.managers {
             match Wire::dial(address, &self.timing).await {
-                Ok(wire) => {
-                    let outcome = self.authenticate(wire).await;
-                    return Attempted { outcome, managers: self.managers };
-                }
+                Ok(wire) => return self.authenticate(wire, values).await,
                 Err(error) => failure = error,
             }
         }
-        Attempted { outcome: Outcome::Unreachable(failure), managers: self.managers }
+        Outcome::Unreachable(failure)
     }
 
-    async fn authenticate(&self, mut wire: Box<Wire>) -> Outcome {
+    async fn authenticate(&self, mut wire: Box<Wire>, values: &mut Vec<(Socket, String)>) -> Outcome {
         wire.hello();
         wire.queue_line(&self.packet);
         let answer = async {
             loop {
-                let packet = FromServer::parse(&wire.value().await?);
-                if let Ok(
+                let received = wire.value().await?;
+                values.push((Socket::Manager, received.value));
+                match received.packet {
                     answer @ (FromServer::AccountCreated { .. }
                     | FromServer::LoggedIn { .. }
-                    | FromServer::Refused { .. }),
-                ) = packet
-                {
-                    return Ok(answer);
+                    | FromServer::Refused { .. }) => return Ok(answer),
+                    _ => tracing::debug!("a packet before the answer to the login"),
                 }
-                tracing::debug!("a packet before the answer to the login");
             }
         };
         let answer = timeout(self.timing.login, answer).await;
@@ -220,6 +227,22 @@ mod tests {
         account.unanswered(Instant::now());
         let verdict = account.answered(&refused(400), Instant::now());
         assert!(matches!(verdict, Verdict::Refused(Refusal::UsernameUsed)), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_registration_that_failed_for_a_time_may_have_created_the_account() {
+        let mut account = account(true);
+        assert!(matches!(
+            account.answered(&refused(503), Instant::now()),
+            Verdict::Again(Failure::Temporary)
+        ));
+        assert!(!String::from_utf8(account.packet()).unwrap().contains("register"));
+        assert!(matches!(
+            account.answered(&refused(503), Instant::now()),
+            Verdict::Again(Failure::Temporary)
+        ));
+        let found = FromServer::LoggedIn { relay: None };
+        assert!(matches!(account.answered(&found, Instant::now()), Verdict::Online));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::Failure;
 use crate::login::Attempted;
-use crate::wire::{Next, Wire};
+use crate::wire::{Next, Received, Wire};
 
 /// The manager's side.
 pub(crate) enum ManagerSide {
@@ -21,7 +21,7 @@ pub(crate) enum ManagerSide {
 /// What happened on this side.
 #[derive(Debug)]
 pub(crate) enum ManagerEvent {
-    Value(String),
+    Value(Received),
     Written,
     Lost {
         address: String,
@@ -55,7 +55,7 @@ impl ManagerSide {
             }
             Self::Connecting(attempt) => ManagerEvent::Attempted(Box::new(attempt.await)),
             Self::Online(wire) => match wire.next(read).await {
-                Ok(Next::Value(value)) => ManagerEvent::Value(value),
+                Ok(Next::Value(received)) => ManagerEvent::Value(received),
                 Ok(Next::Written) => ManagerEvent::Written,
                 Err(failure) => ManagerEvent::Lost {
                     address: wire.address().to_owned(),

@@ -13,7 +13,7 @@ use crate::discovery::address;
 use crate::error::Failure;
 use crate::event::Ended;
 use crate::options::Timing;
-use crate::wire::{Next, Wire};
+use crate::wire::{Next, Received, Wire};
 
 /// Messages that wait, in bytes; beyond that, callers wait in the command channel.
 const MAX_WAITING_BYTES: usize = 1024 * 1024;
@@ -53,21 +53,22 @@ pub(crate) enum Coming {
     Waiting(Instant),
     /// The manager was asked; give up then.
     Asked(Instant),
-    Joining(Pin<Box<dyn Future<Output = Result<Joined, Failure>> + Send>>),
+    Joining(Pin<Box<dyn Future<Output = Joined> + Send>>),
 }
 
-/// A connection that the relay has accepted.
+/// How an attempt at a relay ended.
 #[derive(Debug)]
 pub(crate) struct Joined {
-    wire: Box<Wire>,
-    /// Came before the relay's answer.
-    pub(crate) early: Vec<String>,
+    /// The connection, if the relay has accepted it.
+    pub(crate) outcome: Result<Box<Wire>, Failure>,
+    /// What came until then, the answer included.
+    pub(crate) early: Vec<Received>,
 }
 
 /// What happened on this side.
 #[derive(Debug)]
 pub(crate) enum RelayEvent {
-    Value(String),
+    Value(Received),
     Written,
     /// The connection in use is gone.
     Lost {
@@ -77,7 +78,6 @@ pub(crate) enum RelayEvent {
     /// The connection being left is done with.
     Retired,
     Joined(Joined),
-    NotJoined(Failure),
     /// Time to ask the manager for a relay.
     Due,
     /// The manager did not answer that.
@@ -196,25 +196,19 @@ impl RelaySide {
                 self.take_back();
             }
             RelayEvent::Retired => self.retiring = None,
-            RelayEvent::NotJoined(_) | RelayEvent::Unanswered | RelayEvent::Due => {
+            RelayEvent::Joined(_) | RelayEvent::Unanswered | RelayEvent::Due => {
                 self.coming = Coming::Nothing;
             }
-            RelayEvent::Value(_) | RelayEvent::Written | RelayEvent::Joined(_) => {}
+            RelayEvent::Value(_) | RelayEvent::Written => {}
         }
         event
-    }
-}
-
-impl Joined {
-    pub(crate) fn into_parts(self) -> (Box<Wire>, Vec<String>) {
-        (self.wire, self.early)
     }
 }
 
 async fn on_current(wire: Option<&mut Wire>, read: bool) -> RelayEvent {
     let Some(wire) = wire else { return pending().await };
     match wire.next(read).await {
-        Ok(Next::Value(value)) => RelayEvent::Value(value),
+        Ok(Next::Value(received)) => RelayEvent::Value(received),
         Ok(Next::Written) => RelayEvent::Written,
         Err(failure) => RelayEvent::Lost { failure, lived: wire.since().elapsed() },
     }
@@ -224,7 +218,7 @@ async fn on_retiring(retiring: Option<&mut (Box<Wire>, Instant)>, read: bool) ->
     let Some((wire, until)) = retiring else { return pending().await };
     tokio::select! {
         next = wire.next(read) => match next {
-            Ok(Next::Value(value)) => RelayEvent::Value(value),
+            Ok(Next::Value(received)) => RelayEvent::Value(received),
             Ok(Next::Written) => RelayEvent::Written,
             Err(_) => RelayEvent::Retired,
         },
@@ -243,30 +237,37 @@ async fn on_coming(coming: &mut Coming) -> RelayEvent {
             sleep_until(*until).await;
             RelayEvent::Unanswered
         }
-        Coming::Joining(joining) => match joining.await {
-            Ok(joined) => RelayEvent::Joined(joined),
-            Err(failure) => RelayEvent::NotJoined(failure),
-        },
+        Coming::Joining(joining) => RelayEvent::Joined(joining.await),
     }
 }
 
 /// Connects and says hello (U5); done when the relay has answered the ping behind it.
-async fn join(relay: Relay, username: String, timing: Timing) -> Result<Joined, Failure> {
-    let address = address(&relay.host, relay.port);
-    let mut wire = Wire::dial(&address, &timing).await?;
-    wire.queue(&ToServer::RelayHello { username: &username, token: relay.token.as_deref() });
-    wire.queue(&ToServer::Ping { id: HELLO_ID });
+async fn join(relay: Relay, username: String, timing: Timing) -> Joined {
     let mut early = Vec::new();
+    let outcome = say_hello(&relay, &username, &timing, &mut early).await;
+    Joined { outcome, early }
+}
+
+async fn say_hello(
+    relay: &Relay,
+    username: &str,
+    timing: &Timing,
+    early: &mut Vec<Received>,
+) -> Result<Box<Wire>, Failure> {
+    let address = address(&relay.host, relay.port);
+    let mut wire = Wire::dial(&address, timing).await?;
+    wire.queue(&ToServer::RelayHello { username, token: relay.token.as_deref() });
+    wire.queue(&ToServer::Ping { id: HELLO_ID });
     let accepted = async {
         loop {
-            let value = wire.value().await?;
-            match FromServer::parse(&value) {
-                Ok(FromServer::Pong { id: Some(id) }) if id == HELLO_ID => return Ok(()),
-                Ok(FromServer::Refused { code, msg }) => wire.said(format!("{msg}, {code}")),
-                _ => early.push(value),
+            let received = wire.value().await?;
+            let answer = matches!(&received.packet, FromServer::Pong { id: Some(id) } if id == HELLO_ID);
+            early.push(received);
+            if answer {
+                return Ok(());
             }
         }
     };
     timeout(timing.hello, accepted).await.map_err(|_| Failure::Silent { address })??;
-    Ok(Joined { wire, early })
+    Ok(wire)
 }

@@ -15,7 +15,8 @@ use crate::login::{Account, Attempt, Attempted, Outcome, Verdict};
 use crate::manager::{ManagerEvent, ManagerSide};
 use crate::options::Options;
 use crate::pending::{Answer, Ask, Pending, Request};
-use crate::relay::{Coming, Outgoing, RelayEvent, RelaySide};
+use crate::relay::{Coming, Joined, Outgoing, RelayEvent, RelaySide};
+use crate::wire::Received;
 
 /// A lost session that is still counted as online is asked for again after this at most: a manager that was killed is
 /// found dead within seconds.
@@ -228,8 +229,8 @@ impl Session {
 
     fn on_manager(&mut self, event: ManagerEvent) -> Result<(), Over> {
         match event {
-            ManagerEvent::Value(value) => {
-                self.on_manager_value(value);
+            ManagerEvent::Value(received) => {
+                self.on_manager_value(received);
                 Ok(())
             }
             ManagerEvent::Written => Ok(()),
@@ -266,6 +267,9 @@ impl Session {
 
     fn on_attempted(&mut self, attempted: Attempted) -> Result<(), Over> {
         self.managers = attempted.managers;
+        for (socket, value) in attempted.values {
+            self.show(socket, value);
+        }
         let now = Instant::now();
         let failure = match attempted.outcome {
             Outcome::Unreachable(failure) => failure,
@@ -331,8 +335,7 @@ impl Session {
         }
     }
 
-    fn on_manager_value(&mut self, value: String) {
-        let packet = FromServer::parse(&value).unwrap_or(FromServer::Unknown);
+    fn on_manager_value(&mut self, Received { value, packet }: Received) {
         self.show(Socket::Manager, value);
         // The session's own question answered: the roster of this login.
         match self.pending.received(&packet) {
@@ -346,11 +349,6 @@ impl Session {
         match packet {
             FromServer::RelayLessConnection { relay } if self.relay.was_asked() => self.offered(relay),
             FromServer::Refused { code: 503, .. } if self.relay.was_asked() => self.retry_relay(),
-            FromServer::Refused { code, msg } => {
-                if let Some(wire) = self.manager.online() {
-                    wire.said(format!("{msg}, {code}"));
-                }
-            }
             FromServer::Presence(presence) => self.outlet.put(Event::Presence(presence)),
             FromServer::Unavailable { from } => self.outlet.put(Event::Unavailable { from }),
             FromServer::Subscribed { item, .. } => self.outlet.put(Event::Subscribed(item)),
@@ -378,7 +376,7 @@ impl Session {
 
     fn on_relay(&mut self, event: RelayEvent) -> Result<(), Over> {
         match event {
-            RelayEvent::Value(value) => return self.on_relay_value(value),
+            RelayEvent::Value(received) => return self.on_relay_value(received),
             RelayEvent::Written => self.relay.pump(),
             RelayEvent::Retired => {}
             RelayEvent::Due => {
@@ -389,21 +387,14 @@ impl Session {
                 }
             }
             RelayEvent::Unanswered => self.retry_relay(),
-            RelayEvent::Joined(joined) => {
-                let (wire, early) = joined.into_parts();
-                self.relay.replace(wire);
-                for value in early {
-                    self.on_relay_value(value)?;
+            RelayEvent::Joined(Joined { outcome, early }) => {
+                match outcome {
+                    Ok(wire) => self.relay.replace(wire),
+                    Err(failure) => self.not_joined(failure),
                 }
-            }
-            RelayEvent::NotJoined(failure) => {
-                tracing::debug!(error = %failure, "relay refused or unreachable; asking for another");
-                self.failed(failure.clone());
-                // Lost while this one was coming, and not told yet.
-                if self.announced && !self.relay.is_online() {
-                    self.went_offline(Socket::Relay, failure);
+                for received in early {
+                    self.on_relay_value(received)?;
                 }
-                self.retry_relay();
             }
             RelayEvent::Lost { failure, lived } => {
                 if self.leaving.is_some() {
@@ -421,8 +412,17 @@ impl Session {
         Ok(())
     }
 
-    fn on_relay_value(&mut self, value: String) -> Result<(), Over> {
-        let packet = FromServer::parse(&value).unwrap_or(FromServer::Unknown);
+    fn not_joined(&mut self, failure: Failure) {
+        tracing::debug!(error = %failure, "relay refused or unreachable; asking for another");
+        self.failed(failure.clone());
+        // Lost while this one was coming, and not told yet.
+        if self.announced && !self.relay.is_online() {
+            self.went_offline(Socket::Relay, failure);
+        }
+        self.retry_relay();
+    }
+
+    fn on_relay_value(&mut self, Received { value, packet }: Received) -> Result<(), Over> {
         let stanza = value.clone();
         self.show(Socket::Relay, value);
         match packet {
@@ -434,11 +434,6 @@ impl Session {
                 stanza,
             })),
             FromServer::NotDelivered => self.outlet.put(Event::MessageFailed),
-            FromServer::Refused { code, msg } => {
-                if let Some(wire) = self.relay.current() {
-                    wire.said(format!("{msg}, {code}"));
-                }
-            }
             FromServer::Pong { id: Some(id) } if id == Leaving::PING_ID => return self.leave(),
             _ => {}
         }

@@ -1,9 +1,10 @@
 //! One socket to a server: values in, lines out, pinged when silent.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 
-use kurir_protocol::client::ToServer;
+use kurir_protocol::client::{FromServer, ToServer};
 use kurir_protocol::framing::{Decoded, Decoder, Limits};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -35,15 +36,24 @@ pub(crate) struct Wire {
     /// Bytes handed to the system since the beginning.
     written: u64,
     liveness: Liveness,
-    /// The error packet that the server sent last: the reason, if it closes now.
+    /// The last value, if it was an error packet: the reason, should the server close now.
     said: Option<String>,
+}
+
+/// A value from a server.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// As it came.
+    pub(crate) value: String,
+    /// What it means.
+    pub(crate) packet: FromServer,
 }
 
 /// What happened on a [`Wire`].
 #[derive(Debug)]
 pub(crate) enum Next {
     /// One JSON value came.
-    Value(String),
+    Value(Received),
     /// Some of what was queued was written.
     Written,
 }
@@ -116,50 +126,52 @@ impl Wire {
         self.output.len() - self.flushed
     }
 
-    /// The server sent this error packet: if it closes now, that is why.
-    pub(crate) fn said(&mut self, error: String) {
-        self.said = Some(error);
-    }
-
     /// What happens next. With `read` false the socket is only written to, and its silence is nobody's fault.
     /// Cancel-safe.
     pub(crate) async fn next(&mut self, read: bool) -> Result<Next, Failure> {
         loop {
-            if read {
-                if let Some(value) = self.decode()? {
-                    return Ok(Next::Value(value));
-                }
-            } else {
+            if !read {
                 self.liveness.heard(Instant::now());
             }
             let due = self.liveness.due();
-            let interest = match (read, self.unwritten() > 0) {
-                (true, true) => Interest::READABLE | Interest::WRITABLE,
-                (false, true) => Interest::WRITABLE,
-                // Unread, an error or the end of the connection is noticed when reading goes on.
-                (_, false) => Interest::READABLE,
-            };
-            let idle = !read && self.unwritten() == 0;
             tokio::select! {
-                ready = self.stream.ready(interest), if !idle => {
-                    let ready = ready.map_err(|error| self.broken(error))?;
-                    if read && ready.is_readable() {
-                        self.read()?;
-                    }
-                    if ready.is_writable() && self.write()? {
-                        return Ok(Next::Written);
-                    }
-                }
-                () = sleep_until(due) => self.look()?,
+                // What came while this task could not run is a sign of life, however late it is looked at.
+                biased;
+                next = self.exchange(read) => return next,
+                () = sleep_until(due), if read => self.look()?,
             }
         }
     }
 
-    /// The next value; for the time before this wire is part of a session.
-    pub(crate) async fn value(&mut self) -> Result<String, Failure> {
+    /// The next value, however long it takes: for the time before this wire is part of a session. Whoever waits has a
+    /// deadline of its own, and a server that is busy with a login answers no ping before it.
+    pub(crate) async fn value(&mut self) -> Result<Received, Failure> {
         loop {
-            if let Next::Value(value) = self.next(true).await? {
+            if let Next::Value(value) = self.exchange(true).await? {
                 return Ok(value);
+            }
+        }
+    }
+
+    /// Like [`Wire::next`], with no eye on silence.
+    async fn exchange(&mut self, read: bool) -> Result<Next, Failure> {
+        loop {
+            if read && let Some(value) = self.decode()? {
+                return Ok(Next::Value(value));
+            }
+            let interest = match (read, self.unwritten() > 0) {
+                (true, true) => Interest::READABLE | Interest::WRITABLE,
+                (false, true) => Interest::WRITABLE,
+                (true, false) => Interest::READABLE,
+                // Unread, an error or the end of the connection is noticed when reading goes on.
+                (false, false) => return pending().await,
+            };
+            let ready = self.stream.ready(interest).await.map_err(|error| self.broken(error))?;
+            if read && ready.is_readable() {
+                self.read()?;
+            }
+            if ready.is_writable() && self.write()? {
+                return Ok(Next::Written);
             }
         }
     }
@@ -175,7 +187,7 @@ impl Wire {
         Ok(())
     }
 
-    fn decode(&mut self) -> Result<Option<String>, Failure> {
+    fn decode(&mut self) -> Result<Option<Received>, Failure> {
         let rest = self.input.get(self.consumed..).unwrap_or_default();
         if rest.is_empty() {
             return Ok(None);
@@ -185,7 +197,12 @@ impl Wire {
                 let bytes = rest.get(start..end).unwrap_or_default();
                 let value = std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| self.garbage())?;
                 self.consumed += end;
-                Ok(Some(value))
+                let packet = FromServer::parse(&value).unwrap_or(FromServer::Unknown);
+                self.said = match &packet {
+                    FromServer::Refused { code, msg } => Some(format!("{msg}, {code}")),
+                    _ => None,
+                };
+                Ok(Some(Received { value, packet }))
             }
             Decoded::Incomplete { consumed } => {
                 self.consumed += consumed;
@@ -240,5 +257,35 @@ impl Wire {
 
     fn garbage(&self) -> Failure {
         Failure::Protocol { address: self.address.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::time::{advance, pause, resume};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_came_during_a_stall_is_not_overlooked() {
+        let timing = Timing::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        // Chance would have it right now and then.
+        for _ in 0..20 {
+            let mut wire = Wire::dial(&address, &timing).await.unwrap();
+            let (mut peer, _) = listener.accept().await.unwrap();
+            pause();
+            advance(timing.silence).await;
+            wire.look().unwrap();
+            peer.write_all(b"{}\n").await.unwrap();
+            wire.stream.readable().await.unwrap();
+            advance(timing.ping).await;
+            resume();
+            let next = wire.next(true).await;
+            assert!(matches!(next, Ok(Next::Value(_) | Next::Written)), "{next:?}");
+        }
     }
 }

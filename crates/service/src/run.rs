@@ -66,7 +66,12 @@ where
 
 fn failed(role: &'static str, settings: &Settings, error: &anyhow::Error) -> ExitCode {
     let error = explained(error, settings);
-    tracing::error!(role, error, "stopped");
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!(role, error, "stopped");
+    } else {
+        // The log is off: an end without a word would be worse than a line too many.
+        eprintln!("kurir: {error}");
+    }
     ExitCode::FAILURE
 }
 
@@ -161,8 +166,8 @@ impl Signals {
     /// The first signal begins the stop, the second ends the process.
     async fn stop(mut self, shell: Shell, shutdown: ShutdownConfig) {
         self.next().await;
+        // Before it is logged: whoever reads that line may rely on it.
         shell.health.stopping();
-        // After it: whoever reads this line finds the process not ready any more.
         tracing::info!("told to stop, a second signal stops at once");
         select! {
             () = sleep(shutdown.pause()) => shell.shutdown.begin(),

@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal};
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 /// Section `[log]` of the configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,9 +43,6 @@ pub enum TelemetryError {
     Filter {
         /// As configured.
         level: String,
-        /// What is wrong with it.
-        #[source]
-        source: tracing_subscriber::filter::ParseError,
     },
     /// Something in this process logs already.
     #[error("logs have been set up already")]
@@ -72,8 +71,13 @@ pub fn check(config: &LogConfig) -> Result<(), TelemetryError> {
 }
 
 fn filter(config: &LogConfig) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::try_new(&config.level)
-        .map_err(|source| TelemetryError::Filter { level: config.level.clone(), source })
+    let refused = || TelemetryError::Filter { level: config.level.clone() };
+    // `EnvFilter` takes a word that is no level for a module, and `inof` would mute everything.
+    let is_understood = |part: &str| part.contains(['=', '[']) || part.parse::<LevelFilter>().is_ok();
+    if !config.level.split(',').all(is_understood) {
+        return Err(refused());
+    }
+    EnvFilter::try_new(&config.level).map_err(|_| refused())
 }
 
 #[cfg(test)]
@@ -94,5 +98,15 @@ mod tests {
     fn a_level_that_is_none_is_named() {
         let error = check(&level("info,kurir_relay=loud")).unwrap_err();
         assert_eq!(error.to_string(), "log.level: \"info,kurir_relay=loud\" is no log filter");
+    }
+
+    #[test]
+    fn a_level_with_a_typo_is_not_taken_for_a_module() {
+        for typo in ["inof", "info,kurir_relay", "info, warn"] {
+            assert!(check(&level(typo)).is_err(), "{typo:?}");
+        }
+        for good in ["off", "WARN", "info,[session{user=esa}]=trace"] {
+            check(&level(good)).unwrap();
+        }
     }
 }

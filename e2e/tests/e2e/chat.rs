@@ -46,8 +46,12 @@ impl Terminal {
     }
 
     async fn types(&mut self, line: &str) {
+        self.types_bytes(format!("{line}\n").as_bytes()).await;
+    }
+
+    async fn types_bytes(&mut self, bytes: &[u8]) {
         let input = self.input.as_mut().expect("an open input");
-        input.write_all(format!("{line}\n").as_bytes()).await.expect("a reader of the input");
+        input.write_all(bytes).await.expect("a reader of the input");
     }
 
     /// Among the lines shown from now on there is this one.
@@ -101,7 +105,7 @@ async fn two_people_chat_in_the_terminal() {
     esa.types("/add fajar").await;
     esa.shows("* fajar (both)").await;
     fajar.shows("* esa, called ini esa (both)").await;
-    fajar.types("/add esa author").await;
+    fajar.types("/name esa author").await;
     fajar.shows("* esa, called author (both)").await;
     esa.types("/bio lagi makan kebab").await;
     fajar.shows("* esa now says: lagi makan kebab").await;
@@ -116,6 +120,8 @@ async fn two_people_chat_in_the_terminal() {
     fajar.types("/to esa").await;
     fajar.types("//hai 🛵").await;
     esa.shows("fajar: /hai 🛵").await;
+    fajar.types_bytes(b"caf\xe9\r\n").await;
+    esa.shows("fajar: caf\u{fffd}").await;
     fajar.types("/to siapa").await;
     fajar.types("ada orang?").await;
     fajar.shows("! a message reached nobody: no such user, or not online").await;
@@ -139,6 +145,9 @@ async fn packets_are_printed_as_json() {
     let system = System::start(Topology::OneProcess).await;
     system.person("esa").registers().await.logs_out().await;
     let mut esa = Terminal::start(&system, "esa", &["--json"]);
+    let is_there =
+        serde_json::json!({"error": false, "msg": "Login successfull", "code": 200, "component": ANY});
+    esa.prints(&is_there).await;
     esa.types("/roster").await;
     let items = serde_json::json!({"items": []});
     esa.prints(&with(with(roster_set("esa"), "query", items), "id", ANY)).await;

@@ -13,7 +13,7 @@
 //! | [`tickets`] | who may say hello at a relay |
 //! | [`client`], [`chat`] | the user component: the library and the terminal client |
 //! | [`faults`], [`pauses`] | parts that die, lose everything, or stop and go on |
-//! | [`load`] | a thousand users |
+//! | [`load`], [`bench`] | a thousand users, `kurir bench` |
 //! | [`hostile`] | clients that mean harm |
 //! | [`operations`] | configuration, ports, stores that are away, stopping |
 //! | [`report`] | that every row T1–U15 has a test |
@@ -29,6 +29,7 @@
 mod acceptance;
 mod accounts;
 mod any_packet;
+mod bench;
 mod chat;
 mod client;
 mod contacts;

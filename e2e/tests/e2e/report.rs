@@ -18,6 +18,7 @@ const TABLES: &[&[Shown]] = &[
     crate::faults::SHOWN,
     crate::pauses::SHOWN,
     crate::load::SHOWN,
+    crate::bench::SHOWN,
     crate::hostile::SHOWN,
     crate::operations::SHOWN,
     SHOWN,

@@ -75,6 +75,8 @@ enum Reference {
 }
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    // A pair needs four sockets here; where that is not enough, connecting says so.
+    kurir_service::open_files::raise_open_file_limit();
     match args.command {
         Command::Login(args) => login::run(args).await,
         Command::Flood(args) => flood::run(args).await,

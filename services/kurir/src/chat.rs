@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use kurir_client::{Client, ConnectError, Ended, Event, Events, Options, PresenceError, Refusal};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
+use tokio::io::{AsyncBufReadExt, BufReader, Split, Stdin};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
@@ -74,7 +74,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         sent: None,
         interrupt,
     };
-    let ended = chat.talk(BufReader::new(tokio::io::stdin()).lines()).await;
+    let ended = chat.talk(BufReader::new(tokio::io::stdin()).split(b'\n')).await;
     match ended {
         // Whoever read our output has gone, `head` for example.
         Err(error) if is_broken_pipe(&error) => {
@@ -153,7 +153,7 @@ enum Happened {
 }
 
 impl Chat {
-    async fn talk(&mut self, mut lines: Lines<BufReader<Stdin>>) -> anyhow::Result<()> {
+    async fn talk(&mut self, mut lines: Split<BufReader<Stdin>>) -> anyhow::Result<()> {
         let mut reading = true;
         let mut leaving: Option<UnderWay> = None;
         if !self.json && io::stdin().is_terminal() {
@@ -169,7 +169,9 @@ impl Chat {
                 line = or_pending(self.under_way.as_mut()) => Happened::Done(line),
                 line = or_pending(leaving.as_mut()) => Happened::Done(line),
                 _ = self.interrupt.recv() => Happened::Interrupted,
-                line = lines.next_line(), if reading && idle => Happened::Line(line.context("stdin")?),
+                line = lines.next_segment(), if reading && idle => {
+                    Happened::Line(line.context("stdin")?.as_deref().map(text))
+                }
                 () = sleep_until(bounced), if !reading && idle => Happened::Quiet,
             };
             match happened {
@@ -294,6 +296,11 @@ impl Chat {
         }
         print(&format!("! {text}"))
     }
+}
+
+/// A line as it was typed; what is not UTF-8 in it becomes U+FFFD.
+fn text(line: &[u8]) -> String {
+    String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned()
 }
 
 fn failed<E: std::fmt::Display>(result: Result<(), E>) -> Option<String> {

@@ -9,14 +9,16 @@ use std::{
 };
 
 use clap::Subcommand;
+use kurir_directory::ComponentId;
 use kurir_manager::store::DatabaseConfig;
 use kurir_service::{
-    Settings, ShutdownConfig,
+    ListenerConfig, Settings, ShutdownConfig,
     admin::AdminConfig,
     config::{self, ConfigError, Flag, Loaded, Sources},
     telemetry::{self, LogConfig},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::roles::Role;
 
@@ -112,6 +114,14 @@ impl ConfigArgs {
             let problem = "separate processes need a Redis, memory:// is for `kurir up`";
             return Err(refusal(&loaded, "directory.url", problem.to_owned()));
         }
+        let Config { manager, relay, .. } = &loaded.config;
+        for (key, address) in
+            [("manager.advertise", &manager.advertise), ("relay.advertise", &relay.advertise)]
+        {
+            if !address.is_empty() && !is_address(address) {
+                return Err(refusal(&loaded, key, NO_ADDRESS.to_owned()));
+            }
+        }
         Ok(loaded)
     }
 }
@@ -123,6 +133,9 @@ pub(crate) fn load(defaults: &Config, sources: &Sources) -> Result<Loaded<Config
     if telemetry::check(log).is_err() {
         let problem = format!("{:?} is neither a level nor a list of module=level", log.level);
         return Err(refusal(&loaded, "log.level", problem));
+    }
+    if let Some(key) = too_long("", &serde_json::to_value(&loaded.config).unwrap_or_default()) {
+        return Err(refusal(&loaded, &key, format!("must be at most {LONGEST_SECONDS}, ten years")));
     }
     if Duration::try_from_secs_f64(shutdown.pause_seconds).is_err() {
         return Err(refusal(&loaded, "shutdown.pause_seconds", "must not be negative".to_owned()));
@@ -136,18 +149,52 @@ pub(crate) fn load(defaults: &Config, sources: &Sources) -> Result<Loaded<Config
         let problem = "expected postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite://FILE?mode=rwc".to_owned();
         return Err(refusal(&loaded, "database.url", problem));
     }
-    match outside(&loaded.config) {
-        Some((key, problem)) => Err(refusal(&loaded, key, problem.to_owned())),
-        None => Ok(loaded),
+    if let Some((key, problem)) = outside(&loaded.config) {
+        return Err(refusal(&loaded, key, problem.to_owned()));
     }
+    let Config { tracker, manager, relay, .. } = &loaded.config;
+    let sockets = [("tracker", &tracker.socket), ("manager", &manager.socket), ("relay", &relay.socket)];
+    for (role, socket) in sockets {
+        if let Some((key, problem)) = outside_of_the_kernel(socket) {
+            return Err(refusal(&loaded, &format!("{role}.socket.{key}"), problem.to_owned()));
+        }
+    }
+    Ok(loaded)
+}
+
+/// The first key of a time that clocks cannot count to. `prefix` is the name of `value`.
+fn too_long(prefix: &str, value: &Value) -> Option<String> {
+    let Value::Object(keys) = value else { return None };
+    keys.iter().find_map(|(name, value)| {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        // JSON has no infinity.
+        let long = || value.as_f64().is_none_or(|seconds| seconds > LONGEST_SECONDS);
+        if name.ends_with("_seconds") { long().then_some(key) } else { too_long(&key, value) }
+    })
 }
 
 /// The first key whose value no server could work with.
 fn outside(config: &Config) -> Option<(&'static str, &'static str)> {
-    let Config { database, tracker, manager, relay, .. } = config;
+    let Config { admin, database, tracker, manager, relay, .. } = config;
     let rules = [
+        ("admin.listen", admin.listen == "off" || is_address(&admin.listen), "expected HOST:PORT or off"),
         ("database.max_connections", database.max_connections >= 1, "must be at least 1"),
-        ("database.timeout_seconds", database.timeout_seconds > 0.0, "must be more than 0"),
+        // PostgreSQL counts milliseconds, in 31 bits.
+        (
+            "database.timeout_seconds",
+            (0.001..=2e6).contains(&database.timeout_seconds),
+            "must be from 0.001 to 2000000",
+        ),
+        ("manager.id", is_id(&manager.id), NO_ID),
+        ("relay.id", is_id(&relay.id), NO_ID),
+        ("manager.trackers", manager.trackers.iter().all(|url| is_url(url)), NO_URL),
+        ("relay.trackers", relay.trackers.iter().all(|url| is_url(url)), NO_URL),
+        (
+            "manager.grpc_advertise",
+            manager.grpc_advertise.is_empty() || is_url(&manager.grpc_advertise),
+            NO_URL,
+        ),
+        ("relay.grpc_advertise", relay.grpc_advertise.is_empty() || is_url(&relay.grpc_advertise), NO_URL),
         // What argon2 itself needs.
         ("manager.argon2_memory_kib", manager.argon2_memory_kib >= 8, "must be at least 8"),
         ("manager.argon2_iterations", manager.argon2_iterations >= 1, "must be at least 1"),
@@ -172,6 +219,25 @@ fn outside(config: &Config) -> Option<(&'static str, &'static str)> {
     rules.into_iter().find(|(_, holds, _)| !holds).map(|(key, _, problem)| (key, problem))
 }
 
+/// The first key of `*.socket` whose value Linux refuses.
+fn outside_of_the_kernel(socket: &ListenerConfig) -> Option<(&'static str, &'static str)> {
+    let rules = [
+        ("keepalive_seconds", (1..=32_767).contains(&socket.keepalive_seconds), "must be from 1 to 32767"),
+        (
+            "keepalive_interval_seconds",
+            (1..=32_767).contains(&socket.keepalive_interval_seconds),
+            "must be from 1 to 32767",
+        ),
+        ("keepalive_probes", (1..=127).contains(&socket.keepalive_probes), "must be from 1 to 127"),
+        // In milliseconds, 31 bits.
+        ("user_timeout_seconds", socket.user_timeout_seconds <= 2_000_000, "must be at most 2000000"),
+    ];
+    rules.into_iter().find(|(_, holds, _)| !holds).map(|(key, _, problem)| (key, problem))
+}
+
+/// Ten years: no time that anybody waits for, and still one that can be added to now.
+const LONGEST_SECONDS: f64 = 315_360_000.0;
+
 /// Room for every packet of the protocol with short names.
 const LEAST_VALUE: usize = 256;
 
@@ -179,9 +245,23 @@ const SMALL_OUTBOX: &str = "must be at least max_value_bytes: one message would 
 
 const NO_ADDRESS: &str = "expected HOST:PORT";
 
+const NO_ID: &str = "expected 1 to 64 of A-Z a-z 0-9 . _ -";
+
+const NO_URL: &str = "expected http://HOST:PORT";
+
 /// Whether it may be listened on; names are resolved when it is.
 fn is_address(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// Whether it may name a component; an empty one is made from the port.
+fn is_id(text: &str) -> bool {
+    text.is_empty() || text.parse::<ComponentId>().is_ok()
+}
+
+/// Whether components may be reached there.
+fn is_url(text: &str) -> bool {
+    text.strip_prefix("http://").is_some_and(|host| !host.is_empty())
 }
 
 /// A value that its type allows and that is wrong all the same.
@@ -274,6 +354,18 @@ mod tests {
             "relay.max_depth=0",
             "relay.outbox_bytes=0",
             "tracker.listen=nonsense",
+            "admin.listen=nonsense",
+            "relay.id=a b",
+            "manager.id={}",
+            "relay.trackers=tracker:5100",
+            "manager.grpc_advertise=manager:5101",
+            "relay.socket.keepalive_probes=0",
+            "relay.socket.keepalive_seconds=0",
+            "manager.socket.keepalive_seconds=40000",
+            "tracker.socket.keepalive_interval_seconds=0",
+            "relay.socket.user_timeout_seconds=4000000",
+            "tracker.hello_deadline_seconds=9223372036854775807",
+            "start.retry_seconds=315360001",
         ] {
             let (key, _) = flag.split_once('=').unwrap();
             let problem = problem(&[flag]);
@@ -286,6 +378,17 @@ mod tests {
     fn the_defaults_are_good() {
         for role in [Role::Tracker, Role::Manager, Role::Relay] {
             load(&defaults(role), &Sources::default()).unwrap();
+        }
+    }
+
+    /// `up` appends the port, see its plan.
+    #[test]
+    fn a_process_of_its_own_is_advertised_with_its_port() {
+        for (set, good) in
+            [("relay.advertise=chat.example", false), ("manager.advertise=chat.example:1", true)]
+        {
+            let args = ConfigArgs { set: vec![set.to_owned()], ..ConfigArgs::default() };
+            assert_eq!(args.load(Role::Relay).is_ok(), good, "{set}");
         }
     }
 

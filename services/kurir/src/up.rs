@@ -50,7 +50,7 @@ pub(crate) struct Args {
         value_parser = clap::value_parser!(u16).range(1..=i64::from(u16::MAX - SPAN))
     )]
     port_base: u16,
-    /// The address to listen on, which is also what clients are given. gRPC stays on loopback.
+    /// The address to listen on, which is also what clients are given. gRPC and admin stay on loopback.
     #[arg(long, value_name = "H", default_value = "127.0.0.1")]
     host: String,
     /// Tables in this Redis instead of in this process.

@@ -111,6 +111,16 @@ fn a_port_in_use_is_one_line_with_the_address_and_what_to_do() {
 }
 
 #[test]
+fn why_a_server_ends_is_said_even_with_the_log_off() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("tracker.listen={}", taken.local_addr().unwrap());
+    let args = ["tracker", "--set", &listen, "--set", "admin.listen=off", "--set", "log.level=off"];
+    let (code, _, err) = run(&args, &[]);
+    assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
+    assert!(err.starts_with("kurir: cannot listen on "), "{err}");
+}
+
+#[test]
 fn a_redis_that_is_away_is_tried_again_and_then_given_up_with_exit_1() {
     // Bound and not listening: nothing answers there, and nobody else can take it meanwhile.
     let nobody = SocketAddr::new(own_host(3).into(), 9);
@@ -178,6 +188,23 @@ fn a_second_signal_ends_the_process_at_once() {
     assert!(get(admin, "/readyz").starts_with("HTTP/1.1 503 "));
     up.signal(Signal::INT);
     assert_eq!(up.0.wait().unwrap().code(), Some(1));
+}
+
+/// Thousands of pairs need more than the 1024 that a shell usually allows.
+#[test]
+fn bench_raises_its_open_file_limit() {
+    let binary = env!("CARGO_BIN_EXE_kurir");
+    let script = format!("ulimit -Sn 100; exec {binary} bench forwarder --listen 127.0.0.1:0");
+    let mut forwarder =
+        Running(Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap());
+    let mut out = BufReader::new(forwarder.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(out.any(|line| line.contains("forwarder is ready")));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", forwarder.0.id())).unwrap();
+    let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let [soft, hard, ..] = open_files.split_whitespace().collect::<Vec<_>>()[..] else {
+        panic!("{open_files}")
+    };
+    assert_eq!(soft, hard);
 }
 
 fn get(address: SocketAddr, path: &str) -> String {

@@ -49,6 +49,17 @@ async fn a_relay_that_refuses_the_ticket_is_asked_for_again_with_the_reason_know
     }
 }
 
+#[tokio::test]
+async fn an_error_packet_is_the_reason_only_if_nothing_came_after_it() {
+    let mut online = Online::start().await;
+    online.at_relay.writes(&json!({"error": true, "msg": "Bad request", "code": 400})).await;
+    online.at_relay.writes(&json!({"stanza": "message", "from": "esa", "to": "fajar", "body": "halo"})).await;
+    drop(online.at_relay);
+    let gone = until(&mut online.events, |event| matches!(event, Event::Offline { .. })).await;
+    let Event::Offline { reason, .. } = gone else { unreachable!() };
+    assert!(!matches!(&reason, Failure::Closed { said: Some(_), .. }), "{reason:?}");
+}
+
 /// Part II's ping: after silence, and no answer means failover.
 #[tokio::test]
 async fn a_silent_relay_is_pinged_and_left_when_it_does_not_answer() {

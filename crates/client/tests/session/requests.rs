@@ -149,6 +149,16 @@ async fn a_bio_is_done_when_the_manager_has_handled_it() {
     assert!(matches!(refused, Err(RequestError::Refused { .. })));
 }
 
+/// PROTOCOL section 4: a presence with an empty `bio` would be an initial one.
+#[tokio::test]
+async fn an_empty_bio_is_refused_and_not_sent() {
+    let mut online = Online::start().await;
+    let expected = RequestError::Refused { kind: "modify".into(), condition: "bad-request".into() };
+    assert_eq!(online.client.bio("").await, Err(expected));
+    drop((online.client, online.events));
+    online.at_manager.is_closed().await;
+}
+
 /// U11
 #[tokio::test]
 async fn a_directed_presence_is_answered_or_finds_nobody() {

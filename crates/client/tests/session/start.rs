@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kurir_client::{ConnectError, Event, Failure, Refusal};
+use kurir_client::{ConnectError, Event, Failure, Refusal, Socket};
 use serde_json::{Value, json};
 
 use crate::fake::{Fake, Online, connect, logged_in, options, tracker, within};
@@ -43,6 +43,33 @@ async fn a_new_user_registers_and_later_logs_in() {
     let (_client, _events) = within(connecting).await.unwrap().unwrap();
     drop(at_manager);
     manager.logs_in(&relay, "ticket-2").await;
+}
+
+/// What is looked at on the way in is shown as well, if packets are asked for.
+#[tokio::test]
+async fn every_packet_from_the_trackers_list_on_is_shown() {
+    let (manager, relay) = (Fake::start().await, Fake::start().await);
+    let (tracker, _task) = tracker(&[&manager]).await;
+    let mut options = options(&[&tracker]);
+    options.packets = true;
+    let connecting = connect(options);
+    let _at_manager = manager.logs_in(&relay, "ticket-1").await;
+    let _at_relay = relay.welcomes("ticket-1").await;
+    let (_client, mut events) = within(connecting).await.unwrap().unwrap();
+    let mut shown: Vec<(Socket, Value)> = Vec::new();
+    loop {
+        match within(events.next()).await.unwrap() {
+            Event::Packet { socket, value } => shown.push((socket, serde_json::from_str(&value).unwrap())),
+            Event::Online => break,
+            _ => {}
+        }
+    }
+    let reply = logged_in(&json!([relay.relay("ticket-1")]));
+    let pong = json!({"stanza": "iq", "namespace": "ping", "type": "result", "id": "hello"});
+    assert!(matches!(&shown[0], (Socket::Tracker, Value::Array(_))), "{shown:#?}");
+    assert_eq!(shown[1], (Socket::Manager, reply));
+    assert!(shown.contains(&(Socket::Relay, pong)), "{shown:#?}");
+    assert_eq!(shown.len(), 4, "and the roster: {shown:#?}");
 }
 
 async fn refused(register: bool, code: u16, text: &str) -> Refusal {
@@ -96,6 +123,27 @@ async fn a_busy_manager_is_asked_again() {
     busy.reads().await;
     busy.writes(&json!({"error": true, "msg": "Temporary failure", "code": 503})).await;
     let _at_manager = manager.logs_in(&relay, "ticket-1").await;
+    let _at_relay = relay.welcomes("ticket-1").await;
+    within(connecting).await.unwrap().unwrap();
+}
+
+/// `Timing::login`: what hashes passwords answers no ping meanwhile.
+#[tokio::test]
+async fn a_manager_may_take_longer_over_a_login_than_over_a_ping() {
+    let (manager, relay) = (Fake::start().await, Fake::start().await);
+    let (tracker, _task) = tracker(&[&manager]).await;
+    let connecting = connect(options(&[&tracker]));
+    let mut at_manager = manager.accept().await;
+    at_manager.reads().await;
+    at_manager.reads().await;
+    tokio::time::pause();
+    // 14 s: more than silence and ping, less than login.
+    for seconds in [6, 4, 4] {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+    tokio::time::resume();
+    at_manager.writes(&logged_in(&json!([relay.relay("ticket-1")]))).await;
+    at_manager.gives_roster().await;
     let _at_relay = relay.welcomes("ticket-1").await;
     within(connecting).await.unwrap().unwrap();
 }

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 const HIDDEN: &str = "***";
 
+/// Parameters of a URL that hold one.
+const PASSWORDS: [&str; 2] = ["password", "pass"];
+
 /// A string that may hold a password. Of a URL only the password is hidden, of anything else everything: in `Debug`, in
 /// `Display` and when serialised. A default value must therefore hold no password.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -46,15 +49,30 @@ impl Serialize for Secret {
     }
 }
 
-/// `url` with its password, if it has one, replaced. Passwords that are not percent-encoded are met too: the last `@`
-/// before the query ends them, so what is hidden is rather too much than too little.
+/// `url` with its passwords, if it has any, replaced. Passwords that are not percent-encoded are met too: the last `@`
+/// ends them, so what is hidden is rather too much than too little.
 pub(super) fn without_password(url: &str) -> Cow<'_, str> {
-    let hidden = url.split_once("://").and_then(|(scheme, rest)| {
-        let (userinfo, host) = rest.rsplit_once('@')?;
+    let Some((scheme, rest)) = url.split_once("://") else { return Cow::Borrowed(url) };
+    let userinfo = rest.rsplit_once('@').and_then(|(userinfo, host)| {
         let (user, _password) = userinfo.split_once(':')?;
-        Some(format!("{scheme}://{user}:{HIDDEN}@{host}"))
+        Some(format!("{user}:{HIDDEN}@{host}"))
     });
-    hidden.map_or(Cow::Borrowed(url), Cow::Owned)
+    let rest = userinfo.map_or(Cow::Borrowed(rest), Cow::Owned);
+    let Some((address, query)) = rest.split_once('?') else {
+        return Cow::Owned(format!("{scheme}://{rest}"));
+    };
+    let parameters: Vec<_> = query.split('&').map(without_value).collect();
+    Cow::Owned(format!("{scheme}://{address}?{}", parameters.join("&")))
+}
+
+/// A URL's parameter, without its value if that is a password, as PostgreSQL's and Redis' clients take them.
+fn without_value(parameter: &str) -> Cow<'_, str> {
+    match parameter.split_once('=') {
+        Some((name, _)) if PASSWORDS.iter().any(|password| name.eq_ignore_ascii_case(password)) => {
+            Cow::Owned(format!("{name}={HIDDEN}"))
+        }
+        _ => Cow::Borrowed(parameter),
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +87,9 @@ mod tests {
             ("postgres://kurir:p@ss:w/rd@db/kurir", "postgres://kurir:***@db/kurir"),
             ("postgres://kurir@db/kurir", "postgres://kurir@db/kurir"),
             ("sqlite://dir/kurir.db?mode=rwc", "sqlite://dir/kurir.db?mode=rwc"),
+            ("postgres://db/kurir?user=k&password=p&x=1", "postgres://db/kurir?user=k&password=***&x=1"),
+            ("unix:///run/redis?db=1&pass=p@s:s", "unix:///run/redis?db=1&pass=***"),
+            ("postgres://u:p@db/k?PASSWORD=q", "postgres://u:***@db/k?PASSWORD=***"),
             ("memory://", "memory://"),
         ] {
             let secret = Secret::new(url);

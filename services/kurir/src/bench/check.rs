@@ -1,6 +1,6 @@
 //! Loss, duplication and order of one pair's messages, told by the numbers they carry.
 
-use std::ops::AddAssign;
+use std::{collections::BTreeSet, ops::AddAssign};
 
 /// Starts the number in a payload; no name and no key of a stanza holds it.
 const MARK: u8 = b'#';
@@ -9,13 +9,14 @@ const MARK: u8 = b'#';
 #[derive(Debug, Default)]
 pub(super) struct Check {
     next: u64,
-    pub(super) received: u64,
-    missing: u64,
-    late: u64,
+    /// Below `next` and not received.
+    missing: BTreeSet<u64>,
+    duplicated: u64,
+    reordered: u64,
 }
 
 /// The findings of any number of pairs.
-#[derive(Debug, Default, Clone, Copy, serde::Serialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Findings {
     /// Sent and never received.
     pub(super) lost: u64,
@@ -26,25 +27,33 @@ pub(super) struct Findings {
 }
 
 impl Check {
-    /// Notes one received line and returns its number.
+    /// Notes one received line. Its number, if it is that of a message that had not come yet.
     pub(super) fn note(&mut self, line: &[u8]) -> Option<u64> {
         let number = number(line)?;
-        self.received += 1;
         if number >= self.next {
-            self.missing += number - self.next;
+            self.missing.extend(self.next..number);
             self.next = number + 1;
+        } else if self.missing.remove(&number) {
+            self.reordered += 1;
         } else {
-            self.late += 1;
+            self.duplicated += 1;
+            return None;
         }
         Some(number)
     }
 
+    /// How many messages have come, each counted once.
+    pub(super) fn received(&self) -> u64 {
+        self.next - self.missing.len() as u64
+    }
+
     /// After the last message: what became of `sent` messages.
     pub(super) fn findings(&self, sent: u64) -> Findings {
-        let skipped = self.missing + sent.saturating_sub(self.next);
-        // A message that came late fills a gap; one that fills none came twice.
-        let reordered = self.late.min(self.missing);
-        Findings { lost: skipped - reordered, duplicated: self.late - reordered, reordered }
+        Findings {
+            lost: sent.saturating_sub(self.received()),
+            duplicated: self.duplicated,
+            reordered: self.reordered,
+        }
     }
 }
 
@@ -81,7 +90,7 @@ mod tests {
     fn findings(numbers: &[u64], sent: u64) -> (u64, u64, u64) {
         let mut check = Check::default();
         for number in numbers {
-            assert_eq!(check.note(payload(*number, 20).as_bytes()), Some(*number));
+            check.note(payload(*number, 20).as_bytes());
         }
         let found = check.findings(sent);
         (found.lost, found.duplicated, found.reordered)
@@ -95,6 +104,18 @@ mod tests {
         assert_eq!(findings(&[0, 1, 1, 2], 3), (0, 1, 0));
         assert_eq!(findings(&[0, 2, 1], 3), (0, 0, 1));
         assert_eq!(findings(&[], 2), (2, 0, 0));
+        assert_eq!(findings(&[0, 0, 2], 3), (1, 1, 0));
+        assert_eq!(findings(&[2, 1, 1, 4], 5), (2, 1, 1));
+    }
+
+    #[test]
+    fn a_message_counts_once_however_often_it_comes() {
+        let mut check = Check::default();
+        assert_eq!(check.note(b"#1 "), Some(1));
+        assert_eq!(check.note(b"#1 "), None);
+        assert_eq!(check.note(b"#0 "), Some(0));
+        assert_eq!(check.note(b"#0 "), None);
+        assert_eq!(check.received(), 2);
     }
 
     #[test]

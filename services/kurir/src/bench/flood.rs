@@ -20,7 +20,7 @@ use super::{
     Common, Reference,
     check::{Check, Findings},
     pairs::{Pair, Stage, Target},
-    report::{Report, median, rounded},
+    report::{Report, rounded},
     users,
 };
 
@@ -77,18 +77,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         }
         relay.push(measure(Target::Relay, &args, round, &mut report).await?);
     }
-    report.print(args.common.json)?;
-    if !reference.is_empty() && !args.common.json {
-        let ratio = median(relay) / median(reference);
-        users::progress(&format!("median messages per server CPU second: relay / forwarder = {ratio:.3}"));
-        users::end_progress();
+    if !reference.is_empty() {
+        report.ratio("per_cpu_second", relay, reference);
     }
-    Ok(())
+    report.finish(args.common.json)
 }
 
 async fn measure(target: Target, args: &Args, round: usize, report: &mut Report) -> anyhow::Result<f64> {
     let stage = Stage::set(target, &args.common, args.pairs).await?;
     let run = flood(stage, args).await?;
+    if target == Target::Relay {
+        report.found(run.findings);
+    }
     let per_cpu_second = run.messages as f64 / run.cpu_seconds.max(0.01);
     report.row(vec![
         ("target", Value::from(target.name())),
@@ -162,7 +162,7 @@ impl Load {
         let mut input = Vec::with_capacity(READ_BYTES);
         self.send(&mut pair, &mut sent, self.window).await?;
         let whole = async {
-            while check.received < sent {
+            while check.received() < sent {
                 if pair.receiver.read_buf(&mut input).await? == 0 {
                     break;
                 }

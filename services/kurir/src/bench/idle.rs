@@ -57,6 +57,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         ("rss_after_mib", rounded(after.rss_bytes as f64 / f64::from(1 << 20))),
         ("kib_per_user", rounded(bytes / 1024.0 / args.users as f64)),
     ]);
-    report.print(args.common.json)?;
+    report.finish(args.common.json)?;
     server.stop().await
 }

@@ -3,20 +3,29 @@
 
 use std::{
     io::Write as _,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 use serde_json::Value;
-use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    sync::watch,
+    task::JoinSet,
+    time::{interval, sleep},
+};
 
 use super::{
     Common, Reference,
     check::{Check, Findings},
     pairs::{Stage, Target},
-    report::{Report, median, quantile_ms, rounded},
+    report::{Report, quantile_ms, rounded},
     users,
 };
 
@@ -52,7 +61,10 @@ pub(super) struct Args {
 type Figures = (f64, f64);
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    ensure!(args.rate > 0 && args.pairs > 0 && args.rounds > 0, "rate, pairs and rounds must be at least 1");
+    ensure!(
+        args.rate > 0 && args.pairs > 0 && args.seconds > 0 && args.rounds > 0,
+        "rate, pairs, seconds and rounds must be at least 1"
+    );
     let mut report = Report::default();
     let (mut relay, mut reference): (Vec<Figures>, Vec<Figures>) = Default::default();
     for round in 1..=args.rounds {
@@ -61,17 +73,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         }
         relay.push(measure(Target::Relay, &args, round, &mut report).await?);
     }
-    report.print(args.common.json)?;
-    if !reference.is_empty() && !args.common.json {
-        let of = |runs: &[Figures], part: fn(&Figures) -> f64| median(runs.iter().map(part).collect());
-        let work = of(&relay, |run| run.0) / of(&reference, |run| run.0);
-        let p99 = of(&relay, |run| run.1) / of(&reference, |run| run.1);
-        users::progress(&format!(
-            "medians, relay / forwarder: messages per server CPU second {work:.3}, p99 {p99:.3}"
-        ));
-        users::end_progress();
+    if !reference.is_empty() {
+        let (relay_work, relay_p99) = relay.into_iter().unzip();
+        let (work, p99) = reference.into_iter().unzip();
+        report.ratio("per_cpu_second", relay_work, work);
+        report.ratio("p99_ms", relay_p99, p99);
     }
-    Ok(())
+    report.finish(args.common.json)
 }
 
 async fn measure(target: Target, args: &Args, round: usize, report: &mut Report) -> anyhow::Result<Figures> {
@@ -80,23 +88,42 @@ async fn measure(target: Target, args: &Args, round: usize, report: &mut Report)
     let start = Instant::now() + Duration::from_millis(500);
     let schedule = Arc::new(Schedule { start, rate: args.rate, pairs: args.pairs as u64 });
 
+    let (paced, _) = watch::channel(false);
     let mut senders = Vec::new();
+    // Whose manager connection is gone is offline, and loses the relay's with it before long.
+    let mut online = Vec::new();
     let mut receivers = JoinSet::new();
     for pair in std::mem::take(&mut stage.pairs) {
         // A blocking socket: the pacing thread writes it directly, so that no scheduler stands between the moment a
         // message is due and its system call.
         let sender = pair.sender.into_std()?;
         sender.set_nonblocking(false)?;
+        sender.set_write_timeout(Some(TAIL))?;
         senders.push(sender);
+        online.push(pair.managers);
         let expected = schedule.count_of(pair.index as u64, total);
-        receivers.spawn(receive(pair.receiver, pair.index as u64, expected, Arc::clone(&schedule)));
+        let schedule = Arc::clone(&schedule);
+        receivers.spawn(receive(pair.receiver, pair.index as u64, expected, schedule, paced.subscribe()));
     }
     let before = stage.usage()?;
-    let (bytes, pacing) = (args.bytes, Arc::clone(&schedule));
-    let pacer = tokio::task::spawn_blocking(move || pace(&mut senders, target, &pacing, total, bytes));
-    users::progress(&format!("{}: {} messages at {}/s", target.name(), total, args.rate));
-    pacer.await??;
+    let load =
+        Load { target, bytes: args.bytes, total, sent: AtomicU64::new(0), schedule: Arc::clone(&schedule) };
+    let load = Arc::new(load);
+    let pacing = Arc::clone(&load);
+    let mut pacer = tokio::task::spawn_blocking(move || pacing.pace(&mut senders));
+    let mut second = interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            ended = &mut pacer => break ended??,
+            _ = second.tick() => {
+                let sent = load.sent.load(Ordering::Relaxed);
+                users::progress(&format!("{}: {sent}/{total} messages at {}/s", target.name(), args.rate));
+            }
+        }
+    }
+    let took = start.elapsed().as_secs_f64().max(args.seconds as f64);
     let after = stage.usage()?;
+    paced.send_replace(true);
     let mut histogram = Histogram::<u64>::new(3)?;
     let mut findings = Findings::default();
     while let Some(result) = receivers.join_next().await {
@@ -106,13 +133,18 @@ async fn measure(target: Target, args: &Args, round: usize, report: &mut Report)
     }
     users::end_progress();
     stage.server.stop().await?;
+    drop(online);
+    if target == Target::Relay {
+        report.found(findings);
+    }
 
     let per_cpu_second = total as f64 / (after.cpu_seconds - before.cpu_seconds).max(0.01);
     let p99 = quantile_ms(&histogram, 0.99);
     report.row(vec![
         ("target", Value::from(target.name())),
         ("round", Value::from(round)),
-        ("per_second", Value::from(args.rate)),
+        ("rate", Value::from(args.rate)),
+        ("per_second", rounded(total as f64 / took)),
         ("messages", Value::from(total)),
         ("per_cpu_second", rounded(per_cpu_second)),
         ("cpu_us_per_message", rounded(1e6 / per_cpu_second)),
@@ -149,25 +181,32 @@ impl Schedule {
     }
 }
 
-fn pace(
-    senders: &mut [std::net::TcpStream],
+/// What is sent, and how far that is.
+struct Load {
     target: Target,
-    schedule: &Schedule,
-    total: u64,
     bytes: usize,
-) -> anyhow::Result<()> {
-    for overall in 0..total {
-        let (index, number) = (overall % schedule.pairs, overall / schedule.pairs);
-        let message = target.message(usize::try_from(index)?, number, bytes);
-        let wait = schedule.due(index, number).saturating_duration_since(Instant::now());
-        if !wait.is_zero() {
-            std::thread::sleep(wait);
+    total: u64,
+    sent: AtomicU64,
+    schedule: Arc<Schedule>,
+}
+
+impl Load {
+    /// Sends every message when it is due, or as soon after that as it can.
+    fn pace(&self, senders: &mut [std::net::TcpStream]) -> anyhow::Result<()> {
+        for overall in 0..self.total {
+            let (index, number) = (overall % self.schedule.pairs, overall / self.schedule.pairs);
+            let message = self.target.message(usize::try_from(index)?, number, self.bytes);
+            let wait = self.schedule.due(index, number).saturating_duration_since(Instant::now());
+            if !wait.is_zero() {
+                std::thread::sleep(wait);
+            }
+            if let Some(sender) = senders.get_mut(usize::try_from(index)?) {
+                sender.write_all(message.as_bytes()).context("the server does not take a message")?;
+            }
+            self.sent.store(overall + 1, Ordering::Relaxed);
         }
-        if let Some(sender) = senders.get_mut(usize::try_from(index)?) {
-            sender.write_all(message.as_bytes())?;
-        }
+        Ok(())
     }
-    Ok(())
 }
 
 async fn receive(
@@ -175,13 +214,13 @@ async fn receive(
     index: u64,
     expected: u64,
     schedule: Arc<Schedule>,
+    mut paced: watch::Receiver<bool>,
 ) -> anyhow::Result<(Histogram<u64>, Findings)> {
     let mut histogram = Histogram::<u64>::new(3)?;
     let mut check = Check::default();
     let mut input = Vec::new();
-    let patience = schedule.due(index, expected).saturating_duration_since(Instant::now()) + TAIL;
     let whole = async {
-        while check.received < expected && stream.read_buf(&mut input).await? != 0 {
+        while check.received() < expected && stream.read_buf(&mut input).await? != 0 {
             let now = Instant::now();
             let mut done = 0;
             while let Some(end) = memchr::memchr(b'\n', input.get(done..).unwrap_or_default()) {
@@ -195,9 +234,14 @@ async fn receive(
         }
         anyhow::Ok(())
     };
-    // A lost message leaves its receiver waiting: the check counts it.
-    if let Ok(result) = timeout(patience, whole).await {
-        result?;
+    // A lost message leaves its receiver waiting: the check counts it. A late one is not lost before it was sent.
+    let tail = async {
+        let _ = paced.wait_for(|paced| *paced).await;
+        sleep(TAIL).await;
+    };
+    tokio::select! {
+        result = whole => result?,
+        () = tail => {}
     }
     Ok((histogram, check.findings(expected)))
 }

@@ -56,7 +56,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         ]);
         log_out(online).await?;
     }
-    report.print(args.common.json)?;
+    report.finish(args.common.json)?;
     server.stop().await
 }
 

@@ -9,6 +9,9 @@ use super::{
     users,
 };
 
+/// The forwarder's port, after those of `kurir up`.
+const FORWARDER: u16 = 190;
+
 /// What carries the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
@@ -44,7 +47,7 @@ pub(super) struct Pair {
     pub(super) sender: TcpStream,
     pub(super) receiver: TcpStream,
     /// The users' manager connections: they are online as long as these are open.
-    _managers: Vec<TcpStream>,
+    pub(super) managers: Vec<TcpStream>,
 }
 
 /// A running target with its pairs connected.
@@ -70,12 +73,12 @@ impl Stage {
                 Ok(Stage { target, server, pairs })
             }
             Target::Forwarder => {
-                let port = common.port_base + 199;
+                let port = common.port_base + FORWARDER;
                 let server = Server::forwarder(port).await?;
                 let pairs = users::many("forwarder: pairs connected", count, |index| async move {
                     let sender = named(port, &format!("a{index}")).await?;
                     let receiver = named(port, &receiver_name(index)).await?;
-                    anyhow::Ok(Pair { index, sender, receiver, _managers: Vec::new() })
+                    anyhow::Ok(Pair { index, sender, receiver, managers: Vec::new() })
                 })
                 .await?;
                 Ok(Stage { target, server, pairs })
@@ -98,7 +101,7 @@ async fn pair_at_relay(manager: &str, index: usize) -> anyhow::Result<Pair> {
     let second = users::login(manager, &b, true).await?;
     let sender = users::hello(&a, &first.ticket).await?;
     let receiver = users::hello(&b, &second.ticket).await?;
-    Ok(Pair { index, sender, receiver, _managers: vec![first.manager, second.manager] })
+    Ok(Pair { index, sender, receiver, managers: vec![first.manager, second.manager] })
 }
 
 async fn named(port: u16, name: &str) -> anyhow::Result<TcpStream> {

@@ -1,5 +1,7 @@
 //! What a line means.
 
+use clap::ValueEnum;
+
 /// What one can type.
 pub(super) const HELP: &str = "\
 /to NAME          write to NAME from now on; every other line goes there
@@ -7,11 +9,26 @@ pub(super) const HELP: &str = "\
 /who NAME         how anybody is, showing them that you are here
 /roster           the contacts
 /add NAME [AS]    add a contact, called AS in your roster
-/rename NAME [AS] call a contact AS
+/name NAME [AS]   call a contact AS
 /remove NAME      remove a contact
 /bio TEXT         what others see of you
+/help             these lines
 /quit             log out
 //TEXT            write a line that begins with a slash";
+
+/// What may follow the slash, in lower case.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Word {
+    To,
+    Who,
+    Roster,
+    Add,
+    Name,
+    Remove,
+    Bio,
+    Help,
+    Quit,
+}
 
 /// A line, understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,27 +57,28 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
     if rest.starts_with('/') {
         return Ok(Command::Say(rest.to_owned()));
     }
-    let (word, rest) = split(rest);
+    let (typed, rest) = split(rest);
+    let Ok(word) = Word::from_str(typed, false) else {
+        return Err(format!("no such command: /{}; /help shows them", super::plain(typed)));
+    };
     let (name, more) = split(rest);
-    let needs = |example: &str| format!("/{word} needs more: {example}");
+    let needs = |what: &str| Err(format!("/{typed} needs more: /{typed} {what}"));
     match (word, name) {
-        ("to", "") => Err(needs("/to NAME")),
-        ("to", name) => Ok(Command::To(name.to_owned())),
-        ("add" | "rename", "") => Err(needs(&format!("/{word} NAME [AS]"))),
-        ("add" | "rename", name) => {
+        (Word::To | Word::Remove, "") => needs("NAME"),
+        (Word::To, name) => Ok(Command::To(name.to_owned())),
+        (Word::Remove, name) => Ok(Command::Remove(name.to_owned())),
+        (Word::Add | Word::Name, "") => needs("NAME [AS]"),
+        (Word::Add | Word::Name, name) => {
             let called = (!more.is_empty()).then(|| more.to_owned());
             Ok(Command::Add { jid: name.to_owned(), name: called })
         }
-        ("remove", "") => Err(needs("/remove NAME")),
-        ("remove", name) => Ok(Command::Remove(name.to_owned())),
-        ("bio", "") => Err(needs("/bio TEXT")),
-        ("bio", _) => Ok(Command::Bio(rest.to_owned())),
-        ("who", "") => Ok(Command::Everybody),
-        ("who", name) => Ok(Command::Who(name.to_owned())),
-        ("roster", _) => Ok(Command::Roster),
-        ("help", _) => Ok(Command::Help),
-        ("quit", _) => Ok(Command::Quit),
-        _ => Err(format!("no such command: /{}; /help shows them", super::plain(word))),
+        (Word::Bio, "") => needs("TEXT"),
+        (Word::Bio, _) => Ok(Command::Bio(rest.to_owned())),
+        (Word::Who, "") => Ok(Command::Everybody),
+        (Word::Who, name) => Ok(Command::Who(name.to_owned())),
+        (Word::Roster, _) => Ok(Command::Roster),
+        (Word::Help, _) => Ok(Command::Help),
+        (Word::Quit, _) => Ok(Command::Quit),
     }
 }
 
@@ -87,7 +105,7 @@ mod tests {
             parse("/add esa  ini esa "),
             Ok(Command::Add { jid: "esa".into(), name: Some("ini esa".into()) })
         );
-        assert_eq!(parse("/rename esa"), Ok(Command::Add { jid: "esa".into(), name: None }));
+        assert_eq!(parse("/name esa"), Ok(Command::Add { jid: "esa".into(), name: None }));
         assert_eq!(parse("/bio lagi makan kebab"), Ok(Command::Bio("lagi makan kebab".into())));
         assert_eq!(parse("/who"), Ok(Command::Everybody));
         assert_eq!(parse("/who esa"), Ok(Command::Who("esa".into())));
@@ -97,14 +115,16 @@ mod tests {
     #[test]
     fn a_command_that_lacks_something_says_what() {
         assert_eq!(parse("/to"), Err("/to needs more: /to NAME".into()));
-        assert_eq!(parse("/rename "), Err("/rename needs more: /rename NAME [AS]".into()));
+        assert_eq!(parse("/name "), Err("/name needs more: /name NAME [AS]".into()));
         assert_eq!(parse("/bishop"), Err("no such command: /bishop; /help shows them".into()));
     }
 
     #[test]
     fn help_has_every_command() {
-        for word in ["to", "who", "roster", "add", "rename", "remove", "bio", "quit"] {
-            assert!(HELP.contains(&format!("/{word} ")), "{word}");
+        for word in Word::value_variants() {
+            let value = word.to_possible_value().unwrap();
+            let typed = format!("/{} ", value.get_name());
+            assert!(HELP.lines().any(|line| line.starts_with(&typed)), "{typed}");
         }
     }
 }

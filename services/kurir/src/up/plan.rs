@@ -52,7 +52,7 @@ pub(super) struct Plan {
 
 /// The defaults of `kurir up`: nothing else installed, and the original's clients, which know no tickets, let in.
 pub(super) fn defaults(args: &Args) -> Config {
-    let admin = AdminConfig { listen: at(&args.host, args.port_base + ADMIN) };
+    let admin = AdminConfig { listen: Ports::of(args).private(ADMIN) };
     let directory = DirectoryConfig { url: Secret::new(IN_PROCESS), ..DirectoryConfig::default() };
     let database = DatabaseConfig { url: sqlite(&args.data), ..DatabaseConfig::default() };
     let relay = kurir_relay::Config { bare_hello: BareHello::SameAddress, ..kurir_relay::Config::default() };
@@ -74,15 +74,22 @@ impl Plan {
             let problem = "`kurir up` decides this itself, see --port-base and --host".to_owned();
             return Err(refusal(&loaded, key, problem));
         }
-        for key in ["manager.advertise", "relay.advertise"] {
-            if is_any_address(&args.host) && loaded.origin(key).is_none() {
+        let Config { manager, relay, .. } = &loaded.config;
+        for (key, host) in [("manager.advertise", &manager.advertise), ("relay.advertise", &relay.advertise)]
+        {
+            if host.is_empty() && is_any_address(&args.host) {
                 let problem =
                     format!("--host {} is no address to give to clients, so this key must be one", args.host);
                 return Err(refusal(&loaded, key, problem));
             }
+            if !host.is_empty() && !is_host(host) {
+                let problem =
+                    "expected a host or an IPv6 address alone, `kurir up` appends the ports".to_owned();
+                return Err(refusal(&loaded, key, problem));
+            }
         }
         let config = loaded.config;
-        let ports = Ports { host: &args.host, base: args.port_base };
+        let ports = Ports::of(args);
         let trackers = vec![format!("http://{}", ports.grpc(0))];
         let tracker = kurir_tracker::Config {
             listen: ports.client(0),
@@ -136,19 +143,27 @@ struct Ports<'a> {
     base: u16,
 }
 
-impl Ports<'_> {
+impl<'a> Ports<'a> {
+    fn of(args: &'a Args) -> Self {
+        Self { host: &args.host, base: args.port_base }
+    }
+
     fn client(&self, offset: u16) -> String {
         at(self.host, self.base + offset)
     }
 
-    /// Nothing but this process needs it, and it asks nobody for a password.
     fn grpc(&self, offset: u16) -> String {
+        self.private(GRPC + offset)
+    }
+
+    /// On loopback: clients have no business there, and nobody is asked for a password.
+    fn private(&self, offset: u16) -> String {
         let loopback = match self.host.parse::<IpAddr>() {
             Ok(ip) if ip.is_loopback() => ip,
             Ok(IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
             _ => Ipv4Addr::LOCALHOST.into(),
         };
-        at(&loopback.to_string(), self.base + GRPC + offset)
+        at(&loopback.to_string(), self.base + offset)
     }
 
     /// `configured` is one host for all of a kind; each has a port of its own.
@@ -162,6 +177,12 @@ fn at(host: &str, port: u16) -> String {
         Ok(ip) => format!("[{ip}]:{port}"),
         Err(_) => format!("{host}:{port}"),
     }
+}
+
+/// A name or an address without a port.
+fn is_host(text: &str) -> bool {
+    let of_a_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+    text.chars().all(of_a_name) || text.parse::<Ipv6Addr>().is_ok()
 }
 
 fn is_any_address(host: &str) -> bool {
@@ -250,18 +271,23 @@ mod tests {
     #[test]
     fn every_key_that_is_decided_exists() {
         for key in DECIDED {
-            let value = if key.ends_with("trackers") { "http://h:1" } else { "h:1" };
+            let value = match key.split_once('.') {
+                Some((_, "id")) => "h",
+                Some((_, "trackers" | "grpc_advertise")) => "http://h:1",
+                _ => "h:1",
+            };
             let refused = plan(&["--set", &format!("{key}={value}")]).unwrap_err();
             assert!(refused.starts_with(&format!("{key}: `kurir up` decides")), "{refused}");
         }
     }
 
     #[test]
-    fn a_host_of_its_own_is_given_to_clients_and_grpc_stays_on_loopback() {
+    fn a_host_of_its_own_is_given_to_clients_while_grpc_and_admin_stay_on_loopback() {
         let plan = plan(&["--host", "192.0.2.7"]).unwrap();
         assert_eq!(plan.managers[0].advertise, "192.0.2.7:5001");
         assert_eq!(plan.managers[0].grpc_listen, "127.0.0.1:5101");
         assert_eq!(plan.tracker.grpc_listen, "127.0.0.1:5100");
+        assert_eq!(plan.config.admin.listen, "127.0.0.1:5090");
     }
 
     #[test]
@@ -277,6 +303,17 @@ mod tests {
         assert_eq!(plan.managers[0].listen, "[::]:5001");
         assert_eq!(plan.managers[0].advertise, "chat.example:5001");
         assert_eq!(plan.relays[0].advertise, "[::1]:5010");
+    }
+
+    #[test]
+    fn an_address_to_give_to_clients_has_no_port_of_its_own() {
+        for host in ["chat.example:5001", "[::1]", "http://chat.example", "chat example"] {
+            assert_eq!(
+                plan(&["--set", &format!("relay.advertise={host}")]).unwrap_err(),
+                "relay.advertise: expected a host or an IPv6 address alone, `kurir up` appends the ports \
+                 (from --set relay.advertise)"
+            );
+        }
     }
 
     #[test]

@@ -136,11 +136,7 @@ impl Metrics {
     }
 
     /// The relays that users are given at the moment, with their loads, and those that were `before`.
-    pub(crate) fn observe_relays(
-        &self,
-        before: &[(ComponentId, i128)],
-        now: &[(ComponentId, i128)],
-    ) {
+    pub(crate) fn observe_relays(&self, before: &[(ComponentId, i128)], now: &[(ComponentId, i128)]) {
         let labels = |relay: &ComponentId| RelayLabels { relay: relay.to_string() };
         for (gone, _) in before.iter().filter(|(id, _)| now.iter().all(|(known, _)| known != id)) {
             self.relay_load.remove(&labels(gone));

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A manager whose background tasks run only where a test calls them.
-async fn manager() -> Manager {
+pub(crate) async fn manager() -> Manager {
     let config = Config {
         listen: "127.0.0.1:0".to_owned(),
         grpc_listen: "127.0.0.1:0".to_owned(),
@@ -60,7 +60,7 @@ async fn registered(manager: &Manager, username: &str) -> Arc<Online> {
 }
 
 /// Esa, and fajar who sees her and was told that she is online.
-async fn esa_and_fajar(manager: &Manager) -> (Arc<Online>, Arc<Online>) {
+pub(crate) async fn esa_and_fajar(manager: &Manager) -> (Arc<Online>, Arc<Online>) {
     let (esa, fajar) = (registered(manager, "esa").await, registered(manager, "fajar").await);
     manager.store.add_contact(fajar.account, &esa.user, None).await.unwrap();
     manager.announce(&esa).await.unwrap();

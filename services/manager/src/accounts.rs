@@ -140,7 +140,13 @@ impl Manager {
         }
         let device = Resource::default_device();
         let entries = self.member.directory().user(user).await?;
-        Ok(entries.sessions.iter().any(|(resource, _)| *resource == device))
+        let session = entries.sessions.iter().find(|(resource, _)| *resource == device);
+        let Some((_, session)) = session else { return Ok(false) };
+        // On record as ours, and nobody is logged in here: it is over, and its release is on the way.
+        if session.generation == self.member.generation() && self.sessions.get(user).is_none() {
+            return Err(Temporary::Ending);
+        }
+        Ok(true)
     }
 
     async fn go_online(

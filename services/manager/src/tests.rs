@@ -46,7 +46,10 @@ pub(crate) async fn manager() -> Manager {
 }
 
 fn registration(username: &str) -> Auth {
-    let packet = json!({"type": "auth", "username": username, "password": "12345", "register": true});
+    auth(json!({"type": "auth", "username": username, "password": "12345", "register": true}))
+}
+
+fn auth(packet: serde_json::Value) -> Auth {
     let FromClient::Auth(auth) = FromClient::parse(&packet.to_string()).unwrap() else { unreachable!() };
     auth
 }
@@ -96,4 +99,14 @@ async fn nothing_is_stored_for_whom_the_directory_does_not_take_after_the_passwo
     assert!(matches!(registering.await, Err(Refusal::Temporary(_))));
     let key = kurir_protocol::name::UserKey::of("esa").unwrap();
     assert_eq!(manager.store.account(&key).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn whose_former_session_is_not_off_record_yet_is_not_told_to_be_logged_in() {
+    let manager = manager().await;
+    let esa = registered(&manager, "esa").await;
+    // As after a logout while the directory was away.
+    assert!(manager.sessions.remove(&esa));
+    let login = auth(json!({"type": "auth", "username": "esa", "password": "12345"}));
+    assert!(matches!(manager.authenticate(&login, client()).await, Err(Refusal::Temporary(_))));
 }

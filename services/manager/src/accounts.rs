@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use kurir_directory::{Cause, DirectoryError, NewSession, SessionClaim};
+use kurir_directory::{DirectoryError, NewSession, SessionClaim};
 use kurir_protocol::{
     manager::Auth,
     name::{LoginId, Resource, UserKey, Username},
@@ -174,7 +174,7 @@ impl Manager {
         }
         if self.member.check().is_ok_and(|current| current != generation) {
             // Renewed between the claim and now: that round may have passed this session by.
-            self.reclaim_one(&online, Cause::Renewed).await;
+            self.restore_soon(&online).await;
         }
         Ok(online)
     }

@@ -5,9 +5,10 @@ use kurir_protocol::{
     manager::{PresenceRequest, ToClient},
     name::{LoginId, Resource, UserKey, Username},
 };
+use tokio::time::timeout;
 
 use crate::{
-    manager::{Manager, Temporary, now_ms},
+    manager::{FENCE_WAIT, Manager, Temporary, now_ms},
     news::{Location, News, Version, What, presence_of, presence_of_account},
     online::{self, Online},
     store::{Account, AccountId, Contact, StoreError},
@@ -201,7 +202,7 @@ impl Manager {
             Ok(true) => {}
             Ok(false) => {
                 tracing::debug!(user = %online.user, "presence of a session that is not on record");
-                self.restore(online).await;
+                self.restore_soon(online).await;
             }
             Err(error) => {
                 self.owe_unless(false, online);
@@ -210,6 +211,13 @@ impl Manager {
             }
         }
         Some(version)
+    }
+
+    /// Claims a session again that is not on record, for as long as its client may wait; then it is tried again with the
+    /// news that the session owes.
+    pub(crate) async fn restore_soon(&self, online: &Online) {
+        let restored = timeout(FENCE_WAIT, self.restore(online)).await;
+        self.owe_unless(restored.is_ok(), online);
     }
 
     fn owe_unless(&self, complete: bool, online: &Online) {

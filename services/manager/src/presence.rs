@@ -23,6 +23,7 @@ pub(crate) struct Departure {
     username: Username,
     /// Newer than everything else of that login.
     version: Version,
+    at_ms: i64,
 }
 
 impl Manager {
@@ -131,6 +132,7 @@ impl Manager {
         if !self.sessions.remove(online) {
             return;
         }
+        let at_ms = now_ms();
         let device = Resource::default_device();
         if let Err(error) = self.member.release_session(&online.user, &device, online.login, end).await {
             // The member goes on trying by itself.
@@ -139,23 +141,25 @@ impl Manager {
         if end == SessionEnd::Ended {
             self.end_relay_connection(&online.user, online.login).await;
         }
-        if let Err(error) = self.store.touch(online.account, now_ms()).await {
-            tracing::debug!(user = %online.user, error = &error as &dyn std::error::Error, "updated_at not set");
-        }
         let departure = Departure {
             account: online.account,
             user: online.user.clone(),
             username: online.username.clone(),
             version: online.last_version(),
+            at_ms,
         };
         if !self.tell_departure(&departure).await {
             self.differences.departed(departure);
         }
     }
 
-    /// Tells the contacts of a user who is gone. False: some may not have been told.
+    /// Puts down when a user went, and tells the contacts. False: not all of that is done.
     pub(crate) async fn tell_departure(&self, departure: &Departure) -> bool {
-        let contacts = match self.store.roster(departure.account).await {
+        let read = async {
+            self.store.touch(departure.account, departure.at_ms).await?;
+            self.store.roster(departure.account).await
+        };
+        let contacts = match read.await {
             Ok(contacts) => contacts,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;

@@ -69,6 +69,8 @@ impl Manager {
             NewName::Set(name) => name.clone(),
             NewName::Keep => self.name_of(asked.online, &contact).await?,
         };
+        // Whatever is told from here on follows the replies.
+        asked.online.hold();
         let added = self.store.add_contact(asked.online.account, &contact, name).await?;
         let from = added.contact.username.clone();
         let both = added.mine.subscription == Subscription::Both;
@@ -91,7 +93,6 @@ impl Manager {
     /// The contact's presence, which follows "subscribed" (M18).
     async fn show_contact(&self, asked: &Asked<'_>, added: &Added, replies: &mut Vec<u8>) {
         let contact = &added.contact.key;
-        asked.online.hold();
         let mark = asked.online.mark();
         let located = self.locate(std::slice::from_ref(contact), Some(asked.online)).await;
         if !located.complete {
@@ -129,6 +130,7 @@ impl Manager {
     ) -> Result<(), Refused> {
         asked.must_be(from)?;
         let contact = asked.contact(jid)?;
+        asked.online.hold();
         let removed = self.store.remove_contact(asked.online.account, &contact).await?;
         asked.online.forget(&contact);
         let from = removed.contact.username.as_str();

@@ -63,6 +63,8 @@ pub(crate) enum Temporary {
     Password(#[from] PasswordError),
     #[error("this manager was paused past its lease")]
     Fenced,
+    #[error("whether a user is online could not be found out")]
+    NotFound,
     #[error("the user's former session here is not off record yet")]
     Ending,
 }

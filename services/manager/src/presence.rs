@@ -111,15 +111,19 @@ impl Manager {
             ToClient::PresenceUnknown { to, target }.write(replies);
             return Ok(());
         };
+        // Nothing is answered before everything is read that could fail.
+        let mine = self.account_of(online).await?;
         online.hold();
         let located = self.locate(std::slice::from_ref(&account.key), Some(online)).await;
         let place = located.places.into_iter().next().flatten();
+        if place.is_none() && !located.complete {
+            return Err(Temporary::NotFound);
+        }
         let presence = presence_of_account(&account, place.is_some());
         ToClient::PresenceDirected { presence: &presence, to }.write(replies);
         if let Some(place) = place
             && account.key != online.user
         {
-            let mine = self.account_of(online).await?;
             let what = What::Directed(presence_of_account(&mine, true));
             self.tell(&news_of(online, online.version(), what), [(account.key, place)]);
         }

@@ -2,11 +2,11 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use kurir_directory::{Directory, Member, SessionEnd, Timing};
-use kurir_protocol::manager::{Auth, FromClient};
+use kurir_protocol::manager::{Auth, FromClient, PresenceRequest};
 use kurir_service::{Shell, config::Secret};
 use kurir_socket::Outbox;
 use serde_json::json;
@@ -109,4 +109,16 @@ async fn whose_former_session_is_not_off_record_yet_is_not_told_to_be_logged_in(
     assert!(manager.sessions.remove(&esa));
     let login = auth(json!({"type": "auth", "username": "esa", "password": "12345"}));
     assert!(matches!(manager.authenticate(&login, client()).await, Err(Refusal::Temporary(_))));
+}
+
+#[tokio::test]
+async fn who_cannot_be_found_is_not_said_to_be_offline_m27() {
+    let manager = manager().await;
+    let (esa, fajar) = esa_and_fajar(&manager).await;
+    manager.depart(&esa, SessionEnd::Lost).await;
+    manager.recovering.store(true, Ordering::Relaxed);
+    let mut replies = Vec::new();
+    let to_esa = PresenceRequest::Directed { to: "esa".to_owned() };
+    assert!(manager.presence(&fajar, to_esa, &mut replies).await.is_err());
+    assert!(replies.is_empty());
 }

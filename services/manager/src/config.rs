@@ -57,7 +57,8 @@ pub struct Config {
     /// Bytes that may wait for a client that does not read. One more closes it with `Too slow`.
     pub outbox_bytes: usize,
     /// Bytes of presence that may wait for another manager. When they are reached all of it is dropped, and that manager
-    /// reads its users' contacts again once it can be reached: nobody waits, nothing is lost for good.
+    /// reads its users' contacts again once it can be reached: nobody waits, and presence is made good. What else was among
+    /// it, directed presence and "subscribed", is lost; a roster shows the subscription whenever it is read.
     pub peer_queue_bytes: usize,
 
     /// How client sockets are kept.

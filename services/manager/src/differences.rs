@@ -20,6 +20,7 @@ use crate::{
     news::presence_of,
     online::{self, Mark, Online},
     presence::Departure,
+    roster::Subscribed,
     store::Profile,
 };
 
@@ -47,6 +48,8 @@ struct Work {
     everything: bool,
     /// Users who went offline while it could not be told.
     departures: Vec<Departure>,
+    /// Contacts of users here who could not be found.
+    subscribed: HashSet<Subscribed>,
     /// Some session owes news of itself ([`Online::settle_news`]).
     owed: bool,
 }
@@ -66,6 +69,13 @@ impl Differences {
 
     pub(crate) fn departed(&self, departure: Departure) {
         self.add(|work| work.departures.push(departure));
+    }
+
+    /// A contact could not be found.
+    pub(crate) fn subscribed(&self, subscribed: Subscribed) {
+        self.add(|work| {
+            work.subscribed.insert(subscribed);
+        });
     }
 
     /// A session owes news.
@@ -89,13 +99,18 @@ impl Differences {
 
 impl Work {
     fn is_empty(&self) -> bool {
-        self.dead.is_empty() && !self.everything && self.departures.is_empty() && !self.owed
+        self.dead.is_empty()
+            && !self.everything
+            && self.departures.is_empty()
+            && self.subscribed.is_empty()
+            && !self.owed
     }
 
     fn extend(&mut self, other: Work) {
         self.dead.extend(other.dead);
         self.everything |= other.everything;
         self.departures.extend(other.departures);
+        self.subscribed.extend(other.subscribed);
         self.owed |= other.owed;
     }
 }
@@ -133,6 +148,12 @@ impl Manager {
         }
         undone.everything = work.everything && self.tell_everything().await.is_err();
         undone.owed = work.owed && self.tell_owed().await.is_err();
+        for told in work.subscribed {
+            match self.tell_subscribed_late(&told).await {
+                Ok(true) => {}
+                Ok(false) | Err(_) => drop(undone.subscribed.insert(told)),
+            }
+        }
         let mut departures = work.departures.into_iter();
         while let Some(departure) = departures.next() {
             if !self.tell_departure(&departure).await {
@@ -232,6 +253,7 @@ fn log(online: &Online, error: &Temporary) {
 #[cfg(test)]
 mod tests {
     use kurir_directory::SessionEnd;
+    use kurir_protocol::manager::FromClient;
 
     use super::*;
     use crate::tests::{esa_and_fajar, manager};
@@ -260,5 +282,22 @@ mod tests {
         manager.recovering.store(false, Ordering::Relaxed);
         assert!(retry().await);
         assert_eq!(fajar.mark(), told_offline);
+    }
+
+    #[tokio::test]
+    async fn a_contact_who_could_not_be_found_is_told_of_her_subscription_later_m18() {
+        let manager = manager().await;
+        let (esa, fajar) = esa_and_fajar(&manager).await;
+        manager.recovering.store(true, Ordering::Relaxed);
+        assert!(manager.sessions.remove(&fajar), "he is somewhere that the directory does not say");
+        let set = r#"{"stanza":"iq","namespace":"roster","from":"esa","type":"set","query":{"item":{"jid":"fajar"}}}"#;
+        let FromClient::Roster(set) = FromClient::parse(set).unwrap() else { unreachable!() };
+        manager.roster(&esa, &set, &mut Vec::new()).await;
+        let work = manager.settle(manager.differences.take()).await;
+        assert_eq!(work.subscribed.len(), 1);
+
+        manager.recovering.store(false, Ordering::Relaxed);
+        manager.sessions.insert(fajar);
+        assert!(manager.settle(work).await.is_empty());
     }
 }

@@ -1,7 +1,9 @@
 //! Channels and servers for internal gRPC: tonic has no deadline of its own, so every one is set here.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
+use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::Stream;
 use tonic::transport::{Channel, Endpoint, Server};
 
 /// A connection that is not there by then counts as refused.
@@ -10,6 +12,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// HTTP/2 pings on internal streams: sent after this much silence, and answered within as much again, or the
 /// stream is dead (ARCHITECTURE "Tables").
 pub const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// How long accepting rests after the system refused a connection.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Room for batches in flight on one stream; HTTP/2's own 64 KiB would make links wait for window updates.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -60,6 +65,26 @@ pub fn server() -> Server {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(STREAM_WINDOW_BYTES)
         .tcp_nodelay(true)
+}
+
+/// The connections that come to a bound socket, for `serve_with_incoming`.
+///
+/// A refusal of the system, for want of files as a rule, is logged and waited out: what cannot be accepted stays in the
+/// backlog, so that trying at once would fail at once, for ever.
+pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
+    futures_util::stream::unfold(listener, async |listener| {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return Some((Ok(stream), listener)),
+                // The other side went away before we came.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept internal connections");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    })
 }
 
 /// An error with its causes, in the one log line it gets: transport errors say what happened only in theirs.

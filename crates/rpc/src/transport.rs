@@ -2,7 +2,10 @@
 
 use std::{io, time::Duration};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 use tokio_stream::Stream;
 use tonic::transport::{Channel, Endpoint, Server};
 
@@ -38,6 +41,12 @@ pub enum ConnectError {
         /// What the transport said.
         source: tonic::transport::Error,
     },
+    /// It took longer than [`CONNECT_TIMEOUT`] to find out where that is.
+    #[error("cannot connect to {url} within {CONNECT_TIMEOUT:?}")]
+    Late {
+        /// As given.
+        url: String,
+    },
 }
 
 /// Connects to another component's gRPC address, `http://host:port`.
@@ -54,7 +63,11 @@ pub async fn connect(url: &str) -> Result<Channel, ConnectError> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(STREAM_WINDOW_BYTES)
         .tcp_nodelay(true);
-    endpoint.connect().await.map_err(|source| ConnectError::Unreachable { url: url.to_owned(), source })
+    // The endpoint's own deadline does not cover the look-up of the name.
+    timeout(CONNECT_TIMEOUT, endpoint.connect())
+        .await
+        .map_err(|_| ConnectError::Late { url: url.to_owned() })?
+        .map_err(|source| ConnectError::Unreachable { url: url.to_owned(), source })
 }
 
 /// A server for internal gRPC, with the keepalives and windows that [`connect`] expects of the other side.

@@ -41,7 +41,8 @@ pub struct Config {
     pub argon2_iterations: u32,
     /// Hashes computed at once; 0: as many as there are cores.
     pub argon2_threads: usize,
-    /// Logins that may wait for their password to be checked. One more is answered 503 at once.
+    /// Logins that may wait for their password to be checked. One more is answered 503 at once, and one whose turn has not come
+    /// after 3 s then.
     pub argon2_queue: usize,
 
     /// Failed logins and registrations of one connection before it is closed.

@@ -32,7 +32,8 @@ pub struct Config {
     pub ticket_seconds: u64,
     /// A relay that has reported nothing for so long is not given to anybody.
     pub relay_silence_seconds: u64,
-    /// For so long a user who asks for another relay is not given the one he had.
+    /// For so long a user who asks for another relay is given the one that failed only where there is no other: it may work
+    /// again, and nothing else would.
     pub relay_failed_seconds: u64,
 
     /// Memory of one password hash, KiB. Stored hashes are checked with what they were made with.

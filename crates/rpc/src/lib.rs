@@ -12,7 +12,7 @@ pub mod discovery;
 pub mod transport;
 
 pub use discovery::Discovery;
-pub use transport::{ConnectError, chain, connect, server};
+pub use transport::{ConnectError, chain, connect, incoming, server};
 
 /// Generated from `proto/kurir/v1`; the `.proto` files hold the documentation.
 #[allow(missing_docs, unreachable_pub, missing_debug_implementations, clippy::pedantic)]

@@ -1,7 +1,12 @@
 //! Channels and servers for internal gRPC: tonic has no deadline of its own, so every one is set here.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_stream::Stream;
 use tonic::transport::{Channel, Endpoint, Server};
 
 /// A connection that is not there by then counts as refused.
@@ -10,6 +15,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// HTTP/2 pings on internal streams: sent after this much silence, and answered within as much again, or the
 /// stream is dead (ARCHITECTURE "Tables").
 pub const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// How long accepting rests after the system refused a connection.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Room for batches in flight on one stream; HTTP/2's own 64 KiB would make links wait for window updates.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
@@ -33,6 +41,12 @@ pub enum ConnectError {
         /// What the transport said.
         source: tonic::transport::Error,
     },
+    /// It took longer than [`CONNECT_TIMEOUT`] to find out where that is.
+    #[error("cannot connect to {url} within {CONNECT_TIMEOUT:?}")]
+    Late {
+        /// As given.
+        url: String,
+    },
 }
 
 /// Connects to another component's gRPC address, `http://host:port`.
@@ -49,7 +63,11 @@ pub async fn connect(url: &str) -> Result<Channel, ConnectError> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(STREAM_WINDOW_BYTES)
         .tcp_nodelay(true);
-    endpoint.connect().await.map_err(|source| ConnectError::Unreachable { url: url.to_owned(), source })
+    // The endpoint's own deadline does not cover the look-up of the name.
+    timeout(CONNECT_TIMEOUT, endpoint.connect())
+        .await
+        .map_err(|_| ConnectError::Late { url: url.to_owned() })?
+        .map_err(|source| ConnectError::Unreachable { url: url.to_owned(), source })
 }
 
 /// A server for internal gRPC, with the keepalives and windows that [`connect`] expects of the other side.
@@ -60,6 +78,26 @@ pub fn server() -> Server {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(STREAM_WINDOW_BYTES)
         .tcp_nodelay(true)
+}
+
+/// The connections that come to a bound socket, for `serve_with_incoming`.
+///
+/// A refusal of the system, for want of files as a rule, is logged and waited out: what cannot be accepted stays in the
+/// backlog, so that trying at once would fail at once, for ever.
+pub fn incoming(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
+    futures_util::stream::unfold(listener, async |listener| {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => return Some((Ok(stream), listener)),
+                // The other side went away before we came.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept internal connections");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            }
+        }
+    })
 }
 
 /// An error with its causes, in the one log line it gets: transport errors say what happened only in theirs.

@@ -140,10 +140,15 @@ impl Manager {
         }
         let device = Resource::default_device();
         let entries = self.member.directory().user(user).await?;
-        match entries.sessions.iter().any(|(resource, _)| *resource == device) {
-            false if !entries.complete => Err(DirectoryError::Recovering.into()),
-            online => Ok(online),
+        let session = entries.sessions.iter().find(|(resource, _)| *resource == device);
+        let Some((_, session)) = session else {
+            return if entries.complete { Ok(false) } else { Err(DirectoryError::Recovering.into()) };
+        };
+        // On record as ours, and nobody is logged in here: it is over, and its release is on the way.
+        if session.generation == self.member.generation() && self.sessions.get(user).is_none() {
+            return Err(Temporary::Ending);
         }
+        Ok(true)
     }
 
     async fn go_online(
@@ -172,7 +177,7 @@ impl Manager {
         }
         if self.member.check().is_ok_and(|current| current != generation) {
             // Renewed between the claim and now: that round may have passed this session by.
-            self.reclaim_one(&online).await;
+            self.restore_soon(&online).await;
         }
         Ok(online)
     }

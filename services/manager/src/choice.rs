@@ -36,6 +36,8 @@ pub(crate) struct Choice {
     /// Managers besides this one.
     others: u32,
     relays: BTreeMap<ComponentId, Relay>,
+    /// How many promises were made.
+    promises: u64,
 }
 
 /// Where clients reach a relay.
@@ -61,6 +63,8 @@ pub(crate) struct Chosen {
     pub(crate) address: ClientAddress,
     /// Its connections, with those promised before this one.
     pub(crate) connections: u64,
+    /// Names the promise, for [`Choice::take_back`].
+    promise: u64,
 }
 
 #[derive(Debug)]
@@ -72,10 +76,17 @@ struct Relay {
     last: Option<Reported>,
     /// The one before.
     before: Option<Reported>,
-    /// Until when each promise stands, in the order given.
-    promises: VecDeque<Instant>,
+    /// In the order given.
+    promises: VecDeque<Promise>,
     /// When the promises were made that are younger than the moment of comparison.
     recent: VecDeque<Instant>,
+}
+
+#[derive(Debug)]
+struct Promise {
+    number: u64,
+    /// Until when it stands.
+    until: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +98,7 @@ struct Reported {
 impl Choice {
     /// `silence`: a relay that has reported nothing for so long is not offered.
     pub(crate) fn new(rule: RelayChoice, silence: Duration) -> Self {
-        Self { rule, silence, others: 0, relays: BTreeMap::new() }
+        Self { rule, silence, others: 0, relays: BTreeMap::new(), promises: 0 }
     }
 
     /// How many other managers there are.
@@ -165,11 +176,21 @@ impl Choice {
         let others = self.others;
         let relay = self.relays.get_mut(&id)?;
         let connections = relay.connections();
-        relay.promises.push_back(expiry + REPORT_DELAY);
+        self.promises += 1;
+        let promise = self.promises;
+        relay.promises.push_back(Promise { number: promise, until: expiry + REPORT_DELAY });
         if others > 0 {
             relay.recent.push_back(now);
         }
-        Some(Chosen { connections, address: relay.address.clone(), id })
+        Some(Chosen { connections, address: relay.address.clone(), id, promise })
+    }
+
+    /// A user asks again and has failed on that relay: nobody comes for this promise, unless it was kept already.
+    pub(crate) fn take_back(&mut self, chosen: &Chosen) {
+        let Some(relay) = self.relays.get_mut(&chosen.id) else { return };
+        if let Ok(index) = relay.promises.binary_search_by_key(&chosen.promise, |promise| promise.number) {
+            relay.promises.remove(index);
+        }
     }
 
     /// The load of each relay that would be offered now, as they are compared by it.
@@ -266,7 +287,7 @@ impl Relay {
     }
 
     fn forget_expired(&mut self, now: Instant) {
-        while self.promises.front().is_some_and(|until| *until <= now) {
+        while self.promises.front().is_some_and(|promise| promise.until <= now) {
             self.promises.pop_front();
         }
     }
@@ -407,6 +428,20 @@ mod tests {
         let late = start + TICKET + REPORT_DELAY;
         choice.report(&id("a"), generations[0], report(1, 1), late);
         assert_eq!(choice.relays[&id("a")].connections(), 1);
+    }
+
+    #[test]
+    fn a_promise_is_taken_back_once_and_no_other_with_it() {
+        let now = Instant::now();
+        let (mut choice, generations) = with_relays(RelayChoice::Fewest, &["a"], now);
+        let mut promised = || choice.choose(None, now + TICKET, now, &mut rand::rng()).unwrap();
+        let (first, second, _third) = (promised(), promised(), promised());
+        choice.take_back(&second);
+        choice.take_back(&second);
+        assert_eq!(choice.relays[&id("a")].promises.len(), 2);
+        choice.report(&id("a"), generations[0], report(1, 1), now);
+        choice.take_back(&first);
+        assert_eq!(choice.relays[&id("a")].promises.len(), 1, "the first was kept");
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub struct Config {
     pub ticket_seconds: u64,
     /// A relay that has reported nothing for so long is not given to anybody.
     pub relay_silence_seconds: u64,
-    /// For so long a user who asks for another relay is not given the one he had.
+    /// For so long a user who asks for another relay is given the one that failed only where there is no other: it may work
+    /// again, and nothing else would.
     pub relay_failed_seconds: u64,
 
     /// Memory of one password hash, KiB. Stored hashes are checked with what they were made with.
@@ -41,7 +42,8 @@ pub struct Config {
     pub argon2_iterations: u32,
     /// Hashes computed at once; 0: as many as there are cores.
     pub argon2_threads: usize,
-    /// Logins that may wait for their password to be checked. One more is answered 503 at once.
+    /// Logins that may wait for their password to be checked. One more is answered 503 at once, and one whose turn has not come
+    /// after 3 s then.
     pub argon2_queue: usize,
 
     /// Failed logins and registrations of one connection before it is closed.
@@ -57,7 +59,8 @@ pub struct Config {
     /// Bytes that may wait for a client that does not read. One more closes it with `Too slow`.
     pub outbox_bytes: usize,
     /// Bytes of presence that may wait for another manager. When they are reached all of it is dropped, and that manager
-    /// reads its users' contacts again once it can be reached: nobody waits, nothing is lost for good.
+    /// reads its users' contacts again once it can be reached: nobody waits, and presence is made good. What else was among
+    /// it, directed presence and "subscribed", is lost; a roster shows the subscription whenever it is read.
     pub peer_queue_bytes: usize,
 
     /// How client sockets are kept.

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     accounts::{Client, Refusal},
+    choice::Chosen,
     manager::{Manager, Temporary},
     online::Online,
     relays::Offer,
@@ -57,7 +58,7 @@ struct Connection {
 #[derive(Default)]
 struct KnownRelays {
     /// The one that the user was given last.
-    given: Option<ComponentId>,
+    given: Option<Chosen>,
     /// The one that it last failed on, and when.
     failed: Option<(ComponentId, Instant)>,
 }
@@ -194,14 +195,13 @@ impl Connection {
     /// M13, M14: whoever asks again has failed on the relay given before.
     fn offer_relay(&mut self, online: &Online, welcome: Welcome, replies: &mut Vec<u8>) {
         let now = Instant::now();
-        if matches!(welcome, Welcome::Asked)
-            && let Some(given) = self.relays.given.take()
-        {
-            self.relays.failed = Some((given, now));
+        let failed = self.relays.given.take();
+        if let Some(failed) = &failed {
+            self.relays.failed = Some((failed.id.clone(), now));
         }
         let lately = |at: Instant| now.duration_since(at) < self.manager.relay_failed;
         let avoid = self.relays.failed.as_ref().filter(|(_, at)| lately(*at)).map(|(relay, _)| relay);
-        let offer = self.manager.relays.offer(online, avoid);
+        let offer = self.manager.relays.offer(online, failed.as_ref(), avoid);
         let relay = offer.as_ref().map(entry);
         match welcome {
             Welcome::Created => ToClient::AccountCreated { relay },
@@ -209,7 +209,7 @@ impl Connection {
             Welcome::Asked => ToClient::RelayLessConnection { relay },
         }
         .write(replies);
-        self.relays.given = offer.map(|offer| offer.relay.id);
+        self.relays.given = offer.map(|offer| offer.relay);
     }
 
     fn temporary(&self, error: &Temporary) {

@@ -20,6 +20,7 @@ use crate::{
     news::presence_of,
     online::{self, Mark, Online},
     presence::Departure,
+    roster::Subscribed,
     store::Profile,
 };
 
@@ -47,6 +48,8 @@ struct Work {
     everything: bool,
     /// Users who went offline while it could not be told.
     departures: Vec<Departure>,
+    /// Contacts of users here who could not be found.
+    subscribed: HashSet<Subscribed>,
     /// Some session owes news of itself ([`Online::settle_news`]).
     owed: bool,
 }
@@ -68,6 +71,13 @@ impl Differences {
         self.add(|work| work.departures.push(departure));
     }
 
+    /// A contact could not be found.
+    pub(crate) fn subscribed(&self, subscribed: Subscribed) {
+        self.add(|work| {
+            work.subscribed.insert(subscribed);
+        });
+    }
+
     /// A session owes news.
     pub(crate) fn retry(&self) {
         self.add(|work| work.owed = true);
@@ -87,6 +97,24 @@ impl Differences {
     }
 }
 
+impl Work {
+    fn is_empty(&self) -> bool {
+        self.dead.is_empty()
+            && !self.everything
+            && self.departures.is_empty()
+            && self.subscribed.is_empty()
+            && !self.owed
+    }
+
+    fn extend(&mut self, other: Work) {
+        self.dead.extend(other.dead);
+        self.everything |= other.everything;
+        self.departures.extend(other.departures);
+        self.subscribed.extend(other.subscribed);
+        self.owed |= other.owed;
+    }
+}
+
 /// The database or the directory is away: try again.
 struct Away;
 
@@ -95,40 +123,46 @@ impl Manager {
     pub(crate) async fn tell_differences(&self) {
         loop {
             self.differences.wake.notified().await;
-            while self.settle(self.differences.take()).await.is_err() {
+            loop {
+                let undone = self.settle(self.differences.take()).await;
+                if undone.is_empty() {
+                    break;
+                }
+                self.differences.lock().extend(undone);
                 tokio::time::sleep(RETRY_AFTER).await;
             }
         }
     }
 
-    /// What cannot be done now goes back to the list.
-    async fn settle(&self, work: Work) -> Result<(), Away> {
-        let mut settled = Ok(());
+    /// Returns what cannot be done now.
+    async fn settle(&self, work: Work) -> Work {
+        // Those who can be found were told the first time, and would be told again at each attempt to find the others.
+        if !self.can_locate().await {
+            return work;
+        }
+        let mut undone = Work::default();
         for generation in work.dead {
             if self.tell_dead(generation).await.is_err() {
-                self.differences.lock().dead.insert(generation);
-                settled = Err(Away);
+                undone.dead.insert(generation);
             }
         }
-        if work.everything && self.tell_everything().await.is_err() {
-            self.differences.lock().everything = true;
-            settled = Err(Away);
-        }
-        if work.owed && self.tell_owed().await.is_err() {
-            self.differences.lock().owed = true;
-            settled = Err(Away);
+        undone.everything = work.everything && self.tell_everything().await.is_err();
+        undone.owed = work.owed && self.tell_owed().await.is_err();
+        for told in work.subscribed {
+            match self.tell_subscribed_late(&told).await {
+                Ok(true) => {}
+                Ok(false) | Err(_) => drop(undone.subscribed.insert(told)),
+            }
         }
         let mut departures = work.departures.into_iter();
         while let Some(departure) = departures.next() {
             if !self.tell_departure(&departure).await {
                 // Each would wait as long as this one did.
-                let mut later = self.differences.lock();
-                later.departures.push(departure);
-                later.departures.extend(departures);
-                return Err(Away);
+                undone.departures.push(departure);
+                undone.departures.extend(departures.by_ref());
             }
         }
-        settled
+        undone
     }
 
     async fn tell_owed(&self) -> Result<(), Away> {
@@ -139,9 +173,12 @@ impl Manager {
                     return;
                 }
                 let told = self.announce(&online).await.inspect_err(|error| log(&online, error)).is_ok();
-                if !told || online.owes_news() || self.compare(&online).await.is_err() {
+                if !told || online.owes_news() {
                     online.owe_news();
                     away.store(true, Ordering::Relaxed);
+                } else if self.compare(&online).await.is_err() {
+                    // What has been told is not told again for that.
+                    self.differences.everything();
                 }
             })
             .await;
@@ -211,4 +248,56 @@ impl Manager {
 fn log(online: &Online, error: &Temporary) {
     let error = error as &dyn std::error::Error;
     tracing::debug!(user = %online.user, error, "contacts not compared yet");
+}
+
+#[cfg(test)]
+mod tests {
+    use kurir_directory::SessionEnd;
+    use kurir_protocol::manager::FromClient;
+
+    use super::*;
+    use crate::tests::{esa_and_fajar, manager};
+
+    #[tokio::test]
+    async fn while_not_everybody_can_be_found_nobody_is_told_the_same_twice() {
+        let manager = manager().await;
+        let (esa, fajar) = esa_and_fajar(&manager).await;
+        manager.recovering.store(true, Ordering::Relaxed);
+        let retry = async || {
+            let undone = manager.settle(manager.differences.take()).await;
+            let settled = undone.is_empty();
+            manager.differences.lock().extend(undone);
+            settled
+        };
+
+        manager.announce(&esa).await.unwrap();
+        let told_online = fajar.mark();
+        assert!(!retry().await);
+        assert_eq!(fajar.mark(), told_online);
+
+        manager.depart(&esa, SessionEnd::Lost).await;
+        assert!(fajar.shown(&esa.user).is_none(), "who is found is told at once");
+        let told_offline = fajar.mark();
+        assert!(!retry().await);
+        manager.recovering.store(false, Ordering::Relaxed);
+        assert!(retry().await);
+        assert_eq!(fajar.mark(), told_offline);
+    }
+
+    #[tokio::test]
+    async fn a_contact_who_could_not_be_found_is_told_of_her_subscription_later_m18() {
+        let manager = manager().await;
+        let (esa, fajar) = esa_and_fajar(&manager).await;
+        manager.recovering.store(true, Ordering::Relaxed);
+        assert!(manager.sessions.remove(&fajar), "he is somewhere that the directory does not say");
+        let set = r#"{"stanza":"iq","namespace":"roster","from":"esa","type":"set","query":{"item":{"jid":"fajar"}}}"#;
+        let FromClient::Roster(set) = FromClient::parse(set).unwrap() else { unreachable!() };
+        manager.roster(&esa, &set, &mut Vec::new()).await;
+        let work = manager.settle(manager.differences.take()).await;
+        assert_eq!(work.subscribed.len(), 1);
+
+        manager.recovering.store(false, Ordering::Relaxed);
+        manager.sessions.insert(fajar);
+        assert!(manager.settle(work).await.is_empty());
+    }
 }

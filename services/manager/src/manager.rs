@@ -24,7 +24,7 @@ use crate::{
 
 /// How long a request waits for its session to be claimed again after this manager was paused. Beyond it the client is
 /// answered 503.
-const FENCE_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const FENCE_WAIT: Duration = Duration::from_secs(2);
 
 /// One manager. Its rules are methods in the module of their subject: accounts, roster, presence and so on.
 #[derive(Debug)]
@@ -61,6 +61,10 @@ pub(crate) enum Temporary {
     Password(#[from] PasswordError),
     #[error("this manager was paused past its lease")]
     Fenced,
+    #[error("whether a user is online could not be found out")]
+    NotFound,
+    #[error("the user's former session here is not off record yet")]
+    Ending,
 }
 
 impl Manager {

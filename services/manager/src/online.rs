@@ -214,7 +214,11 @@ impl Online {
                 let place = presence.online.then_some(place);
                 state.show(&news.about, &news.from, news.version, place)
             }
-            What::Unavailable => state.show(&news.about, &news.from, news.version, None),
+            What::Unavailable => {
+                // This end may be told again for the sake of others who were not told.
+                !state.has_seen_end(&news.about, news.version)
+                    && state.show(&news.about, &news.from, news.version, None)
+            }
             What::Directed(_) => !state.has_seen_newer(&news.about, news.version),
             What::Subscribed(_) => true,
         };
@@ -301,6 +305,10 @@ impl State {
 
     fn has_seen_newer(&self, about: &UserKey, version: Version) -> bool {
         self.shown.get(about).is_some_and(|shown| shown.version > version)
+    }
+
+    fn has_seen_end(&self, about: &UserKey, version: Version) -> bool {
+        self.shown.get(about).is_some_and(|shown| shown.version == version && shown.place.is_none())
     }
 
     /// Takes down what is about to be shown; false: it is older than what was shown.

@@ -1,13 +1,16 @@
 //! Passwords as argon2id hashes, computed off the async threads behind a bounded queue (M10, M12).
 
-use std::{fmt, num::NonZeroUsize, sync::Arc, thread};
+use std::{fmt, num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
     password_hash::{self, phc},
 };
 use sea_orm::DeriveValueType;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
+
+/// How long a request waits for its turn. Its client waits with everything else that it has sent, pings too.
+const TURN_WAIT: Duration = Duration::from_secs(3);
 
 const SALT_BYTES: usize = 16;
 
@@ -23,7 +26,8 @@ pub struct PasswordConfig {
     pub iterations: u32,
     /// Hashes computed at once; 0: as many as there are cores. Each takes `memory_kib` meanwhile.
     pub threads: usize,
-    /// Requests that may wait for their turn. One more is refused at once with [`PasswordError::Busy`].
+    /// Requests that may wait for their turn. One more is refused at once with [`PasswordError::Busy`], as is one that has
+    /// waited for 3 s.
     pub queue: usize,
 }
 
@@ -46,7 +50,7 @@ impl fmt::Debug for PasswordHash {
 /// Why a password was neither hashed nor checked.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
-    /// Too many are waiting: try again later.
+    /// Too many are waiting, or the turn did not come in time: try again later.
     #[error("too many passwords are waiting to be checked")]
     Busy,
     /// `memory_kib` or `iterations` outside what argon2 allows.
@@ -123,7 +127,8 @@ impl Passwords {
         work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| PasswordError::Busy)?;
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
+        let turn = timeout(TURN_WAIT, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = turn.map_err(|_| PasswordError::Busy)?.map_err(|_| PasswordError::Busy)?;
         let argon2 = self.argon2.clone();
         tokio::task::spawn_blocking(move || {
             // Moved along: a caller that goes away doesn't make the thread stop.
@@ -229,6 +234,14 @@ mod tests {
         waiting.await.unwrap();
         working.await.unwrap().unwrap().unwrap();
         passwords.hash("12345").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_too_long_is_told_busy() {
+        let passwords = cheap(1, 1);
+        let _still = passwords.stand_still().await;
+        assert!(matches!(passwords.hash("12345").await, Err(PasswordError::Busy)));
+        assert_eq!(passwords.places.available_permits(), 2);
     }
 
     #[tokio::test]

@@ -39,6 +39,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
+/// The most receivers of one notice, which stays far below what gRPC takes at once whoever the receivers are.
+const RECEIVERS: usize = 512;
+
 /// What a notice costs in the queue beside its text, and each of its receivers beside the name.
 const NOTICE_BYTES: usize = 256;
 const RECEIVER_BYTES: usize = 24;
@@ -165,16 +168,14 @@ impl Peers {
     /// Has the users `to`, connected to that manager, told of `news`. Without such a manager they are offline by now.
     pub(crate) fn send(&self, generation: Generation, to: &[UserKey], news: &News) {
         let Some(peer) = self.peers().get(&generation).cloned() else { return };
-        let notice = rpc::notice(to, news);
-        let bytes = weight(&notice);
         let mut queue = peer.queue();
-        if queue.bytes + bytes > self.limit_bytes {
-            tracing::warn!(peer = %peer.component.id, "a manager takes no presence; it will read its own again");
-            self.metrics.notices_dropped(queue.notices.len() + 1);
-            *queue = Queue { missed: true, begin_again: true, ..Queue::default() };
-        } else {
-            queue.bytes += bytes;
-            queue.notices.push_back((notice, bytes));
+        for to in to.chunks(RECEIVERS) {
+            let dropped = queue.push(rpc::notice(to, news), self.limit_bytes);
+            if dropped > 0 {
+                tracing::warn!(peer = %peer.component.id, "a manager takes no presence; it will read its own again");
+                self.metrics.notices_dropped(dropped);
+                break;
+            }
         }
         drop(queue);
         peer.wake.notify_one();
@@ -284,6 +285,19 @@ enum Next {
 }
 
 impl Queue {
+    /// Returns how many were dropped because it is full.
+    fn push(&mut self, notice: v1::Notice, limit_bytes: usize) -> usize {
+        let bytes = weight(&notice);
+        if self.bytes + bytes > limit_bytes {
+            let dropped = self.notices.len() + 1;
+            *self = Queue { missed: true, begin_again: true, ..Queue::default() };
+            return dropped;
+        }
+        self.bytes += bytes;
+        self.notices.push_back((notice, bytes));
+        0
+    }
+
     /// A stream begins: all that is not acknowledged is sent on it. Returns whether something was dropped.
     fn begin(&mut self) -> bool {
         self.sent = 0;

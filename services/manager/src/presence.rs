@@ -5,9 +5,10 @@ use kurir_protocol::{
     manager::{PresenceRequest, ToClient},
     name::{LoginId, Resource, UserKey, Username},
 };
+use tokio::time::timeout;
 
 use crate::{
-    manager::{Manager, Temporary, now_ms},
+    manager::{FENCE_WAIT, Manager, Temporary, now_ms},
     news::{Location, News, Version, What, presence_of, presence_of_account},
     online::{self, Online},
     store::{Account, AccountId, Contact, StoreError},
@@ -22,6 +23,7 @@ pub(crate) struct Departure {
     username: Username,
     /// Newer than everything else of that login.
     version: Version,
+    at_ms: i64,
 }
 
 impl Manager {
@@ -109,15 +111,19 @@ impl Manager {
             ToClient::PresenceUnknown { to, target }.write(replies);
             return Ok(());
         };
+        // Nothing is answered before everything is read that could fail.
+        let mine = self.account_of(online).await?;
         online.hold();
         let located = self.locate(std::slice::from_ref(&account.key), Some(online)).await;
         let place = located.places.into_iter().next().flatten();
+        if place.is_none() && !located.complete {
+            return Err(Temporary::NotFound);
+        }
         let presence = presence_of_account(&account, place.is_some());
         ToClient::PresenceDirected { presence: &presence, to }.write(replies);
         if let Some(place) = place
             && account.key != online.user
         {
-            let mine = self.account_of(online).await?;
             let what = What::Directed(presence_of_account(&mine, true));
             self.tell(&news_of(online, online.version(), what), [(account.key, place)]);
         }
@@ -130,6 +136,7 @@ impl Manager {
         if !self.sessions.remove(online) {
             return;
         }
+        let at_ms = now_ms();
         let device = Resource::default_device();
         if let Err(error) = self.member.release_session(&online.user, &device, online.login, end).await {
             // The member goes on trying by itself.
@@ -138,23 +145,25 @@ impl Manager {
         if end == SessionEnd::Ended {
             self.end_relay_connection(&online.user, online.login, end).await;
         }
-        if let Err(error) = self.store.touch(online.account, now_ms()).await {
-            tracing::debug!(user = %online.user, error = &error as &dyn std::error::Error, "updated_at not set");
-        }
         let departure = Departure {
             account: online.account,
             user: online.user.clone(),
             username: online.username.clone(),
             version: online.last_version(),
+            at_ms,
         };
         if !self.tell_departure(&departure).await {
             self.differences.departed(departure);
         }
     }
 
-    /// Tells the contacts of a user who is gone. False: some may not have been told.
+    /// Puts down when a user went, and tells the contacts. False: not all of that is done.
     pub(crate) async fn tell_departure(&self, departure: &Departure) -> bool {
-        let contacts = match self.store.roster(departure.account).await {
+        let read = async {
+            self.store.touch(departure.account, departure.at_ms).await?;
+            self.store.roster(departure.account).await
+        };
+        let contacts = match read.await {
             Ok(contacts) => contacts,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -207,7 +216,7 @@ impl Manager {
             Ok(true) => {}
             Ok(false) => {
                 tracing::debug!(user = %online.user, "presence of a session that is not on record");
-                self.restore(online).await;
+                self.restore_soon(online).await;
             }
             Err(error) => {
                 self.owe_unless(false, online);
@@ -216,6 +225,13 @@ impl Manager {
             }
         }
         Some(version)
+    }
+
+    /// Claims a session again that is not on record, for as long as its client may wait; then it is tried again with the
+    /// news that the session owes.
+    pub(crate) async fn restore_soon(&self, online: &Online) {
+        let restored = timeout(FENCE_WAIT, self.restore(online)).await;
+        self.owe_unless(restored.is_ok(), online);
     }
 
     pub(crate) fn owe_unless(&self, complete: bool, online: &Online) {

@@ -144,10 +144,21 @@ impl Relays {
         self.lock().choice.set_others(count);
     }
 
-    /// Chooses a relay for a user and signs a ticket for it. None: no relay is alive.
-    pub(crate) fn offer(&self, online: &Online, avoid: Option<&ComponentId>) -> Option<Offer> {
+    /// Chooses a relay for a user and signs a ticket for it. `failed` is the one that the user was given before and asks
+    /// for another instead of. None: no relay is alive.
+    pub(crate) fn offer(
+        &self,
+        online: &Online,
+        failed: Option<&Chosen>,
+        avoid: Option<&ComponentId>,
+    ) -> Option<Offer> {
         let now = Instant::now();
-        let relay = self.lock().choice.choose(avoid, now + self.signer.life(), now, &mut rand::rng());
+        let mut state = self.lock();
+        if let Some(failed) = failed {
+            state.choice.take_back(failed);
+        }
+        let relay = state.choice.choose(avoid, now + self.signer.life(), now, &mut rand::rng());
+        drop(state);
         self.metrics.relay_offered(relay.is_some());
         let relay = relay?;
         let bearer =

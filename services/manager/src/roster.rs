@@ -3,15 +3,23 @@
 use kurir_protocol::{
     iq,
     manager::{self, Item, NewName, RosterAction, RosterCondition, RosterRequest, Sender, ToClient},
-    name::UserKey,
+    name::{LoginId, UserKey, Username},
 };
 
 use crate::{
     manager::{Manager, Temporary},
-    news::{News, What, presence_of_account},
+    news::{News, Version, What, presence_of_account},
     online::{self, Online},
-    store::{self, Added, RosterError, StoreError, Subscription},
+    store::{self, AccountId, Added, RosterError, StoreError, Subscription},
 };
+
+/// A contact who is to be told her item for `user`.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Subscribed {
+    user: UserKey,
+    contact: UserKey,
+    contact_account: AccountId,
+}
 
 /// A request of a user who is logged in.
 struct Asked<'a> {
@@ -69,6 +77,8 @@ impl Manager {
             NewName::Set(name) => name.clone(),
             NewName::Keep => self.name_of(asked.online, &contact).await?,
         };
+        // Whatever is told from here on follows the replies.
+        asked.online.hold();
         let added = self.store.add_contact(asked.online.account, &contact, name).await?;
         let from = added.contact.username.clone();
         let both = added.mine.subscription == Subscription::Both;
@@ -91,7 +101,6 @@ impl Manager {
     /// The contact's presence, which follows "subscribed" (M18).
     async fn show_contact(&self, asked: &Asked<'_>, added: &Added, replies: &mut Vec<u8>) {
         let contact = &added.contact.key;
-        asked.online.hold();
         let mark = asked.online.mark();
         let located = self.locate(std::slice::from_ref(contact), Some(asked.online)).await;
         if !located.complete {
@@ -107,17 +116,41 @@ impl Manager {
 
     /// Her item for me is `both` now: she is told, if she is online.
     async fn tell_subscribed(&self, me: &Online, added: Added) {
-        let news = News {
-            about: me.user.clone(),
-            from: me.username.clone(),
-            version: me.version(),
-            what: What::Subscribed(item(added.theirs)),
+        let told = Subscribed {
+            user: me.user.clone(),
+            contact: added.contact.key,
+            contact_account: added.contact.id,
         };
-        let contact = added.contact.key;
-        let located = self.locate(std::slice::from_ref(&contact), Some(me)).await;
-        if let Some(location) = located.places.into_iter().next().flatten() {
-            self.tell(&news, [(contact, location)]);
+        if !self.tell_item(&told, me.username.clone(), added.theirs, Some(me)).await {
+            self.differences.subscribed(told);
         }
+    }
+
+    /// The same for a contact who could not be found then, with her item as it is by now. False: not found yet.
+    pub(crate) async fn tell_subscribed_late(&self, told: &Subscribed) -> Result<bool, StoreError> {
+        let roster = self.store.roster(told.contact_account).await?;
+        let both = |entry: &store::Contact| entry.item.subscription == Subscription::Both;
+        match roster.into_iter().find(|entry| entry.profile.key == told.user).filter(both) {
+            Some(entry) => Ok(self.tell_item(told, entry.profile.username, entry.item, None).await),
+            None => Ok(true),
+        }
+    }
+
+    /// False: the contact may be somewhere.
+    async fn tell_item(
+        &self,
+        told: &Subscribed,
+        from: Username,
+        theirs: store::Item,
+        asker: Option<&Online>,
+    ) -> bool {
+        let located = self.locate(std::slice::from_ref(&told.contact), asker).await;
+        let Some(location) = located.places.into_iter().next().flatten() else { return located.complete };
+        // No presence: nothing is compared with its version.
+        let version = Version { login: LoginId(0), counter: 0 };
+        let news = News { about: told.user.clone(), from, version, what: What::Subscribed(item(theirs)) };
+        self.tell(&news, [(told.contact.clone(), location)]);
+        true
     }
 
     async fn remove(
@@ -129,6 +162,7 @@ impl Manager {
     ) -> Result<(), Refused> {
         asked.must_be(from)?;
         let contact = asked.contact(jid)?;
+        asked.online.hold();
         let removed = self.store.remove_contact(asked.online.account, &contact).await?;
         asked.online.forget(&contact);
         let from = removed.contact.username.as_str();

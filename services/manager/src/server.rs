@@ -13,7 +13,6 @@ use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
 };
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -193,7 +192,7 @@ impl Running {
             rpc::Service { manager: Arc::clone(manager), tasks: self.tasks.clone(), stop: stop.clone() };
         let server = kurir_rpc::server()
             .add_service(v1::manager_server::ManagerServer::new(service))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(components), stop.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(kurir_rpc::incoming(components), stop.clone().cancelled_owned());
         self.tasks.spawn(async move {
             if let Err(error) = server.await {
                 tracing::error!(error = &error as &dyn std::error::Error, "gRPC ended");

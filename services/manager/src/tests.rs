@@ -2,11 +2,11 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use kurir_directory::{Directory, Member, SessionEnd, Timing};
-use kurir_protocol::manager::{Auth, FromClient};
+use kurir_protocol::manager::{Auth, FromClient, PresenceRequest};
 use kurir_service::{Shell, config::Secret};
 use kurir_socket::Outbox;
 use serde_json::json;
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A manager whose background tasks run only where a test calls them.
-async fn manager() -> Manager {
+pub(crate) async fn manager() -> Manager {
     let config = Config {
         listen: "127.0.0.1:0".to_owned(),
         grpc_listen: "127.0.0.1:0".to_owned(),
@@ -46,7 +46,10 @@ async fn manager() -> Manager {
 }
 
 fn registration(username: &str) -> Auth {
-    let packet = json!({"type": "auth", "username": username, "password": "12345", "register": true});
+    auth(json!({"type": "auth", "username": username, "password": "12345", "register": true}))
+}
+
+fn auth(packet: serde_json::Value) -> Auth {
     let FromClient::Auth(auth) = FromClient::parse(&packet.to_string()).unwrap() else { unreachable!() };
     auth
 }
@@ -60,7 +63,7 @@ async fn registered(manager: &Manager, username: &str) -> Arc<Online> {
 }
 
 /// Esa, and fajar who sees her and was told that she is online.
-async fn esa_and_fajar(manager: &Manager) -> (Arc<Online>, Arc<Online>) {
+pub(crate) async fn esa_and_fajar(manager: &Manager) -> (Arc<Online>, Arc<Online>) {
     let (esa, fajar) = (registered(manager, "esa").await, registered(manager, "fajar").await);
     manager.store.add_contact(fajar.account, &esa.user, None).await.unwrap();
     manager.announce(&esa).await.unwrap();
@@ -96,4 +99,26 @@ async fn nothing_is_stored_for_whom_the_directory_does_not_take_after_the_passwo
     assert!(matches!(registering.await, Err(Refusal::Temporary(_))));
     let key = kurir_protocol::name::UserKey::of("esa").unwrap();
     assert_eq!(manager.store.account(&key).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn whose_former_session_is_not_off_record_yet_is_not_told_to_be_logged_in() {
+    let manager = manager().await;
+    let esa = registered(&manager, "esa").await;
+    // As after a logout while the directory was away.
+    assert!(manager.sessions.remove(&esa));
+    let login = auth(json!({"type": "auth", "username": "esa", "password": "12345"}));
+    assert!(matches!(manager.authenticate(&login, client()).await, Err(Refusal::Temporary(_))));
+}
+
+#[tokio::test]
+async fn who_cannot_be_found_is_not_said_to_be_offline_m27() {
+    let manager = manager().await;
+    let (esa, fajar) = esa_and_fajar(&manager).await;
+    manager.depart(&esa, SessionEnd::Lost).await;
+    manager.recovering.store(true, Ordering::Relaxed);
+    let mut replies = Vec::new();
+    let to_esa = PresenceRequest::Directed { to: "esa".to_owned() };
+    assert!(manager.presence(&fajar, to_esa, &mut replies).await.is_err());
+    assert!(replies.is_empty());
 }

@@ -48,6 +48,11 @@ impl Manager {
         Located { places, complete }
     }
 
+    /// Whether everybody who is online could be located now.
+    pub(crate) async fn can_locate(&self) -> bool {
+        !self.is_recovering() && self.member.directory().components().await.is_ok()
+    }
+
     /// Tells each of those users, here or through their manager. Takes no time: other managers have queues.
     pub(crate) fn tell(&self, news: &News, to: impl IntoIterator<Item = (UserKey, Location)>) {
         let mut elsewhere: HashMap<Generation, Vec<UserKey>> = HashMap::new();

@@ -16,7 +16,6 @@ use kurir_rpc::{
 use kurir_service::{Listener, Shell};
 use kurir_socket::Options;
 use tokio::time::timeout;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -80,7 +79,7 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
     let relay = assemble(&config, member, discovery, &shell, over.clone());
     let server = kurir_rpc::server()
         .add_service(Rpc::server(Arc::clone(&relay.links)))
-        .serve_with_incoming(TcpListenerStream::new(grpc.into_inner()));
+        .serve_with_incoming(kurir_rpc::incoming(grpc.into_inner()));
     run(&relay, async move {
         if let Err(error) = server.await {
             tracing::error!(error = kurir_rpc::chain(&error), "gRPC server failed");

@@ -27,7 +27,6 @@ use kurir_service::{Listener, Shell};
 use kurir_socket::Outbox;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::metrics::Metrics;
 use crate::roll::Roll;
@@ -60,7 +59,7 @@ async fn serve_on(
     let roll = Roll::new(config.max_inactive, metrics.clone(), shell.shutdown.token.clone());
     let rpc = Rpc { roll: roll.clone(), metrics: metrics.clone(), shutdown: shell.shutdown.clone() };
     let grpc = kurir_rpc::server().add_service(TrackerServer::new(rpc)).serve_with_incoming_shutdown(
-        TcpListenerStream::new(components.into_inner()),
+        kurir_rpc::incoming(components.into_inner()),
         shell.shutdown.token.clone().cancelled_owned(),
     );
     ready();

@@ -1,7 +1,11 @@
 //! Who exists: registration (M8, M10), login (M11), and when a user was last heard of.
 
 use kurir_protocol::name::{BadName, LoginId, UserKey, Username};
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, ExprTrait, QueryFilter, SqlErr, sea_query::Expr};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, EntityTrait, ExprTrait, QueryFilter, SqlErr, UpdateMany,
+    sea_query::{Expr, Func},
+};
 
 use super::{
     Store, StoreError,
@@ -113,23 +117,23 @@ impl Store {
         .await
     }
 
-    /// Sets `updated_at`: initial presence, going offline.
-    pub async fn touch(&self, id: AccountId, now_ms: i64) -> Result<(), StoreError> {
-        self.update(id, ActiveModel { updated_at_ms: Set(now_ms), ..ActiveModel::default() }).await
+    /// Sets `updated_at`, unless it is later already: initial presence, going offline, which may be put down late.
+    pub async fn touch(&self, id: AccountId, at_ms: i64) -> Result<(), StoreError> {
+        let later = Func::greatest([Expr::col(Column::UpdatedAtMs), Expr::value(at_ms)]);
+        self.update(id, Entity::update_many().col_expr(Column::UpdatedAtMs, later.into())).await
     }
 
     /// Sets bio and `updated_at` (M25). U+0000 is stored as U+FFFD.
     pub async fn set_bio(&self, id: AccountId, bio: &str, now_ms: i64) -> Result<(), StoreError> {
         let values =
             ActiveModel { bio: Set(storable(bio)), updated_at_ms: Set(now_ms), ..ActiveModel::default() };
-        self.update(id, values).await
+        self.update(id, Entity::update_many().set(values)).await
     }
 
-    async fn update(&self, id: AccountId, values: ActiveModel) -> Result<(), StoreError> {
+    async fn update(&self, id: AccountId, update: UpdateMany<Entity>) -> Result<(), StoreError> {
         self.within(self.timeout, async {
             let _turn = self.turn_to_write().await;
-            let updated =
-                Entity::update_many().set(values).filter(Column::Id.eq(id.0)).exec(&self.database).await?;
+            let updated = update.filter(Column::Id.eq(id.0)).exec(&self.database).await?;
             if updated.rows_affected == 0 { Err(BrokenRow::Missing(id.0).into()) } else { Ok(()) }
         })
         .await

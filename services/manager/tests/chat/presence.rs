@@ -1,9 +1,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::{
-    client::{Client, FIRST_BIO, presence, presence_to, unavailable},
+    client::{Client, FIRST_BIO, PATIENCE, presence, presence_to, unavailable},
     system::{Node, System},
 };
 
@@ -112,15 +113,17 @@ async fn updated_at_grows_with_everything_that_sets_it() {
     let mut fajar = Client::registered(manager.address, "fajar").await;
     let mut last = 0;
     let mut later = async |fajar: &mut Client, why: &str| {
-        loop {
-            fajar.send(&json!({"stanza": "presence", "to": "esa"})).await;
-            let now = fajar.receive().await["updated_at"].as_i64().unwrap();
-            assert!(now >= last, "{why}");
-            if now > last {
-                last = now;
-                break;
+        let seen = async {
+            loop {
+                fajar.send(&json!({"stanza": "presence", "to": "esa"})).await;
+                let now = fajar.receive().await["updated_at"].as_i64().unwrap();
+                assert!(now >= last, "{why}");
+                if now > last {
+                    return now;
+                }
             }
-        }
+        };
+        last = timeout(PATIENCE, seen).await.expect(why);
         // The next change has another date.
         while now_ms() <= last {
             fajar.hears_nothing().await;

@@ -11,7 +11,7 @@ use tonic::Streaming;
 
 use crate::{
     client::{Client, PATIENCE},
-    system::{Node, System},
+    system::{Node, System, config},
 };
 
 struct Relay {
@@ -53,34 +53,36 @@ fn generation() -> String {
     kurir_directory::Generation::new().to_string()
 }
 
-/// Asks until there is a relay: attaching and reporting take their time.
-async fn ask(client: &mut Client, expected: &str) -> Value {
-    loop {
-        client.send(&json!({"type": "get_relay_less_connection"})).await;
-        let answer = client.receive().await;
-        assert_eq!(
-            (&answer[0]["error"], &answer[0]["msg"], &answer[0]["code"]),
-            (&json!(false), &json!("Relay Less Connection"), &json!(200))
-        );
-        let relay = &answer[0]["component"][0];
-        if relay["username"] == expected {
-            return relay.clone();
-        }
-    }
+/// A relay that reports once here is not silent.
+fn patient() -> kurir_manager::Config {
+    kurir_manager::Config { relay_silence_seconds: 3600, ..config() }
+}
+
+/// Asks for another relay.
+async fn ask(client: &mut Client) -> Value {
+    client.send(&json!({"type": "get_relay_less_connection"})).await;
+    let answer = client.receive().await;
+    assert_eq!(
+        (&answer[0]["error"], &answer[0]["msg"], &answer[0]["code"]),
+        (&json!(false), &json!("Relay Less Connection"), &json!(200))
+    );
+    answer[0]["component"].clone()
 }
 
 /// M3, M4, M13, M14.
 #[tokio::test]
 async fn a_user_is_given_the_least_loaded_relay_with_a_ticket_and_another_one_when_it_failed() {
     let system = System::start();
-    let manager = system.manager().await;
+    let manager = system.manager_with(patient()).await;
     let mut busy = Relay::attach(&manager, "relay-busy", &generation(), 7).await;
+    manager.counts_load("relay-busy", 7).await;
     let attach_response::Message::Key(key) = busy.receive().await else { panic!("the key comes first") };
     assert_eq!(key.public_key.len(), 32);
     let mut esa = Client::registered(manager.address, "esa").await;
-    ask(&mut esa, "relay-busy").await;
+    assert_eq!(ask(&mut esa).await[0]["username"], "relay-busy", "there is no other");
     let _idle = Relay::attach(&manager, "relay-idle", &generation(), 2).await;
-    ask(&mut esa, "relay-idle").await;
+    manager.counts_load("relay-idle", 2).await;
+    assert_eq!(ask(&mut esa).await[0]["username"], "relay-idle");
 
     let mut fajar = Client::connect(manager.address).await;
     fajar.send(&json!({"type": "auth", "username": "fajar", "password": "12345", "register": true})).await;
@@ -91,28 +93,24 @@ async fn a_user_is_given_the_least_loaded_relay_with_a_ticket_and_another_one_wh
         (&relay["username"], &relay["ip_local"], &relay["port"], &relay["type"]),
         (&json!("relay-idle"), &json!("relay.example.org"), &json!(5010), &json!("relay"))
     );
-    assert!(relay["connection"].as_u64().unwrap() >= 3, "with what was promised to esa: {relay}");
+    assert_eq!(relay["connection"], 3, "with what was promised to esa");
     assert_eq!(relay["token"].as_str().unwrap().split('.').count(), 3);
     // He asks again: the one that he was given has failed.
-    fajar.send(&json!({"type": "get_relay_less_connection"})).await;
-    assert_eq!(fajar.receive().await[0]["component"][0]["username"], "relay-busy");
+    assert_eq!(ask(&mut fajar).await[0]["username"], "relay-busy");
 }
 
 /// M7: with its last relay gone, a login still succeeds.
 #[tokio::test]
 async fn without_a_relay_the_user_is_online_and_asks_again_m7() {
     let system = System::start();
-    let manager = system.manager().await;
+    let manager = system.manager_with(patient()).await;
     let relay = Relay::attach(&manager, "relay-a", &generation(), 0).await;
+    manager.counts_load("relay-a", 0).await;
     let mut esa = Client::registered(manager.address, "esa").await;
-    ask(&mut esa, "relay-a").await;
+    assert_eq!(ask(&mut esa).await[0]["username"], "relay-a");
     drop(relay);
-    loop {
-        esa.send(&json!({"type": "get_relay_less_connection"})).await;
-        if esa.receive().await[0]["component"] == json!([]) {
-            break;
-        }
-    }
+    manager.counts_load("relay-a", None).await;
+    assert_eq!(ask(&mut esa).await, json!([]));
 }
 
 /// M29: the relay that has the user's route is told to close it, also when it attaches only afterwards.

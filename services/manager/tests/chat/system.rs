@@ -68,6 +68,24 @@ impl System {
 }
 
 impl Node {
+    /// The load that the manager counts for a relay; none: users are not given it.
+    fn relay_load(&self, relay: &str) -> Option<i64> {
+        let sample = format!("kurir_manager_relay_load{{relay=\"{relay}\"}} ");
+        let metrics = self.shell.metrics.encode();
+        metrics.lines().find_map(|line| line.strip_prefix(&sample)).map(|load| load.parse().unwrap())
+    }
+
+    /// Waits until the manager counts that load for a relay.
+    pub(crate) async fn counts_load(&self, relay: &str, load: impl Into<Option<i64>>) {
+        let load = load.into();
+        let counted = async {
+            while self.relay_load(relay) != load {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, counted).await.expect("the load is not counted");
+    }
+
     /// Stops as on SIGTERM.
     pub(crate) async fn stop(mut self) {
         self.shell.shutdown.begin();
@@ -79,17 +97,21 @@ impl Node {
         self.runtime.take().unwrap().shutdown_background();
     }
 
-    /// Stands still for longer than its lease, as on SIGSTOP and SIGCONT.
-    pub(crate) async fn pause(&self) {
-        let (done, over) = oneshot::channel();
-        // The only worker of its runtime sleeps.
+    /// Stands still, as on SIGSTOP, until the answer is dropped.
+    pub(crate) fn pause(&self) -> Paused {
+        let (until, paused) = std::sync::mpsc::channel();
+        // The only worker of its runtime waits.
         self.runtime.as_ref().unwrap().spawn(async move {
-            std::thread::sleep(TIMING.lease * 2);
-            let _ = done.send(());
+            let _ = paused.recv();
         });
-        over.await.unwrap();
+        Paused(until)
     }
 }
+
+/// What holds a manager up.
+pub(crate) struct Paused(
+    #[expect(dead_code, reason = "it is there to be dropped")] std::sync::mpsc::Sender<()>,
+);
 
 impl Drop for Node {
     fn drop(&mut self) {

@@ -33,7 +33,9 @@ impl TestDatabase {
     }
 
     pub(crate) fn at(url: &str) -> TestDatabase {
-        let config = DatabaseConfig { url: Secret::new(url), ..DatabaseConfig::default() };
+        let url = Secret::new(url);
+        // A busy machine is no outage.
+        let config = DatabaseConfig { url, timeout_seconds: 20.0, ..DatabaseConfig::default() };
         TestDatabase { config, _directory: None }
     }
 

@@ -14,6 +14,7 @@ use std::{
     thread,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use sea_orm::{ConnectionTrait, Database};
 use tempfile::TempDir;
 
@@ -114,26 +115,26 @@ impl Server {
 
     /// Stops every process of the server where it is: connections stay open and nothing answers.
     pub(crate) fn freeze(&self) {
-        self.signal("STOP");
+        self.signal(Signal::STOP);
     }
 
     /// Lets a frozen server go on.
     pub(crate) fn thaw(&self) {
-        self.signal("CONT");
+        self.signal(Signal::CONT);
     }
 
-    fn signal(&self, signal: &str) {
+    fn signal(&self, signal: Signal) {
         let pid_file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
         let postmaster = pid_file.lines().next().unwrap();
         let kill = |pid: &str| {
-            let status = Command::new("kill").args([&format!("-{signal}"), pid]).status().unwrap();
-            assert!(status.success(), "kill -{signal} {pid}");
+            let pid = pid.parse().ok().and_then(Pid::from_raw).unwrap();
+            kill_process(pid, signal).unwrap();
         };
         let children =
             || fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
         // The parent is frozen first and thawed last: meanwhile it starts no more children, and one that ends keeps its
         // pid because nobody waits for it.
-        if signal == "STOP" {
+        if signal == Signal::STOP {
             kill(postmaster);
             children().split_whitespace().for_each(kill);
         } else {

@@ -13,7 +13,9 @@
 //!    with what is on record.
 //!
 //! Besides, a process that was never paused, cut off or slow never is fenced, whatever befalls the others and the store.
-//! In the end, when everything is healed, every process acts, and every connection is on record and the only one.
+//! No route comes on record of a login that was ended before.
+//! In the end, when everything is healed, every process acts, every connection is on record and the only one, and every
+//! entry on record is noted for sweeping.
 
 mod process;
 mod wire;
@@ -25,16 +27,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kurir_protocol::name::{LoginId, UserKey};
 use proptest::prelude::*;
 
-use self::process::{At, Connection, Displaced, Process, Table, device};
-use self::wire::Wire;
+use self::process::{At, Connection, Device, Displaced, Process, Table};
+use self::wire::{Wire, now};
 use crate::backend::memory::{Memory, Tables};
+use crate::backend::{Backend, Owned};
 use crate::clock::Clock;
 use crate::membership::Membership;
-use crate::record::{Entry, Record};
+use crate::record::{self, Entry, Record};
 use crate::{Address, Generation, Kind, NewComponent, Route, Session, SessionEnd, Timing};
 
 const PROCESSES: usize = 3;
-const USERS: usize = 2;
+const DEVICES: usize = 3;
 const STEP_MS: u64 = 100;
 
 #[derive(Debug, Clone, Copy)]
@@ -75,11 +78,11 @@ enum Action {
     },
     Login {
         process: usize,
-        user: usize,
+        device: usize,
     },
     Hello {
         process: usize,
-        user: usize,
+        device: usize,
         age: u64,
     },
     Step {
@@ -88,7 +91,7 @@ enum Action {
     },
     Close {
         process: usize,
-        user: usize,
+        device: usize,
         table: Table,
         end: SessionEnd,
     },
@@ -101,7 +104,7 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     let process = || 0..PROCESSES;
     // Mostly one: what they do to each other's connections is what matters.
-    let user = || prop_oneof![4 => Just(0), 1 => 0..USERS];
+    let device = || prop_oneof![4 => Just(0), 1 => 0..DEVICES];
     let table = prop_oneof![Just(Table::Sessions), Just(Table::Routes)];
     let end = prop_oneof![Just(SessionEnd::Lost), Just(SessionEnd::Ended)];
     prop_oneof![
@@ -117,11 +120,11 @@ fn action() -> impl Strategy<Value = Action> {
         6 => process().prop_map(|process| Action::Deliver { process }),
         2 => process().prop_map(|process| Action::Repeat { process }),
         1 => process().prop_map(|process| Action::Restart { process }),
-        6 => (process(), user()).prop_map(|(process, user)| Action::Login { process, user }),
-        5 => (process(), user(), 0..3u64).prop_map(|(process, user, age)| Action::Hello { process, user, age }),
+        6 => (process(), device()).prop_map(|(process, device)| Action::Login { process, device }),
+        5 => (process(), device(), 0..3u64).prop_map(|(process, device, age)| Action::Hello { process, device, age }),
         24 => (process(), 0..4usize).prop_map(|(process, claim)| Action::Step { process, claim }),
-        2 => (process(), user(), table, end)
-            .prop_map(|(process, user, table, end)| Action::Close { process, user, table, end }),
+        2 => (process(), device(), table, end)
+            .prop_map(|(process, device, table, end)| Action::Close { process, device, table, end }),
         3 => Just(Action::Tell),
         1 => Just(Action::Lose),
         1 => Just(Action::Snapshot),
@@ -134,7 +137,7 @@ struct Model {
     clock_ms: Arc<AtomicU64>,
     memory: Arc<Memory>,
     processes: Vec<Process>,
-    users: Vec<UserKey>,
+    devices: Vec<Device>,
     logins: Vec<u64>,
     connections: u64,
     losses: u64,
@@ -142,6 +145,8 @@ struct Model {
     lost_ms: Option<u64>,
     snapshot: Option<Tables>,
     tellings: Vec<Displaced>,
+    /// By device the newest ended login and the route as they were when last looked at.
+    routes: Vec<(Option<LoginId>, Option<Route>)>,
 }
 
 impl Model {
@@ -155,13 +160,16 @@ impl Model {
             clock_ms,
             memory,
             processes: Vec::new(),
-            users: ["esa", "fajar"].map(|name| UserKey::of(name).unwrap()).to_vec(),
-            logins: vec![0; USERS],
+            devices: [("esa", "default"), ("esa", "phone"), ("fajar", "default")]
+                .map(|(name, resource)| Device { user: UserKey::of(name).unwrap(), resource })
+                .to_vec(),
+            logins: vec![0; DEVICES],
             connections: 0,
             losses: 0,
             lost_ms: None,
             snapshot: None,
             tellings: Vec::new(),
+            routes: vec![(None, None); DEVICES],
         };
         for number in 0..PROCESSES {
             let process = model.started(number);
@@ -219,15 +227,15 @@ impl Model {
                 let killed = std::mem::replace(&mut self.processes[process], started);
                 self.note_untold(killed.killed());
             }
-            Action::Login { process, user } => {
-                self.logins[user] += 1;
-                let login = LoginId(self.logins[user]);
-                self.claim(process, Table::Sessions, user, login, login.0);
+            Action::Login { process, device } => {
+                self.logins[device] += 1;
+                let login = LoginId(self.logins[device]);
+                self.claim(process, Table::Sessions, device, login, login.0);
             }
-            Action::Hello { process, user, age } => {
+            Action::Hello { process, device, age } => {
                 self.connections += 1;
-                let login = LoginId(self.logins[user].saturating_sub(age).max(1));
-                self.claim(process, Table::Routes, user, login, self.connections);
+                let login = LoginId(self.logins[device].saturating_sub(age).max(1));
+                self.claim(process, Table::Routes, device, login, self.connections);
             }
             Action::Step { process, claim } => {
                 let (losses, running) = (self.losses, !self.processes[process].paused);
@@ -237,10 +245,10 @@ impl Model {
                     self.tell(told);
                 }
             }
-            Action::Close { process, user, table, end } => {
+            Action::Close { process, device, table, end } => {
                 if !self.processes[process].paused {
-                    let user = self.users[user].clone();
-                    self.processes[process].close(table, &user, None, end);
+                    let device = self.devices[device].clone();
+                    self.processes[process].close(table, &device, None, end);
                 }
             }
             Action::Tell => self.deliver_tellings(),
@@ -254,8 +262,8 @@ impl Model {
         }
     }
 
-    fn claim(&mut self, process: usize, table: Table, user: usize, login: LoginId, number: u64) {
-        let connection = Connection::new(table, self.users[user].clone(), login, number);
+    fn claim(&mut self, process: usize, table: Table, device: usize, login: LoginId, number: u64) {
+        let connection = Connection::new(table, self.devices[device].clone(), login, number);
         let at = At { ms: self.now_ms(), losses: self.losses };
         if !self.processes[process].paused {
             self.processes[process].claim(connection, at);
@@ -294,10 +302,10 @@ impl Model {
     }
 
     /// Claims for these devices have come to nothing after they may have replaced others.
-    fn note_untold(&mut self, devices: Vec<(Table, UserKey)>) {
-        for (table, user) in devices {
+    fn note_untold(&mut self, devices: Vec<(Table, Device)>) {
+        for (table, device) in devices {
             for process in &mut self.processes {
-                process.mark_untold(table, &user);
+                process.mark_untold(table, &device);
             }
         }
     }
@@ -340,24 +348,25 @@ impl Model {
             self.processes.iter_mut().flat_map(|process| std::mem::take(&mut process.failed)).collect();
         self.note_untold(failed);
         self.assert_owners();
+        self.assert_not_ended();
     }
 
     fn assert_owners(&self) {
         for process in self.processes.iter().filter(|process| process.undisturbed.is_some()) {
             assert_eq!(process.membership.check().ok(), process.undisturbed, "{}", process.membership.me);
         }
-        let mut owners: BTreeMap<(Table, &UserKey), Vec<(&Process, &Connection)>> = BTreeMap::new();
+        let mut owners: BTreeMap<(Table, &Device), Vec<(&Process, &Connection)>> = BTreeMap::new();
         for process in &self.processes {
             for connection in process.acting().filter(|connection| !self.may_act_beside(process, connection))
             {
-                owners.entry((connection.table, &connection.user)).or_default().push((process, connection));
+                owners.entry((connection.table, &connection.device)).or_default().push((process, connection));
             }
         }
-        for ((table, user), owners) in owners {
+        for ((table, device), owners) in owners {
             let whole: Vec<_> = owners.iter().filter(|(_, it)| it.losses == self.losses).collect();
             assert!(
                 whole.len() <= 1,
-                "{table:?} of {user}: {:?}",
+                "{table:?} of {device:?}: {:?}",
                 whole.iter().map(|it| it.1).collect::<Vec<_>>()
             );
             if let (Some((_, new)), Some(lost_ms)) = (whole.first(), self.lost_ms)
@@ -367,7 +376,7 @@ impl Model {
                 let recovered_ms = lost_ms + u64::try_from(self.timing.lease.as_millis()).unwrap();
                 assert!(
                     self.now_ms() >= recovered_ms,
-                    "{table:?} of {user} granted while recovering: {new:?}"
+                    "{table:?} of {device:?} granted while recovering: {new:?}"
                 );
             }
         }
@@ -383,28 +392,59 @@ impl Model {
     }
 
     fn is_being_replaced(&self, connection: &Connection) -> bool {
-        let Connection { table, user, .. } = connection;
-        self.processes.iter().any(|process| process.may_be_replacing(*table, user))
+        let Connection { table, device, .. } = connection;
+        self.processes.iter().any(|process| process.may_be_replacing(*table, device))
     }
 
     fn is_on_record(&self, connection: &Connection) -> bool {
-        self.on_record(connection.table, &connection.user) == Some((connection.generation, connection.number))
+        self.on_record(connection.table, &connection.device)
+            == Some((connection.generation, connection.number))
     }
 
     /// The entry that counts: of this life of the tables, by an owner that holds its lease.
-    fn on_record(&self, table: Table, user: &UserKey) -> Option<(Generation, u64)> {
+    fn on_record(&self, table: Table, device: &Device) -> Option<(Generation, u64)> {
         match table {
-            Table::Sessions => self.entry::<Session>(user),
-            Table::Routes => self.entry::<Route>(user),
+            Table::Sessions => self.entry::<Session>(device).map(|it| (it.generation, it.unique())),
+            Table::Routes => self.entry::<Route>(device).map(|it| (it.generation, it.unique())),
         }
     }
 
-    fn entry<E: Entry>(&self, user: &UserKey) -> Option<(Generation, u64)> {
+    fn entry<E: Entry>(&self, device: &Device) -> Option<E> {
         let tables = self.memory.tables();
         let epoch = tables.standing(None).epoch;
-        let entry = Record::new(tables.fields(user)).entry::<E>(&device(), epoch.as_ref())?;
+        let entry =
+            Record::new(tables.fields(&device.user)).entry::<E>(&device.resource(), epoch.as_ref())?;
         let (id, generation) = entry.owner();
-        (tables.holder(id) == Some(generation)).then_some((generation, entry.unique()))
+        (tables.holder(id) == Some(generation)).then_some(entry)
+    }
+
+    /// Nobody sweeps an entry that is not.
+    fn assert_noted<E: Entry>(&self, device: &Device) {
+        let Some(entry) = self.entry::<E>(device) else { return };
+        let field = record::field::<E>(&device.resource());
+        let noted = Owned { user: device.user.clone(), field, unique: entry.unique() };
+        let (id, generation) = entry.owner();
+        let owned = now(self.memory.owned(id, generation, usize::MAX)).unwrap();
+        assert!(owned.contains(&noted), "{noted:?} is not among {owned:?}");
+    }
+
+    /// A route that comes on record is of a login that was not ended before.
+    fn assert_not_ended(&mut self) {
+        for (device, before) in self.devices.iter().zip(&self.routes) {
+            let now = self.ended_and_route(device);
+            if let ((Some(ended), old), (Some(still), Some(new))) = (before, &now)
+                && old.as_ref().is_none_or(|old| old.connection != new.connection)
+            {
+                let ended = *ended.min(still);
+                assert!(new.login > ended, "{new:?} of {device:?}, of which {ended:?} was ended");
+            }
+        }
+        self.routes = self.devices.iter().map(|device| self.ended_and_route(device)).collect();
+    }
+
+    fn ended_and_route(&self, device: &Device) -> (Option<LoginId>, Option<Route>) {
+        let record = Record::new(self.memory.tables().fields(&device.user));
+        (record.ended(&device.resource()), self.entry::<Route>(device))
     }
 
     fn heal(&mut self) {
@@ -425,19 +465,21 @@ impl Model {
             for connection in &process.connections {
                 assert_eq!(connection.generation, generation, "{connection:?}");
                 assert!(self.is_on_record(connection), "{connection:?}");
-                let before = seen.insert((connection.table, connection.user.clone()), connection);
+                let before = seen.insert((connection.table, connection.device.clone()), connection);
                 assert!(before.is_none(), "{before:?} beside {connection:?}");
             }
         }
-        for user in &self.users {
+        for device in &self.devices {
             for table in [Table::Sessions, Table::Routes] {
-                let on_record = self.on_record(table, user);
+                let on_record = self.on_record(table, device);
                 assert_eq!(
                     on_record.is_some(),
-                    seen.contains_key(&(table, user.clone())),
-                    "{user}: {on_record:?}"
+                    seen.contains_key(&(table, device.clone())),
+                    "{device:?}: {on_record:?}"
                 );
             }
+            self.assert_noted::<Session>(device);
+            self.assert_noted::<Route>(device);
         }
     }
 }

@@ -14,8 +14,8 @@ use crate::membership::Membership;
 use crate::pending::Removal;
 use crate::watch::Peers;
 use crate::{
-    ComponentId, DirectoryError, Event, Generation, NewSession, Reclaimed, RouteClaim, SessionClaim,
-    SessionEnd,
+    ComponentId, DirectoryError, Event, Generation, NewSession, Reclaimed, Route, RouteClaim, Session,
+    SessionClaim, SessionEnd,
 };
 
 /// Between two looks at whether all connections are on record.
@@ -27,11 +27,28 @@ pub(super) enum Table {
     Routes,
 }
 
+/// One device of one user.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Device {
+    pub(super) user: UserKey,
+    pub(super) resource: &'static str,
+}
+
+impl Device {
+    pub(super) fn resource(&self) -> Resource {
+        Resource::try_from(self.resource.to_owned()).unwrap()
+    }
+
+    fn is_named(&self) -> bool {
+        self.resource() != Resource::default_device()
+    }
+}
+
 /// A device's connection to a process.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     pub(super) table: Table,
-    pub(super) user: UserKey,
+    pub(super) device: Device,
     pub(super) login: LoginId,
     pub(super) number: u64,
     /// What it was last claimed under.
@@ -51,10 +68,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(table: Table, user: UserKey, login: LoginId, number: u64) -> Self {
+    pub(super) fn new(table: Table, device: Device, login: LoginId, number: u64) -> Self {
         Self {
             table,
-            user,
+            device,
             login,
             number,
             generation: Generation::new(),
@@ -67,7 +84,7 @@ impl Connection {
         }
     }
     fn is(&self, other: &Self) -> bool {
-        (self.table, &self.user, self.number) == (other.table, &other.user, other.number)
+        (self.table, &self.device, self.number) == (other.table, &other.device, other.number)
     }
 }
 
@@ -79,7 +96,7 @@ pub(super) struct At {
 }
 
 /// Another process's connection, by what identifies it there.
-pub(super) type Displaced = (ComponentId, Table, UserKey, u64);
+pub(super) type Displaced = (ComponentId, Table, Device, u64);
 
 type Running<T> = Pin<Box<dyn Future<Output = T>>>;
 type Claimed = Result<Option<(Generation, Vec<Displaced>)>, DirectoryError>;
@@ -96,7 +113,7 @@ struct Claiming {
 impl Claiming {
     /// A new login never takes the default device from a live owner.
     fn may_replace(&self) -> bool {
-        self.again || self.connection.table == Table::Routes
+        self.again || self.connection.table == Table::Routes || self.connection.device.is_named()
     }
 }
 
@@ -116,15 +133,11 @@ pub(super) struct Process {
     looking: Option<Running<Peers>>,
     peers: Option<Peers>,
     /// Devices for which a claim that could replace another's has come to nothing.
-    pub(super) failed: Vec<(Table, UserKey)>,
+    pub(super) failed: Vec<(Table, Device)>,
     ticked_ms: u64,
     renew_ms: u64,
     look_ms: u64,
     audit_ms: u64,
-}
-
-pub(super) fn device() -> Resource {
-    Resource::default_device()
 }
 
 impl Process {
@@ -163,38 +176,40 @@ impl Process {
     }
 
     /// See [`Connection::untold`].
-    pub(super) fn mark_untold(&mut self, table: Table, user: &UserKey) {
+    pub(super) fn mark_untold(&mut self, table: Table, device: &Device) {
         let claimed = self.claims.iter_mut().map(|claim| &mut claim.connection);
         for connection in self.connections.iter_mut().chain(claimed) {
-            connection.untold |= connection.table == table && connection.user == *user;
+            connection.untold |= connection.table == table && connection.device == *device;
         }
     }
 
     /// Another has this connection's device, and its word to close it is under way.
-    pub(super) fn mark_closing(&mut self, (_, table, user, number): &Displaced) {
+    pub(super) fn mark_closing(&mut self, (_, table, device, number): &Displaced) {
         let claimed = self.claims.iter_mut().map(|claim| &mut claim.connection);
         for connection in self.connections.iter_mut().chain(claimed) {
-            let is_meant = (connection.table, &connection.user, connection.number) == (*table, user, *number);
+            let is_meant =
+                (connection.table, &connection.device, connection.number) == (*table, device, *number);
             connection.closing |= is_meant;
         }
     }
 
     /// The client goes away, or is sent away.
-    pub(super) fn close(&mut self, table: Table, user: &UserKey, number: Option<u64>, end: SessionEnd) {
+    pub(super) fn close(&mut self, table: Table, device: &Device, number: Option<u64>, end: SessionEnd) {
         let is_meant = |connection: &Connection| {
             connection.table == table
-                && connection.user == *user
+                && connection.device == *device
                 && number.is_none_or(|number| number == connection.number)
         };
         for claim in self.claims.iter_mut().filter(|claim| number.is_some() && is_meant(&claim.connection)) {
             claim.doomed = true;
         }
         let Some(position) = self.connections.iter().position(is_meant) else { return };
-        let Connection { user, login, number, open, .. } = self.connections.remove(position);
+        let Connection { device, login, number, open, .. } = self.connections.remove(position);
         open.store(false, Ordering::SeqCst);
+        let (user, resource) = (device.user.clone(), device.resource());
         let removal = match table {
-            Table::Sessions => Removal::Session { user, resource: device(), login, end },
-            Table::Routes => Removal::Route { user, resource: device(), connection: number },
+            Table::Sessions => Removal::Session { user, resource, login, end },
+            Table::Routes => Removal::Route { user, resource, connection: number },
         };
         let membership = Arc::clone(&self.membership);
         self.releases.push(Box::pin(async move { drop(membership.remove_or_keep(removal).await) }));
@@ -291,15 +306,16 @@ impl Process {
     }
 
     /// Whether a claim is under way that may have replaced another's entry without its owner being told yet.
-    pub(super) fn may_be_replacing(&self, table: Table, user: &UserKey) -> bool {
-        let is_meant = |claim: &Claiming| claim.connection.table == table && claim.connection.user == *user;
+    pub(super) fn may_be_replacing(&self, table: Table, device: &Device) -> bool {
+        let is_meant =
+            |claim: &Claiming| claim.connection.table == table && claim.connection.device == *device;
         self.claims.iter().any(|claim| is_meant(claim) && claim.may_replace())
     }
 
     /// The process is killed: what it had under way comes to nothing.
-    pub(super) fn killed(self) -> Vec<(Table, UserKey)> {
+    pub(super) fn killed(self) -> Vec<(Table, Device)> {
         let lost = self.claims.into_iter().filter(Claiming::may_replace);
-        lost.map(|claim| (claim.connection.table, claim.connection.user)).collect()
+        lost.map(|claim| (claim.connection.table, claim.connection.device)).collect()
     }
 
     pub(super) fn claims(&self) -> usize {
@@ -317,7 +333,7 @@ impl Process {
         let claim = self.claims.remove(number);
         // Refused, too: an attempt before may have replaced another all the same.
         if !matches!(claimed, Ok(Some(_))) && claim.may_replace() {
-            self.failed.push((claim.connection.table, claim.connection.user.clone()));
+            self.failed.push((claim.connection.table, claim.connection.device.clone()));
         }
         let Claiming { mut connection, again, doomed, .. } = claim;
         if again && !connection.open.load(Ordering::SeqCst) {
@@ -334,18 +350,19 @@ impl Process {
             }
             (Ok(Some((generation, displaced))), None) => {
                 connection.generation = generation;
-                let (table, user, unique) = (connection.table, connection.user.clone(), connection.number);
+                let (table, device, unique) =
+                    (connection.table, connection.device.clone(), connection.number);
                 self.connections.push(connection);
                 if doomed {
                     // Replaced before it was on the list, so whoever was to close it has not found it.
-                    self.close(table, &user, Some(unique), SessionEnd::Lost);
+                    self.close(table, &device, Some(unique), SessionEnd::Lost);
                 }
                 self.tell(displaced)
             }
             (Ok(None), Some(_)) => {
                 self.close(
                     connection.table,
-                    &connection.user.clone(),
+                    &connection.device.clone(),
                     Some(connection.number),
                     SessionEnd::Lost,
                 );
@@ -363,8 +380,8 @@ impl Process {
     fn tell(&mut self, displaced: Vec<Displaced>) -> Vec<Displaced> {
         let (here, elsewhere) =
             displaced.into_iter().partition::<Vec<_>, _>(|(id, ..)| *id == self.membership.me);
-        for (_, table, user, number) in here {
-            self.close(table, &user, Some(number), SessionEnd::Lost);
+        for (_, table, device, number) in here {
+            self.close(table, &device, Some(number), SessionEnd::Lost);
         }
         elsewhere
     }
@@ -372,7 +389,7 @@ impl Process {
 
 fn new_session(connection: &Connection) -> NewSession {
     NewSession {
-        username: connection.user.to_string(),
+        username: connection.device.user.to_string(),
         login: connection.login,
         since_ms: 0,
         client_address: Ipv4Addr::LOCALHOST.into(),
@@ -382,22 +399,19 @@ fn new_session(connection: &Connection) -> NewSession {
 
 fn claim(membership: Arc<Membership>, connection: Connection) -> Running<Claimed> {
     Box::pin(async move {
-        let Connection { user, login, number, .. } = &connection;
+        let Connection { device, login, number, .. } = &connection;
+        let (user, resource) = (&device.user, device.resource());
         Ok(match connection.table {
             Table::Sessions => {
-                match membership.claim_session(user, &device(), new_session(&connection)).await? {
-                    SessionClaim::Granted { generation, .. } => Some((generation, Vec::new())),
+                match membership.claim_session(user, &resource, new_session(&connection)).await? {
+                    SessionClaim::Granted { generation, displaced } => {
+                        Some((generation, sessions(device, displaced)))
+                    }
                     SessionClaim::AlreadyLoggedIn => None,
                 }
             }
-            Table::Routes => match membership.claim_route(user, &device(), *login, *number).await? {
-                RouteClaim::Granted { generation, replaced } => {
-                    let replaced = replaced
-                        .into_iter()
-                        .map(|it| (it.relay, Table::Routes, user.clone(), it.connection))
-                        .collect();
-                    Some((generation, replaced))
-                }
+            Table::Routes => match membership.claim_route(user, &resource, *login, *number).await? {
+                RouteClaim::Granted { generation, replaced } => Some((generation, routes(device, replaced))),
                 RouteClaim::Stale => None,
             },
         })
@@ -406,35 +420,38 @@ fn claim(membership: Arc<Membership>, connection: Connection) -> Running<Claimed
 
 fn claim_again(membership: Arc<Membership>, connection: Connection) -> Running<Claimed> {
     Box::pin(async move {
-        let Connection { user, login, number, open, generation, .. } = &connection;
-        let (device, is_open) = (device(), || open.load(Ordering::SeqCst));
+        let Connection { device, login, number, open, generation, .. } = &connection;
+        let (user, resource, is_open) = (&device.user, device.resource(), || open.load(Ordering::SeqCst));
         Ok(match connection.table {
             Table::Sessions => {
-                let again =
-                    membership.reclaim_session(user, &device, new_session(&connection), *generation, is_open);
-                match again.await? {
+                let session = new_session(&connection);
+                match membership.reclaim_session(user, &resource, session, *generation, is_open).await? {
                     Reclaimed::Kept { generation, displaced } => {
-                        let displaced = displaced
-                            .into_iter()
-                            .map(|it| (it.manager, Table::Sessions, user.clone(), it.login.0))
-                            .collect();
-                        Some((generation, displaced))
+                        Some((generation, sessions(device, displaced)))
                     }
                     Reclaimed::Lost => None,
                 }
             }
-            Table::Routes => match membership.reclaim_route(user, &device, *login, *number, is_open).await? {
-                Reclaimed::Kept { generation, displaced } => {
-                    let displaced = displaced
-                        .into_iter()
-                        .map(|it| (it.relay, Table::Routes, user.clone(), it.connection))
-                        .collect();
-                    Some((generation, displaced))
+            Table::Routes => {
+                match membership.reclaim_route(user, &resource, *login, *number, is_open).await? {
+                    Reclaimed::Kept { generation, displaced } => {
+                        Some((generation, routes(device, displaced)))
+                    }
+                    Reclaimed::Lost => None,
                 }
-                Reclaimed::Lost => None,
-            },
+            }
         })
     })
+}
+
+fn sessions(device: &Device, displaced: Vec<Session>) -> Vec<Displaced> {
+    let displaced = displaced.into_iter();
+    displaced.map(|it| (it.manager, Table::Sessions, device.clone(), it.login.0)).collect()
+}
+
+fn routes(device: &Device, displaced: Vec<Route>) -> Vec<Displaced> {
+    let displaced = displaced.into_iter();
+    displaced.map(|it| (it.relay, Table::Routes, device.clone(), it.connection)).collect()
 }
 
 fn poll<T>(future: &mut Running<T>) -> Option<T> {

@@ -262,7 +262,7 @@ mod tests {
     async fn while_not_everybody_can_be_found_nobody_is_told_the_same_twice() {
         let manager = manager().await;
         let (esa, fajar) = esa_and_fajar(&manager).await;
-        manager.recovering.store(true, Ordering::Relaxed);
+        manager.blind.store(true, Ordering::Relaxed);
         let retry = async || {
             let undone = manager.settle(manager.differences.take()).await;
             let settled = undone.is_empty();
@@ -279,7 +279,7 @@ mod tests {
         assert!(fajar.shown(&esa.user).is_none(), "who is found is told at once");
         let told_offline = fajar.mark();
         assert!(!retry().await);
-        manager.recovering.store(false, Ordering::Relaxed);
+        manager.blind.store(false, Ordering::Relaxed);
         assert!(retry().await);
         assert_eq!(fajar.mark(), told_offline);
     }
@@ -288,7 +288,7 @@ mod tests {
     async fn a_contact_who_could_not_be_found_is_told_of_her_subscription_later_m18() {
         let manager = manager().await;
         let (esa, fajar) = esa_and_fajar(&manager).await;
-        manager.recovering.store(true, Ordering::Relaxed);
+        manager.blind.store(true, Ordering::Relaxed);
         assert!(manager.sessions.remove(&fajar), "he is somewhere that the directory does not say");
         let set = r#"{"stanza":"iq","namespace":"roster","from":"esa","type":"set","query":{"item":{"jid":"fajar"}}}"#;
         let FromClient::Roster(set) = FromClient::parse(set).unwrap() else { unreachable!() };
@@ -296,7 +296,7 @@ mod tests {
         let work = manager.settle(manager.differences.take()).await;
         assert_eq!(work.subscribed.len(), 1);
 
-        manager.recovering.store(false, Ordering::Relaxed);
+        manager.blind.store(false, Ordering::Relaxed);
         manager.sessions.insert(fajar);
         assert!(manager.settle(work).await.is_empty());
     }

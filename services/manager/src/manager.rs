@@ -48,6 +48,9 @@ pub(crate) struct Manager {
     pub(crate) closing: CancellationToken,
     /// Somebody's session was claimed again.
     pub(crate) reclaimed: Notify,
+    /// See [`Manager::locate`].
+    #[cfg(test)]
+    pub(crate) blind: std::sync::atomic::AtomicBool,
 }
 
 /// Nobody's fault, and over soon: answered with 503 and never with anything that blames the user.

@@ -180,6 +180,8 @@ impl Bound {
             connections: TaskTracker::new(),
             closing: CancellationToken::new(),
             reclaimed: Notify::new(),
+            #[cfg(test)]
+            blind: std::sync::atomic::AtomicBool::default(),
         })
     }
 }

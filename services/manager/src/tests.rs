@@ -116,7 +116,7 @@ async fn who_cannot_be_found_is_not_said_to_be_offline_m27() {
     let manager = manager().await;
     let (esa, fajar) = esa_and_fajar(&manager).await;
     manager.depart(&esa, SessionEnd::Lost).await;
-    manager.recovering.store(true, Ordering::Relaxed);
+    manager.blind.store(true, Ordering::Relaxed);
     let mut replies = Vec::new();
     let to_esa = PresenceRequest::Directed { to: "esa".to_owned() };
     assert!(manager.presence(&fajar, to_esa, &mut replies).await.is_err());

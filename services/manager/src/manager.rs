@@ -24,7 +24,7 @@ use crate::{
 
 /// How long a request waits for its session to be claimed again after this manager was paused. Beyond it the client is
 /// answered 503.
-pub(crate) const FENCE_WAIT: Duration = Duration::from_secs(2);
+const FENCE_WAIT: Duration = Duration::from_secs(2);
 
 /// One manager. Its rules are methods in the module of their subject: accounts, roster, presence and so on.
 #[derive(Debug)]

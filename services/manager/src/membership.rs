@@ -111,50 +111,64 @@ impl Manager {
     }
 
     /// A session was found not to be on record: claims it again, or closes it.
-    pub(crate) async fn restore(&self, online: &Online) {
-        // Gone meanwhile, or followed by another login of the user.
-        let known = self.sessions.get(&online.user).filter(|known| known.login == online.login);
-        if let Some(online) = known {
+    async fn restore(&self, online: &Online) {
+        if let Some(online) = self.current(online) {
             self.reclaim_one(&online).await;
             self.owe_unless(false, &online);
         }
     }
 
+    /// The same while a client waits: tries once, and again with the news that the session owes. An attempt ends by itself
+    /// and is never broken off, as it might be on record already.
+    pub(crate) async fn restore_soon(&self, online: &Online) {
+        if let Some(online) = self.current(online) {
+            self.try_reclaim(&online).await;
+        }
+        self.owe_unless(false, online);
+    }
+
+    /// None: gone meanwhile, or followed by another login of the user.
+    fn current(&self, online: &Online) -> Option<Arc<Online>> {
+        self.sessions.get(&online.user).filter(|known| known.login == online.login)
+    }
+
     /// Puts one session back on record, however long it takes.
-    pub(crate) async fn reclaim_one(&self, online: &Arc<Online>) {
+    async fn reclaim_one(&self, online: &Arc<Online>) {
+        while !self.try_reclaim(online).await {
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    /// False: the directory did not answer, and it is to be tried again.
+    async fn try_reclaim(&self, online: &Arc<Online>) -> bool {
         let device = Resource::default_device();
-        loop {
-            let is_open = || self.sessions.get(&online.user).is_some_and(|known| Arc::ptr_eq(&known, online));
-            if !is_open() {
-                return;
+        let is_open = || self.sessions.get(&online.user).is_some_and(|known| Arc::ptr_eq(&known, online));
+        if !is_open() {
+            return true;
+        }
+        let before = online.generation();
+        match self.member.reclaim_session(&online.user, &device, online.entry(), before, is_open).await {
+            // A displaced owner finds out when it claims again itself, or by its audit.
+            Ok(Reclaimed::Kept { generation, displaced: _ }) => {
+                online.claimed_under(generation);
+                self.reclaimed.notify_waiters();
+                self.metrics.session_reclaimed(true);
+                // To others its user was dead for a while.
+                self.owe_unless(generation == before, online);
+                true
             }
-            let before = online.generation();
-            match self.member.reclaim_session(&online.user, &device, online.entry(), before, is_open).await {
-                // A displaced owner finds out when it claims again itself, or by its audit.
-                Ok(Reclaimed::Kept { generation, displaced: _ }) => {
-                    online.claimed_under(generation);
-                    self.reclaimed.notify_waiters();
-                    self.metrics.session_reclaimed(true);
-                    // To others its user was dead for a while.
-                    self.owe_unless(generation == before, online);
-                    return;
-                }
-                Ok(Reclaimed::Lost) => {
-                    self.metrics.session_reclaimed(false);
-                    // Removed first, so that its end is not taken for the user's.
-                    self.sessions.remove(online);
-                    online.close_for_conflict();
-                    self.end_relay_connection(&online.user, online.login, SessionEnd::Lost).await;
-                    return;
-                }
-                Err(error) => {
-                    if self.member.check().is_err() {
-                        // Another new life is coming, and with it another round.
-                        return;
-                    }
-                    log(online, &error);
-                    tokio::time::sleep(RETRY_AFTER).await;
-                }
+            Ok(Reclaimed::Lost) => {
+                self.metrics.session_reclaimed(false);
+                // Removed first, so that its end is not taken for the user's.
+                self.sessions.remove(online);
+                online.close_for_conflict();
+                self.end_relay_connection(&online.user, online.login, SessionEnd::Lost).await;
+                true
+            }
+            Err(error) => {
+                log(online, &error);
+                // Fenced: another new life is coming, and with it another round.
+                self.member.check().is_err()
             }
         }
     }

@@ -171,6 +171,8 @@ impl Online {
 
     /// Another connection has this device now.
     pub(crate) fn close_for_conflict(&self) {
+        // Nobody is told of it any more: the user is whom the other connection speaks for.
+        self.lock().departed = true;
         self.close(StreamCondition::Conflict, replies::CONFLICT);
     }
 

@@ -5,10 +5,9 @@ use kurir_protocol::{
     manager::{PresenceRequest, ToClient},
     name::{LoginId, Resource, UserKey, Username},
 };
-use tokio::time::timeout;
 
 use crate::{
-    manager::{FENCE_WAIT, Manager, Temporary, now_ms},
+    manager::{Manager, Temporary, now_ms},
     news::{Location, News, Version, What, presence_of, presence_of_account},
     online::{self, Online},
     store::{Account, AccountId, Contact, StoreError},
@@ -225,13 +224,6 @@ impl Manager {
             }
         }
         Some(version)
-    }
-
-    /// Claims a session again that is not on record, for as long as its client may wait; then it is tried again with the
-    /// news that the session owes.
-    pub(crate) async fn restore_soon(&self, online: &Online) {
-        let restored = timeout(FENCE_WAIT, self.restore(online)).await;
-        self.owe_unless(restored.is_ok(), online);
     }
 
     pub(crate) fn owe_unless(&self, complete: bool, online: &Online) {

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use kurir_directory::{DirectoryError, NewSession, SessionClaim, SessionEnd};
+use kurir_directory::{DirectoryError, Generation, NewSession, SessionClaim, SessionEnd};
 use kurir_protocol::{
     manager::Auth,
     name::{LoginId, Resource, UserKey, Username},
@@ -14,7 +14,7 @@ use crate::{
     manager::{Manager, Temporary, now_ms},
     metrics::AuthResult,
     online::Online,
-    store::{Account, CreateError, NewAccount},
+    store::{Account, CreateError, FIRST_LOGIN, NewAccount},
 };
 
 const FIRST_BIO: &str = "Feel happy using this application! ;D";
@@ -24,6 +24,12 @@ const FIRST_BIO: &str = "Feel happy using this application! ;D";
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
     pub(crate) outbox: Arc<Outbox>,
+}
+
+/// A login that is on record and not served yet.
+struct Claimed {
+    session: NewSession,
+    generation: Generation,
 }
 
 /// Why nobody is logged in.
@@ -85,18 +91,29 @@ impl Manager {
         let username = Username::register(name).map_err(|_| Refusal::BadRequest)?;
         let password = auth.password.as_ref().ok_or(Refusal::BadRequest)?;
         // Nothing is stored for whom the directory could not take now: the same packet sent again would find the name
-        // taken. Asked first, so that no hash is computed in vain, and again, as that takes its time.
+        // taken. Asked first, so that no hash is computed in vain; what decides is the claim.
         let key = username.key();
         self.takes_logins(&key).await?;
         let password_hash = self.passwords.hash(password.expose()).await.map_err(Temporary::from)?;
-        self.takes_logins(&key).await?;
+        let claimed = match self.claim(&username, FIRST_LOGIN, client.address).await {
+            Err(Refusal::AlreadyLoggedIn) if self.is_taken(name).await? => return Err(Refusal::UsernameUsed),
+            // Somebody else is about to have it.
+            Err(Refusal::AlreadyLoggedIn) => return Err(Temporary::Unsettled.into()),
+            claimed => claimed?,
+        };
         let new = NewAccount { username, password_hash, bio: FIRST_BIO.to_owned(), now_ms: now_ms() };
-        let account = self.store.create_account(new).await.map_err(|error| match error {
-            CreateError::Taken => Refusal::UsernameUsed,
-            CreateError::Store(error) => Refusal::Temporary(error.into()),
-        })?;
-        // From here on the account exists: where the directory is away its owner is told to try again, and logs in.
-        self.go_online(&account, account.login, client).await
+        match self.store.create_account(new).await {
+            Ok(account) => Ok(self.go_online(&account, claimed, client).await),
+            Err(error) => {
+                let device = Resource::default_device();
+                // Not released: the member goes on trying by itself.
+                let _ = self.member.release_session(&key, &device, FIRST_LOGIN, SessionEnd::Lost).await;
+                Err(match error {
+                    CreateError::Taken => Refusal::UsernameUsed,
+                    CreateError::Store(error) => Refusal::Temporary(error.into()),
+                })
+            }
+        }
     }
 
     /// Whether the directory would take a login of `user` at this moment.
@@ -131,7 +148,8 @@ impl Manager {
             return Err(Refusal::AlreadyLoggedIn);
         }
         let login = self.store.record_login(account.id, now_ms()).await.map_err(Temporary::from)?;
-        self.go_online(&account, login, client).await
+        let claimed = self.claim(&account.username, login, client.address).await?;
+        Ok(self.go_online(&account, claimed, client).await)
     }
 
     async fn is_online(&self, user: &UserKey) -> Result<bool, Temporary> {
@@ -144,31 +162,32 @@ impl Manager {
         let Some((_, session)) = session else {
             return if entries.complete { Ok(false) } else { Err(DirectoryError::Recovering.into()) };
         };
-        // On record as ours, and nobody is logged in here: it is over, and its release is on the way.
+        // On record as ours, and nobody is logged in here: it begins or ends at this moment.
         if session.generation == self.member.generation() && self.sessions.get(user).is_none() {
-            return Err(Temporary::Ending);
+            return Err(Temporary::Unsettled);
         }
         Ok(true)
     }
 
-    async fn go_online(
-        &self,
-        account: &Account,
-        login: LoginId,
-        client: Client,
-    ) -> Result<Arc<Online>, Refusal> {
+    /// Has the directory put a login on record.
+    async fn claim(&self, username: &Username, login: LoginId, address: IpAddr) -> Result<Claimed, Refusal> {
         let session = NewSession {
-            username: account.username.to_string(),
+            username: username.to_string(),
             login,
             since_ms: now_ms(),
-            client_address: client.address,
+            client_address: address,
             presence_counter: 0,
         };
         let device = Resource::default_device();
-        let claim = self.member.claim_session(&account.key, &device, session.clone()).await;
-        let SessionClaim::Granted { generation, .. } = claim.map_err(Temporary::from)? else {
-            return Err(Refusal::AlreadyLoggedIn);
-        };
+        let claim = self.member.claim_session(&username.key(), &device, session.clone()).await;
+        match claim.map_err(Temporary::from)? {
+            SessionClaim::Granted { generation, .. } => Ok(Claimed { session, generation }),
+            SessionClaim::AlreadyLoggedIn => Err(Refusal::AlreadyLoggedIn),
+        }
+    }
+
+    async fn go_online(&self, account: &Account, claimed: Claimed, client: Client) -> Arc<Online> {
+        let Claimed { session, generation } = claimed;
         let online = Arc::new(Online::new(account, &session, generation, client.outbox));
         if let Some(older) = self.sessions.insert(Arc::clone(&online)) {
             // The directory gave its place away, so it was ended there and only its connection is left.
@@ -179,6 +198,6 @@ impl Manager {
             // Renewed between the claim and now: that round may have passed this session by.
             self.restore_soon(&online).await;
         }
-        Ok(online)
+        online
     }
 }

@@ -66,8 +66,8 @@ pub(crate) enum Temporary {
     Fenced,
     #[error("whether a user is online could not be found out")]
     NotFound,
-    #[error("the user's former session here is not off record yet")]
-    Ending,
+    #[error("another session of the user is beginning or ending")]
+    Unsettled,
 }
 
 impl Manager {

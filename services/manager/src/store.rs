@@ -29,7 +29,7 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard};
 
-pub use account::{Account, AccountId, CreateError, NewAccount};
+pub use account::{Account, AccountId, CreateError, FIRST_LOGIN, NewAccount};
 pub use error::StoreError;
 pub use roster::{Added, Contact, Item, Profile, Removed, RosterError};
 pub use subscription::Subscription;

@@ -46,10 +46,10 @@ pub(crate) async fn manager() -> Manager {
 }
 
 fn registration(username: &str) -> Auth {
-    auth(json!({"type": "auth", "username": username, "password": "12345", "register": true}))
+    auth(&json!({"type": "auth", "username": username, "password": "12345", "register": true}))
 }
 
-fn auth(packet: serde_json::Value) -> Auth {
+fn auth(packet: &serde_json::Value) -> Auth {
     let FromClient::Auth(auth) = FromClient::parse(&packet.to_string()).unwrap() else { unreachable!() };
     auth
 }
@@ -107,7 +107,7 @@ async fn whose_former_session_is_not_off_record_yet_is_not_told_to_be_logged_in(
     let esa = registered(&manager, "esa").await;
     // As after a logout while the directory was away.
     assert!(manager.sessions.remove(&esa));
-    let login = auth(json!({"type": "auth", "username": "esa", "password": "12345"}));
+    let login = auth(&json!({"type": "auth", "username": "esa", "password": "12345"}));
     assert!(matches!(manager.authenticate(&login, client()).await, Err(Refusal::Temporary(_))));
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::password::PasswordHash;
 
 /// The login that a registration is.
-const FIRST_LOGIN: i64 = 1;
+pub const FIRST_LOGIN: LoginId = LoginId(1);
 
 /// An account's number in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,7 +79,7 @@ impl Store {
                 password_hash: Set(new.password_hash),
                 bio: Set(storable(&new.bio)),
                 updated_at_ms: Set(new.now_ms),
-                login: Set(FIRST_LOGIN),
+                login: Set(FIRST_LOGIN.0.cast_signed()),
                 ..ActiveModel::default()
             })
             .exec_with_returning(&self.database)

@@ -12,7 +12,9 @@
 mod accounts;
 mod client;
 mod managers;
+mod outages;
 mod presence;
+mod redis;
 mod relays;
 mod roster;
 mod system;

@@ -1,16 +1,21 @@
 //! Users at different managers: ARCHITECTURE "Presence across managers".
 
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::{
-    client::{Client, FIRST_BIO, presence, presence_to, unavailable},
-    system::{Node, System},
+    client::{Client, FIRST_BIO, PATIENCE, presence, presence_to, unavailable},
+    system::{Node, System, config},
 };
 
 /// Esa at the first manager and fajar at the second see each other.
 async fn apart() -> (System, Node, Node, Client, Client) {
+    apart_with(config()).await
+}
+
+async fn apart_with(first: kurir_manager::Config) -> (System, Node, Node, Client, Client) {
     let system = System::start();
-    let (first, second) = (system.manager().await, system.manager().await);
+    let (first, second) = (system.manager_with(first).await, system.manager().await);
     let mut esa = Client::registered(first.address, "esa").await;
     let mut fajar = Client::registered(second.address, "fajar").await;
     esa.adds("esa", "fajar").await;
@@ -106,4 +111,19 @@ async fn a_paused_manager_claims_its_users_again_and_closes_those_who_logged_in_
     // The one who was kept is served as before.
     esa.send(&json!({"stanza": "presence", "bio": "back"})).await;
     fajar.receives(presence("esa", "back", 1)).await;
+}
+
+#[tokio::test]
+async fn a_manager_that_missed_presence_reads_it_again() {
+    let short = kurir_manager::Config { peer_queue_bytes: 1000, ..config() };
+    let (_system, _first, second, mut esa, mut fajar) = apart_with(short).await;
+    let paused = second.pause();
+    // The queue is full at the third or fourth of them, and nothing is told for the last.
+    for number in 0..=9 {
+        esa.send(&json!({"stanza": "presence", "bio": format!("bio {number}")})).await;
+        esa.hears_nothing().await;
+    }
+    drop(paused);
+    let last_seen = async { while fajar.receive().await["bio"] != "bio 9" {} };
+    timeout(PATIENCE, last_seen).await.expect("the last is not told");
 }

@@ -11,7 +11,7 @@ use kurir_service::{Shell, config::Secret};
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::oneshot, time::timeout};
 
-use crate::client::PATIENCE;
+use crate::{client::PATIENCE, redis::RedisServer};
 
 /// Short, for tests of death and pause, and long enough for a machine that is busy with other tests.
 const TIMING: Timing = Timing {
@@ -40,6 +40,11 @@ pub(crate) struct Node {
 impl System {
     pub(crate) fn start() -> System {
         System { directory: Directory::in_process(TIMING), files: tempfile::tempdir().unwrap() }
+    }
+
+    pub(crate) async fn on(redis: &RedisServer) -> System {
+        let directory = Directory::connect(&redis.url(), "test:", TIMING).await.unwrap();
+        System { directory, files: tempfile::tempdir().unwrap() }
     }
 
     pub(crate) async fn manager(&self) -> Node {

@@ -1,8 +1,10 @@
 //! The relay's client socket (PROTOCOL §5).
 
 mod message;
+mod tracked;
 
-pub use message::Message;
+pub use message::{Message, MessageId};
+pub use tracked::{Ready, Refusal, acknowledge, deliver, not_delivered, ready, refuse};
 
 use std::borrow::Cow;
 
@@ -19,6 +21,8 @@ pub enum FromClient<'a> {
     Hello(Hello),
     /// To be routed (R13).
     Message(Message<'a>),
+    /// Everything up to this `seq` has arrived (Part II).
+    Ack(u64),
     /// Answered by [`iq::Request::answer`], before the hello by [`iq::Request::answer_before_login`].
     Iq(iq::Request),
     /// Fits no row: no answer (R26).
@@ -31,7 +35,11 @@ impl<'a> FromClient<'a> {
         let header = Header::read(value)?;
         match header.stanza {
             Some(stanza) if says(stanza, "message") => {
-                Ok(Self::Message(Message::new(value, header.to.and_then(text), header.kept)))
+                let id = header.id.map_or(MessageId::None, MessageId::read);
+                Ok(Self::Message(Message::new(value, header.to.and_then(text), id, header.kept)))
+            }
+            Some(stanza) if says(stanza, "ack") => {
+                Ok(header.seq.and_then(|seq| seq.parse().ok()).map_or(Self::Ignored, Self::Ack))
             }
             Some(stanza) if says(stanza, "iq") => {
                 Ok(iq::Request::of(&Fields::read(value)?).map_or(Self::Ignored, Self::Iq))
@@ -48,8 +56,12 @@ impl<'a> FromClient<'a> {
 struct Header<'a> {
     stanza: Option<&'a str>,
     to: Option<&'a str>,
+    id: Option<&'a str>,
+    seq: Option<&'a str>,
     username: Option<&'a str>,
     token: Option<&'a str>,
+    resume: Option<&'a str>,
+    log: Option<&'a str>,
     kept: Kept,
 }
 
@@ -63,12 +75,20 @@ impl<'a> Header<'a> {
                 seen.note(key)?;
             }
             match key {
-                Some(Key::From | Key::Seq | Key::StanzaId | Key::Ts | Key::Error) => {
+                Some(Key::Seq) => {
+                    header.seq = Some(member.raw);
+                    header.kept.cut();
+                    continue;
+                }
+                Some(Key::From | Key::StanzaId | Key::Ts | Key::Error) => {
                     header.kept.cut();
                     continue;
                 }
                 Some(Key::Stanza) => header.stanza = Some(member.raw),
                 Some(Key::To) => header.to = Some(member.raw),
+                Some(Key::Id) => header.id = Some(member.raw),
+                Some(Key::Resume) => header.resume = Some(member.raw),
+                Some(Key::Log) => header.log = Some(member.raw),
                 Some(Key::Username) => header.username = Some(member.raw),
                 Some(Key::Token) => header.token = Some(member.raw),
                 _ => {}
@@ -81,8 +101,14 @@ impl<'a> Header<'a> {
     /// A packet without `stanza` is a hello if it names a user, however badly.
     fn hello(&self) -> Option<Hello> {
         let username = text(self.username?).map(Cow::into_owned);
-        let token = self.token.filter(|raw| !is_null(raw));
-        Some(Hello { username, token: token.map(|raw| text(raw).unwrap_or_default().into_owned()) })
+        let given = |raw: Option<&'a str>| raw.filter(|raw| !is_null(raw));
+        let token = given(self.token).map(|raw| text(raw).unwrap_or_default().into_owned());
+        let resume = given(self.resume).map(|raw| Resume {
+            // What is no place in a log is before its first.
+            seq: raw.parse().unwrap_or_default(),
+            log: given(self.log).and_then(text).map(Cow::into_owned),
+        });
+        Some(Hello { username, token, resume })
     }
 }
 
@@ -97,12 +123,28 @@ pub struct Hello {
     pub username: Option<String>,
     /// The ticket; absent in the original's hello. One that is no string comes as an empty one, which no relay admits.
     pub token: Option<String>,
+    /// Where a device of Part II goes on; none: the original's.
+    pub resume: Option<Resume>,
+}
+
+/// The last place of an account's log that a device has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// 0: none.
+    pub seq: u64,
+    /// The life of the log that `seq` belongs to, if the device knows it.
+    pub log: Option<String>,
 }
 
 impl std::fmt::Debug for Hello {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let token = self.token.as_ref().map(|_| "…");
-        f.debug_struct("Hello").field("username", &self.username).field("token", &token).finish()
+        let Self { username, resume, .. } = self;
+        f.debug_struct("Hello")
+            .field("username", username)
+            .field("token", &token)
+            .field("resume", resume)
+            .finish()
     }
 }
 

@@ -427,6 +427,7 @@ impl<S: Session> Connection<'_, S> {
             let count = self.stream.write(chunk).await?;
             self.writer.advance(framing, count);
         }
+        self.outbox.written();
         Ok(())
     }
 

@@ -1,7 +1,9 @@
 //! What waits to be written to one client, bounded in bytes.
 
 use std::{
-    fmt, mem,
+    fmt,
+    future::poll_fn,
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -43,6 +45,10 @@ struct State {
     waker: Option<Waker>,
     /// Of a task whose socket takes nothing: it is only to know of the close.
     close_waker: Option<Waker>,
+    /// What was taken last is not written yet.
+    writing: bool,
+    /// Of who waits until everything is taken.
+    taken_waker: Option<Waker>,
 }
 
 /// Why the connection's task is to write what is left and close.
@@ -122,7 +128,7 @@ impl Outbox {
     fn wake_to_close(&self) {
         let wakers = {
             let mut state = self.lock();
-            [state.waker.take(), state.close_waker.take()]
+            [state.waker.take(), state.close_waker.take(), state.taken_waker.take()]
         };
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
@@ -155,6 +161,7 @@ impl Outbox {
         if state.lines.is_empty() && state.closing.is_none() {
             // The writer's own buffer of an earlier take: the connection is idle now.
             state.lines = Vec::new();
+            state.writing = false;
             match &mut state.waker {
                 Some(waker) => waker.clone_from(context.waker()),
                 none => *none = Some(context.waker().clone()),
@@ -163,7 +170,36 @@ impl Outbox {
         }
         mem::swap(&mut state.lines, into);
         state.reply_bytes = 0;
-        Poll::Ready(state.closing)
+        state.writing = !into.is_empty();
+        let (closing, waker) = (state.closing, state.taken_waker.take());
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Poll::Ready(closing)
+    }
+
+    /// Whether everything that was pushed has been accepted by the socket.
+    pub fn is_written(&self) -> bool {
+        let state = self.lock();
+        state.lines.is_empty() && !state.writing
+    }
+
+    /// Resolves when nothing waits to be taken by the connection's task any more, or the connection is closing. Of
+    /// several who wait only the last one is woken. Cancel-safe.
+    pub async fn taken(&self) {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if state.lines.is_empty() || state.closing.is_some() {
+                return Poll::Ready(());
+            }
+            match &mut state.taken_waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Ready when the connection is to be closed, whatever waits to be written.
@@ -179,9 +215,16 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// What was taken last is written, though nobody will take more.
+    pub(crate) fn written(&self) {
+        self.lock().writing = false;
+    }
+
     /// The connection is over: what was not written is dropped.
     pub(crate) fn clear(&self) {
-        self.lock().lines = Vec::new();
+        let mut state = self.lock();
+        state.writing |= !state.lines.is_empty();
+        state.lines = Vec::new();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

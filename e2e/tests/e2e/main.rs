@@ -11,6 +11,7 @@
 //! | [`framing`] | the framing as seen from outside, the delimiter traps |
 //! | [`relays`] | choosing relays, finding receivers, losing them |
 //! | [`tickets`] | who may say hello at a relay |
+//! | [`tracked`] | messages that are stored, and devices that resume |
 //! | [`client`], [`chat`] | the user component: the library and the terminal client |
 //! | [`faults`], [`pauses`] | parts that die, lose everything, or stop and go on |
 //! | [`load`], [`bench`] | a thousand users, `kurir bench` |
@@ -43,3 +44,4 @@ mod pauses;
 mod relays;
 mod report;
 mod tickets;
+mod tracked;

@@ -13,6 +13,7 @@ const TABLES: &[&[Shown]] = &[
     crate::framing::SHOWN,
     crate::relays::SHOWN,
     crate::tickets::SHOWN,
+    crate::tracked::SHOWN,
     crate::client::SHOWN,
     crate::chat::SHOWN,
     crate::faults::SHOWN,

@@ -12,6 +12,7 @@
 //! | `online`, `sessions` | users who are logged in here, and what each was shown of others |
 //! | `news`, `whereabouts`, `peers` | telling users of each other, here and through other managers |
 //! | `membership`, `differences` | after a death, a pause or a loss: claiming again, telling what was missed |
+//! | `log` | what relays append to the accounts' logs, in common transactions |
 //! | `relays`, `choice`, `ticket` | relays attached here, which one a user is given, and what it shows there |
 //! | `rpc` | what relays and other managers call |
 //! | `metrics` | what is counted |
@@ -24,6 +25,7 @@ mod accounts;
 mod choice;
 mod connection;
 mod differences;
+mod log;
 mod manager;
 mod membership;
 mod metrics;

@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     differences::Differences,
+    log::Log,
     metrics::Metrics,
     online::Online,
     password::{PasswordError, Passwords},
@@ -38,9 +39,10 @@ pub(crate) struct Manager {
     pub(crate) passwords: Passwords,
     pub(crate) member: Member,
     pub(crate) sessions: Sessions,
-    pub(crate) relays: Relays,
+    pub(crate) relays: Arc<Relays>,
     pub(crate) peers: Peers,
     pub(crate) differences: Differences,
+    pub(crate) log: Log,
     pub(crate) metrics: Metrics,
     /// Open client connections: each holds a token.
     pub(crate) connections: TaskTracker,

@@ -7,6 +7,8 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 
+use crate::store::log::Appended;
+
 /// Counters and gauges of one manager. Clones count together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics {
@@ -17,6 +19,8 @@ pub(crate) struct Metrics {
     notices_sent: Counter,
     notices_received: Counter,
     notices_dropped: Counter,
+    appended: Family<AppendLabels, Counter>,
+    append_failures: Counter,
     sessions: Gauge,
     connections: Gauge,
     relays: Gauge,
@@ -67,6 +71,19 @@ struct RelayLabels {
     relay: String,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum AppendResult {
+    Stored,
+    Repeated,
+    Conflict,
+    NoAccount,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AppendLabels {
+    result: AppendResult,
+}
+
 impl Metrics {
     pub(crate) fn register(&self, registry: &Registry) {
         registry.register(|registry| {
@@ -79,6 +96,11 @@ impl Metrics {
                 "Notices dropped as another manager took none; it reads again what they said",
                 &self.notices_dropped,
             );
+            counters(
+                "manager_append_failures",
+                "Transactions of tracked messages that failed; the relays send them again",
+                &self.append_failures,
+            );
             let mut gauges = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
             gauges("manager_sessions", "Users logged in here", &self.sessions);
             gauges("manager_connections", "Open client connections", &self.connections);
@@ -89,6 +111,11 @@ impl Metrics {
                 self.relay_load.clone(),
             );
             registry.register("manager_auth", "Registrations and logins by result", self.auth.clone());
+            registry.register(
+                "manager_messages_appended",
+                "Tracked messages by result",
+                self.appended.clone(),
+            );
             registry.register("manager_relay_offers", "Relays asked for by users", self.offers.clone());
             registry.register(
                 "manager_sessions_reclaimed",
@@ -126,6 +153,20 @@ impl Metrics {
 
     pub(crate) fn notices_dropped(&self, count: usize) {
         self.notices_dropped.inc_by(count as u64);
+    }
+
+    pub(crate) fn appended(&self, appended: &Appended) {
+        let result = match appended {
+            Appended::Stored { .. } => AppendResult::Stored,
+            Appended::Repeated { .. } => AppendResult::Repeated,
+            Appended::Conflict => AppendResult::Conflict,
+            Appended::NoAccount => AppendResult::NoAccount,
+        };
+        self.appended.get_or_create(&AppendLabels { result }).inc();
+    }
+
+    pub(crate) fn append_failed(&self) {
+        self.append_failures.inc();
     }
 
     /// What is true at the moment.

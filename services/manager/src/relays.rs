@@ -196,6 +196,18 @@ impl Relays {
         self.lock().choice.loads(Instant::now())
     }
 
+    /// Tells every relay which logs have grown. One that does not keep up is told nothing: it asks by itself.
+    pub(crate) fn announce(&self, heads: HashMap<UserKey, u64>) {
+        if heads.is_empty() {
+            return;
+        }
+        let heads = heads.into_iter().map(|(user, seq)| v1::Head { user: user.into(), seq }).collect();
+        let message = v1::AttachResponse { message: Some(Message::Heads(v1::Heads { heads })) };
+        for stream in self.lock().streams.values() {
+            let _ = stream.messages.try_send(Ok(message.clone()));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,6 @@
-//! What relays and other managers are offered (`kurir.v1.Manager`): decode, call, encode.
+//! What relays and other managers are offered (`kurir.v1.Manager`; [`log`]: `kurir.v1.Log`): decode, call, encode.
+
+pub(crate) mod log;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 

@@ -16,8 +16,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, choice::Choice, connection, differences::Differences, manager::Manager, metrics::Metrics,
-    password::Passwords, peers::Peers, relays::Relays, rpc, sessions::Sessions, store::Store, ticket::Signer,
+    Config, choice::Choice, connection, differences::Differences, log::Log, manager::Manager,
+    metrics::Metrics, password::Passwords, peers::Peers, relays::Relays, rpc, sessions::Sessions,
+    store::Store, ticket::Signer,
 };
 
 /// How often a starting manager looks whether the directory is whole.
@@ -155,6 +156,10 @@ impl Bound {
             max_depth: config.max_depth,
             max_malformed: config.max_malformed,
         };
+        let relays = Arc::new(Relays::new(choice, signer, metrics.clone()));
+        let (log, committer) = Log::new(store.clone(), Arc::clone(&relays), metrics.clone());
+        let stopped = stop.clone();
+        tasks.spawn(async move { stopped.run_until_cancelled(committer.run()).await });
         Ok(Manager {
             rules: Rules {
                 max_auth_failures: config.max_auth_failures,
@@ -166,7 +171,7 @@ impl Bound {
             store,
             passwords,
             sessions: Sessions::default(),
-            relays: Relays::new(choice, signer, metrics.clone()),
+            relays,
             peers: Peers::new(
                 member.clone(),
                 config.peer_queue_bytes,
@@ -176,6 +181,7 @@ impl Bound {
             ),
             member,
             differences: Differences::default(),
+            log,
             metrics,
             connections: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -194,6 +200,7 @@ impl Running {
             rpc::Service { manager: Arc::clone(manager), tasks: self.tasks.clone(), stop: stop.clone() };
         let server = kurir_rpc::server()
             .add_service(v1::manager_server::ManagerServer::new(service))
+            .add_service(v1::log_server::LogServer::new(rpc::log::Service { manager: Arc::clone(manager) }))
             .serve_with_incoming_shutdown(kurir_rpc::incoming(components), stop.clone().cancelled_owned());
         self.tasks.spawn(async move {
             if let Err(error) = server.await {

@@ -20,7 +20,12 @@ use kurir_socket::Outbox;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
-    config::BareHello, connection::Connection, metrics::HelloOutcome, relay::Relay, tickets::Ticket,
+    config::BareHello,
+    connection::Connection,
+    metrics::HelloOutcome,
+    reading::{Device, Reading},
+    relay::Relay,
+    tickets::Ticket,
 };
 
 /// Users whose claims wait for each other are few among this many.
@@ -71,6 +76,7 @@ struct Identity {
     resource: Resource,
     login: LoginId,
     ticket: Option<Ticket>,
+    device: Device,
 }
 
 impl Claims {
@@ -142,14 +148,15 @@ impl Relay {
     ) -> Result<Arc<Connection>, Refused> {
         let name = hello.username.ok_or(Refused::Unauthorized("no username"))?;
         let user = UserKey::of(&name).map_err(|_| Refused::Unauthorized("bad username"))?;
+        let device = hello.resume.map_or(Device::Plain, Device::Resuming);
         let identity = match hello.token {
-            Some(token) => self.bearer(user, &token).await?,
-            None => self.bare(user, address).await?,
+            Some(token) => self.bearer(user, &token, device).await?,
+            None => self.bare(user, address, device).await?,
         };
         self.claim(identity, outbox).await
     }
 
-    async fn bearer(&self, user: UserKey, token: &str) -> Result<Identity, Refused> {
+    async fn bearer(&self, user: UserKey, token: &str, device: Device) -> Result<Identity, Refused> {
         let ticket = self.tickets.verify(token).await.map_err(|error| {
             tracing::debug!(user = user.as_str(), error = kurir_rpc::chain(&error), "bad ticket");
             Refused::Unauthorized("bad ticket")
@@ -159,11 +166,11 @@ impl Relay {
             return Err(Refused::Unauthorized("somebody else's ticket"));
         }
         let (name, resource, login) = (claims.name.clone(), claims.res.clone(), claims.login);
-        Ok(Identity { user, name, resource, login, ticket: Some(ticket) })
+        Ok(Identity { user, name, resource, login, ticket: Some(ticket), device })
     }
 
     /// The original's hello: believed as far as the configuration says.
-    async fn bare(&self, user: UserKey, address: IpAddr) -> Result<Identity, Refused> {
+    async fn bare(&self, user: UserKey, address: IpAddr, device: Device) -> Result<Identity, Refused> {
         if self.settings.bare_hello == BareHello::TicketOnly {
             return Err(Refused::Unauthorized("no ticket"));
         }
@@ -180,11 +187,12 @@ impl Relay {
         if self.settings.bare_hello == BareHello::SameAddress && !same {
             return Err(Refused::Unauthorized("not from the manager connection's address"));
         }
-        Ok(Identity { user, name: session.username, resource, login: session.login, ticket: None })
+        let (name, login) = (session.username, session.login);
+        Ok(Identity { user, name, resource, login, ticket: None, device })
     }
 
     async fn claim(&self, identity: Identity, outbox: &Arc<Outbox>) -> Result<Arc<Connection>, Refused> {
-        let Identity { user, name, resource, login, ticket } = identity;
+        let Identity { user, name, resource, login, ticket, device } = identity;
         if !self.fence.may_act() && !self.fence.until_it_may_act().await {
             return Err(Refused::Fenced);
         }
@@ -202,6 +210,8 @@ impl Relay {
             number,
             outbox: Arc::clone(outbox),
             lookups: AtomicU32::default(),
+            reading: std::sync::Mutex::new(Reading::new(device)),
+            order: std::sync::Mutex::default(),
         });
         self.router.connect(&connection);
         // A new life may have begun since the claim, and then those who claim again may have missed this one.
@@ -240,6 +250,7 @@ impl Relay {
     /// R9 to R12: an admitted connection is over.
     pub(crate) async fn dismiss(&self, connection: &Arc<Connection>) {
         self.router.disconnect(connection);
+        self.readers.moved(connection);
         self.load.disconnected();
         self.metrics.users.dec();
         let Ok(user) = UserKey::of(&connection.user) else { return };

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
+    readers,
     relay::Relay,
     tickets::{Attached, BadKey},
 };
@@ -87,12 +88,14 @@ async fn session<'a>(
     me: &RelayHello,
     attached: &mut Option<Attached<'a>>,
 ) -> Result<(), AttachError> {
-    let mut client = ManagerClient::new(connect(&manager.grpc_url).await?);
+    let channel = connect(&manager.grpc_url).await?;
+    let mut client = ManagerClient::new(channel.clone());
     let (requests, outgoing) = mpsc::channel(REQUESTS);
     // It is empty, and its receiver is held here: there is room.
     let _ = requests.try_send(request(attach_request::Message::Hello(me.clone())));
     let opening = timeout(ANSWER, client.attach(ReceiverStream::new(outgoing))).await;
     let mut incoming = opening.map_err(|_| AttachError::Silent)??.into_inner();
+    let _place = relay.managers.add(&manager.id, channel);
     let mut changes = relay.load.changes();
     let mut every = interval(REPORT_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -130,6 +133,9 @@ fn heard<'a>(
         }
         Some(attach_response::Message::EndSession(end)) => {
             relay.end_session(&end.user, &end.resource, LoginId(end.login));
+        }
+        Some(attach_response::Message::Heads(heads)) => {
+            heads.heads.iter().for_each(|head| readers::heard(relay, &head.user, head.seq));
         }
         None => {}
     }

@@ -48,6 +48,8 @@ pub struct Config {
     pub line_bytes: usize,
     /// Bytes of messages to all receivers together that may wait so.
     pub waiting_bytes: usize,
+    /// Bytes of tracked messages that may wait to be stored. What comes beyond that its sender is told to send again.
+    pub tracked_bytes: usize,
     /// Receivers that may be looked up at the same time. Messages to one more are answered as above. While more than a
     /// quarter of them are, one sender may have 64 looked up.
     pub max_lookups: usize,
@@ -95,6 +97,7 @@ impl Default for Config {
             link_bytes: 16 * 1_048_576,
             line_bytes: 262_144,
             waiting_bytes: 64 * 1_048_576,
+            tracked_bytes: 16 * 1_048_576,
             max_lookups: 10_000,
             route_cache: 200_000,
             audit_seconds: 60,

@@ -6,6 +6,8 @@
 //! - [`config`]: what can be configured
 //! - `session`: one client's socket: what each packet does
 //! - `admission`, `tickets`: hello: who is let in
+//! - `tracked`: messages that are stored before they are acknowledged
+//! - `readers`, `reading`: what is stored, sent to the devices that have not had it
 //! - `router`: all routing rules; `table`: what they are applied to; `lookup`: their questions to the directory
 //! - `link`: what is on its way to another relay; `links`: all of them; `streams`: the streams that carry them;
 //!   `rpc`: those that other relays dial
@@ -13,7 +15,7 @@
 //! Around it:
 //!
 //! - `peers`: who else is there, and what this relay's own lease demands
-//! - `attach`, `load`: what managers are told, and tell
+//! - `attach`, `load`, `managers`: what managers are told, and tell, and are asked
 //! - `fence`: whether this relay may act
 //! - `audit`: connections compared with the directory
 //! - `connection`, `relay`: what tasks share; `metrics`
@@ -30,8 +32,11 @@ mod link;
 mod links;
 mod load;
 mod lookup;
+mod managers;
 mod metrics;
 mod peers;
+mod readers;
+mod reading;
 mod relay;
 mod router;
 mod rpc;
@@ -40,6 +45,7 @@ mod session;
 mod streams;
 mod table;
 mod tickets;
+mod tracked;
 
 pub use config::{BareHello, Config};
 pub use serve::serve;

@@ -15,6 +15,7 @@ pub(crate) struct Metrics {
     pub(crate) links: Gauge,
     /// On a link that broke: reported to their senders, delivered or not.
     pub(crate) lost: Counter,
+    tracked: Family<TrackedLabels, Counter>,
     hellos: Family<HelloLabels, Counter>,
     lookups: Family<LookupLabels, Counter>,
     pub(crate) here: Counter,
@@ -33,6 +34,19 @@ pub(crate) enum HelloOutcome {
     Admitted,
     Unauthorized,
     TemporaryFailure,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TrackedLabels {
+    outcome: TrackedOutcome,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum TrackedOutcome {
+    Stored,
+    NoAccount,
+    Conflict,
+    Refused,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,6 +96,11 @@ impl Metrics {
                 metrics.lost.clone(),
             );
             registry.register("relay_hellos", "Hellos, by what became of them", metrics.hellos.clone());
+            registry.register(
+                "relay_tracked_messages",
+                "Tracked messages, by what became of them",
+                metrics.tracked.clone(),
+            );
             registry.register("relay_lookups", "Users looked up, by answer", metrics.lookups.clone());
             registry.register("relay_messages", "Messages from clients, by their way", messages.clone());
         });
@@ -90,6 +109,10 @@ impl Metrics {
 
     pub(crate) fn hello(&self, outcome: HelloOutcome) {
         self.hellos.get_or_create(&HelloLabels { outcome }).inc();
+    }
+
+    pub(crate) fn tracked(&self, outcome: TrackedOutcome, count: u64) {
+        self.tracked.get_or_create(&TrackedLabels { outcome }).inc_by(count);
     }
 
     pub(crate) fn looked_up(&self, answer: &Answer) {

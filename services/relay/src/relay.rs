@@ -11,8 +11,8 @@ use kurir_socket::Options;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    admission::Claims, config::BareHello, fence::Fence, links::Links, load::Load, metrics::Metrics,
-    router::Router, tickets::Tickets,
+    admission::Claims, config::BareHello, fence::Fence, links::Links, load::Load, managers::Managers,
+    metrics::Metrics, readers::Readers, router::Router, tickets::Tickets, tracked::Tracked,
 };
 
 #[derive(Debug)]
@@ -25,6 +25,9 @@ pub(crate) struct Relay {
     pub(crate) links: Arc<Links>,
     pub(crate) tickets: Tickets,
     pub(crate) load: Load,
+    pub(crate) managers: Managers,
+    pub(crate) tracked: Tracked,
+    pub(crate) readers: Readers,
     pub(crate) claims: Claims,
     pub(crate) metrics: Arc<Metrics>,
     /// The number of the connection that says hello next; never given twice in one life.

@@ -26,14 +26,17 @@ use crate::{
     links::{Links, Setup},
     load::Load,
     lookup::{self, LookUps},
+    managers::Managers,
     metrics::Metrics,
     peers::Peers,
+    readers::{self, Readers},
     relay::{Relay, Settings},
     router::Router,
     rpc::Rpc,
     session,
     table::{Table, Waiting},
     tickets::Tickets,
+    tracked::{self, Tracked},
 };
 
 /// Look-ups on their way to the directory at once, each of many users.
@@ -167,6 +170,9 @@ fn assemble(
         links,
         tickets: Tickets::new(config.ticket_key_life()),
         load: Load::default(),
+        managers: Managers::default(),
+        tracked: Tracked::new(config.tracked_bytes),
+        readers: Readers::new(),
         claims: Claims::new(),
         metrics,
         next_connection: AtomicU64::new(1),
@@ -204,6 +210,12 @@ fn start_tasks(
     }
     let measured = Arc::clone(relay);
     run(relay, async move { measured.load.measure_loop_delay().await });
+    let storing = Arc::clone(relay);
+    run(relay, async move { tracked::store(&storing).await });
+    let asking = Arc::clone(relay);
+    run(relay, async move { readers::keep_asking(&asking).await });
+    let moving = Arc::clone(relay);
+    run(relay, async move { readers::store_cursors(&moving).await });
     let audited = Arc::clone(relay);
     run(relay, async move { audit::keep(&audited).await });
     let shown = Arc::clone(relay);

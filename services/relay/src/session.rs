@@ -9,14 +9,17 @@ use std::{
 use kurir_protocol::{
     Malformed,
     name::UserKey,
-    relay::{FromClient, Hello, Message},
+    relay::{FromClient, Hello, Message, MessageId, Refusal, not_delivered, refuse},
     replies,
 };
 use kurir_socket::{Flow, Outbox, Pace, Session, outbox::Fill};
 use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{admission::Refused, connection::Connection, link::Link, relay::Relay, router::Routed};
+use crate::{
+    admission::Refused, connection::Connection, link::Link, readers, relay::Relay, router::Routed,
+    tracked::quoted,
+};
 
 /// Two in a row is a receiver that reconnects; more is one that never reads.
 const TRIES: usize = 3;
@@ -111,6 +114,10 @@ impl Session for Client {
                 }
                 return Ok(Flow::Continue);
             }
+            FromClient::Ack(seq) => {
+                self.acknowledged(seq);
+                return Ok(Flow::Continue);
+            }
             FromClient::Hello(hello) => hello,
             FromClient::Ignored => return Ok(Flow::Continue),
         };
@@ -152,6 +159,7 @@ impl Client {
     async fn hello(&mut self, hello: Hello, replies: &mut Vec<u8>) -> Flow {
         match self.relay.admit(hello, self.address, &self.outbox).await {
             Ok(connection) => {
+                readers::begin(&self.relay, &connection);
                 self.me = Some(connection);
                 self.deadline = None;
                 Flow::Continue
@@ -170,11 +178,38 @@ impl Client {
     /// R13 to R16. Before the hello a message fits no row.
     fn message(&mut self, message: &Message<'_>, replies: &mut Vec<u8>) {
         let Some(me) = self.me.clone() else { return };
+        match message.id() {
+            MessageId::None => {}
+            MessageId::Tracked(id) => return self.track(&me, id, message, replies),
+            MessageId::Bad(id) => return refuse(replies, &me.name, id, Refusal::BadId),
+        }
         let sent = message.to().is_some_and(|to| self.send(&me, to, message));
         if !sent {
             self.batch.refused += 1;
             replies::not_delivered(replies, &me.name);
         }
+    }
+
+    /// Part II: stored first, and then acknowledged.
+    fn track(&mut self, me: &Arc<Connection>, id: &str, message: &Message<'_>, replies: &mut Vec<u8>) {
+        let Some(to) = message.to().and_then(|to| UserKey::of(to).ok()) else {
+            return not_delivered(replies, &me.name, id);
+        };
+        let mut line = Vec::new();
+        message.write(&me.name, &mut line);
+        // A canonical line is text, and a stanza has no LF.
+        let stanza = String::from_utf8(line).unwrap_or_default();
+        if !self.relay.tracked.send(me, id, &to, stanza.trim_ascii_end().to_owned()) {
+            refuse(replies, &me.name, &quoted(id), Refusal::Wait);
+        }
+        self.batch.heavy |= self.relay.tracked.is_heavy();
+    }
+
+    /// Part II: the device has everything up to `seq`.
+    fn acknowledged(&self, seq: u64) {
+        let Some(me) = &self.me else { return };
+        me.reading().acknowledged(seq);
+        self.relay.readers.moved(me);
     }
 
     /// False: nowhere, now.

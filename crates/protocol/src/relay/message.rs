@@ -4,19 +4,52 @@ use std::{borrow::Cow, ops::Range};
 
 use memchr::memchr2;
 
-use crate::write;
+use crate::{
+    object::{is_null, text},
+    write,
+};
 
 /// A message as its sender wrote it, read as far as routing needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message<'a> {
     value: &'a str,
     to: Option<Cow<'a, str>>,
+    id: MessageId<'a>,
     kept: Kept,
 }
 
+/// Whether a message is tracked (Part II), and by what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessageId<'a> {
+    /// Untracked: the original's.
+    None,
+    /// A string of 1 to [`MessageId::MAX_BYTES`] bytes.
+    Tracked(Cow<'a, str>),
+    /// Neither: to be refused, with the id as the client wrote it.
+    Bad(&'a str),
+}
+
+impl<'a> MessageId<'a> {
+    /// The longest id.
+    pub const MAX_BYTES: usize = 255;
+
+    pub(super) fn read(raw: &'a str) -> Self {
+        match text(raw) {
+            Some(id) if (1..=Self::MAX_BYTES).contains(&id.len()) => Self::Tracked(id),
+            None if is_null(raw) => Self::None,
+            _ => Self::Bad(raw),
+        }
+    }
+}
+
 impl<'a> Message<'a> {
-    pub(super) fn new(value: &'a str, to: Option<Cow<'a, str>>, kept: Kept) -> Self {
-        Self { value, to, kept }
+    pub(super) fn new(value: &'a str, to: Option<Cow<'a, str>>, id: MessageId<'a>, kept: Kept) -> Self {
+        Self { value, to, id, kept }
+    }
+
+    /// Whether the message is to be stored before it is delivered.
+    pub fn id(&self) -> &MessageId<'a> {
+        &self.id
     }
 
     /// The receiver as the sender wrote it; none where `to` is missing or no string (R15).

@@ -1,6 +1,7 @@
 //! The schema, step by step. A step that was released is never edited: a change is a new step.
 
 mod m0001_accounts_and_rosters;
+mod m0002_logs;
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_accounts_and_rosters::Migration)]
+        vec![Box::new(m0001_accounts_and_rosters::Migration), Box::new(m0002_logs::Migration)]
     }
 }
 

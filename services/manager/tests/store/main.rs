@@ -10,6 +10,7 @@
 
 mod accounts;
 mod database;
+mod logs;
 mod migrations;
 mod outages;
 mod postgres;

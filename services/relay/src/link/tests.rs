@@ -1,18 +1,9 @@
-use kurir_protocol::name::{LoginId, Resource};
 use kurir_socket::Outbox;
 
 use super::*;
 
 fn sender() -> Arc<Connection> {
-    Arc::new(Connection {
-        user: "esa".into(),
-        name: "esa".into(),
-        resource: Resource::default_device(),
-        login: LoginId(1),
-        number: 1,
-        outbox: Outbox::new(1000),
-        lookups: 0.into(),
-    })
+    Connection::alone("esa", 1, Outbox::new(1000))
 }
 
 fn parcel(line: &'static str) -> Parcel {

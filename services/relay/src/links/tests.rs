@@ -1,7 +1,6 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use kurir_directory::{Kind, Member, NewComponent, Timing};
-use kurir_protocol::name::{LoginId, Resource};
 use kurir_rpc::v1::{
     Frame, frame,
     relay_server::{self, RelayServer},
@@ -48,15 +47,7 @@ async fn links(directory: Directory) -> Arc<Links> {
 }
 
 fn connection(user: &str) -> Arc<Connection> {
-    Arc::new(Connection {
-        user: user.into(),
-        name: user.into(),
-        resource: Resource::default_device(),
-        login: LoginId(1),
-        number: 1,
-        outbox: Outbox::new(1000),
-        lookups: 0.into(),
-    })
+    Connection::alone(user, 1, Outbox::new(1000))
 }
 
 /// A relay that breaks every stream after the hello.

@@ -7,7 +7,6 @@ use std::{
 };
 
 use kurir_directory::Generation;
-use kurir_protocol::name::{LoginId, Resource};
 use kurir_rpc::v1::{Frame, frame};
 use kurir_socket::Outbox;
 use proptest::{collection::vec, prelude::*};
@@ -130,15 +129,7 @@ fn connection(user: &str, number: u64) -> Arc<Connection> {
 }
 
 fn narrow_connection(user: &str, number: u64, outbox_bytes: usize) -> Arc<Connection> {
-    Arc::new(Connection {
-        user: user.into(),
-        name: user.into(),
-        resource: Resource::default_device(),
-        login: LoginId(number),
-        number,
-        outbox: Outbox::new(outbox_bytes),
-        lookups: 0.into(),
-    })
+    Connection::alone(user, number, Outbox::new(outbox_bytes))
 }
 
 fn link(to: usize) -> Arc<Link> {

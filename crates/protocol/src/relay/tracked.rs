@@ -1,0 +1,91 @@
+//! What a relay writes about tracked messages (Part II).
+
+use crate::write::{self, Object};
+
+/// Why a tracked message was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The id is no string of 1 to 255 bytes.
+    BadId,
+    /// The device has used the id for other content.
+    Conflict,
+    /// It could not be stored now: the same message is to be sent again, before any later one.
+    Wait,
+}
+
+impl Refusal {
+    fn error(self) -> (&'static str, &'static str) {
+        match self {
+            Self::BadId => ("modify", "bad-request"),
+            Self::Conflict => ("cancel", "conflict"),
+            Self::Wait => ("wait", "resource-constraint"),
+        }
+    }
+}
+
+/// Tells the sender that its message `id` is stored, as a canonical line; `seq` is its place in the sender's own log, for
+/// a connection that goes by it.
+pub fn acknowledge(out: &mut Vec<u8>, id: &str, stanza_id: &str, seq: Option<u64>) {
+    let ack = Object::begin(out).text("stanza", "message").text("type", "ack").text("id", id);
+    let ack = ack.text("stanza_id", stanza_id);
+    let ack = match seq {
+        Some(seq) => ack.raw("seq", &seq.to_string()),
+        None => ack,
+    };
+    ack.text("level", "stored").end_line();
+}
+
+/// Tells the sender `to` that its message is not stored, and why, as a canonical line. `id` is JSON as the client wrote
+/// it.
+pub fn refuse(out: &mut Vec<u8>, to: &str, id: &str, refusal: Refusal) {
+    Object::begin(out)
+        .text("stanza", "message")
+        .text("type", "error")
+        .text("from", "relay")
+        .text("to", to)
+        .raw("id", id)
+        .value("error", |out| crate::iq::error(out, refusal.error()))
+        .end_line();
+}
+
+/// Tells the sender `to` that no account has the name that its message `id` is for: R15's packet with the id, as a
+/// canonical line.
+pub fn not_delivered(out: &mut Vec<u8>, to: &str, id: &str) {
+    Object::begin(out)
+        .text("stanza", "message")
+        .text("from", "relay")
+        .text("to", to)
+        .raw("error", "true")
+        .text("body", "User not found or User not online")
+        .text("id", id)
+        .end_line();
+}
+
+/// The answer to a hello with `resume`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready<'a> {
+    /// The log's last place.
+    pub seq: u64,
+    /// The log's life.
+    pub log: &'a str,
+    /// What the device has is of another life, or from beyond the end: everything follows from the first on.
+    pub reset: bool,
+}
+
+/// Appends a [`Ready`] as a canonical line.
+pub fn ready(out: &mut Vec<u8>, ready: &Ready<'_>) {
+    let packet = Object::begin(out).text("stanza", "stream").text("type", "ready");
+    let packet = packet.raw("seq", &ready.seq.to_string()).text("log", ready.log);
+    if ready.reset { packet.raw("reset", "true") } else { packet }.end_line();
+}
+
+/// Appends a log's entry as a device that resumes is sent it, as a canonical line. `stanza` is what is stored: an object
+/// with at least one member.
+pub fn deliver(out: &mut Vec<u8>, stanza: &str, seq: u64, stanza_id: &str, ts_ms: i64) {
+    let members = stanza.strip_prefix('{').unwrap_or(stanza);
+    out.extend_from_slice(format!(r#"{{"seq":{seq},"ts":{ts_ms},"stanza_id":"#).as_bytes());
+    write::string(out, stanza_id);
+    out.push(b',');
+    out.extend_from_slice(members.as_bytes());
+    out.push(b'\n');
+}

@@ -1,0 +1,421 @@
+//! Each account's log (PROTOCOL Part II): what the account received and what it sent, in commit order.
+//!
+//! A transaction locks the heads of all its accounts first, in the order of their ids, then looks for messages that are
+//! in the log already, then appends. So `seq` is given in the order of the commits, and a reader that goes by it misses
+//! nothing; and of one message sent twice, by whatever way, one is stored.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry as Slot};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use kurir_protocol::name::{Resource, UserKey};
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, ExprTrait, QueryFilter,
+    QueryOrder, QuerySelect,
+    sea_query::{Alias, Expr, LockType, OnConflict},
+};
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError,
+    account::BrokenRow,
+    entity::{account, device, log, log_entry},
+};
+
+/// How often an append is tried that collides with others.
+const ATTEMPTS: u32 = 5;
+
+/// Most messages of one append: with two rows each and eight values a row well below what either database takes.
+pub const MOST_MESSAGES: usize = 1024;
+
+/// A tracked message to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMessage {
+    pub from: UserKey,
+    /// The sender's device.
+    pub device: Resource,
+    /// As the client gave it, unescaped.
+    pub id: String,
+    pub to: UserKey,
+    /// A version 7 UUID, made for this attempt.
+    pub stanza_id: Uuid,
+    pub ts_ms: i64,
+    /// One canonical line without its LF, `from` set by the relay.
+    pub stanza: String,
+}
+
+/// What became of a message. The places are those in the sender's and in the receiver's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    Stored {
+        sent: u64,
+        received: u64,
+    },
+    /// The same message was stored before, under this `stanza_id`.
+    Repeated {
+        stanza_id: Uuid,
+        sent: u64,
+    },
+    /// The device has used this id for other content.
+    Conflict,
+    /// There is no account of the receiver's name, or none of the sender's.
+    NoAccount,
+}
+
+/// One entry of an account's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    pub seq: u64,
+    pub stanza_id: Uuid,
+    pub ts_ms: i64,
+    pub stanza: String,
+    /// The account's own device that sent it.
+    pub sent_by: Option<String>,
+}
+
+/// A part of an account's log, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The log's opaque id.
+    pub life: Uuid,
+    /// The log's last `seq`; 0: it is empty.
+    pub last: u64,
+    pub entries: Vec<Logged>,
+}
+
+/// How far a device has read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    pub user: UserKey,
+    pub device: Resource,
+    pub seq: u64,
+}
+
+/// Which message of which device.
+type SentKey = (i64, Vec<u8>, String);
+
+/// What the sender's log knows of a message.
+struct Sent {
+    digest: Vec<u8>,
+    stanza_id: Uuid,
+    seq: u64,
+}
+
+impl Store {
+    /// Stores messages, in this order, all of them or, after an error, perhaps none: sent again they are stored once.
+    ///
+    /// One that cannot be stored fails none of the others. On disk when it returns: `PostgreSQL` and `SQLite` have flushed.
+    pub async fn append(&self, messages: &[NewMessage]) -> Result<Vec<Appended>, StoreError> {
+        self.within(self.timeout, async {
+            let _turn = self.turn_to_write().await;
+            for _ in 1..ATTEMPTS {
+                match self.append_once(messages).await {
+                    Err(error) if error.is_collision() => {}
+                    result => return result,
+                }
+            }
+            self.append_once(messages).await
+        })
+        .await
+    }
+
+    async fn append_once(&self, messages: &[NewMessage]) -> Result<Vec<Appended>, StoreError> {
+        let transaction = self.begin().await?;
+        if transaction.get_database_backend() == DbBackend::Postgres {
+            // Whatever the server's default is: an acknowledged message is on disk.
+            transaction.execute_unprepared("SET LOCAL synchronous_commit = on").await?;
+        }
+        let named: BTreeSet<&str> =
+            messages.iter().flat_map(|message| [message.from.as_str(), message.to.as_str()]).collect();
+        let accounts = account_ids(&transaction, named).await?;
+        let mut batch = Batch::lock(&transaction, &accounts).await?;
+        batch.read_sent(&transaction, &accounts, messages).await?;
+        let appended = messages.iter().map(|message| batch.append(&accounts, message)).collect();
+        batch.write(&transaction).await?;
+        transaction.commit().await?;
+        Ok(appended)
+    }
+
+    /// At most `most` entries after `after`. None: there is no such account.
+    pub async fn read_log(&self, user: &UserKey, after: u64, most: u64) -> Result<Option<Page>, StoreError> {
+        self.within(self.timeout, async {
+            let Some(account) = account_ids(&self.database, [user.as_str()]).await?.remove(user.as_str())
+            else {
+                return Ok(None);
+            };
+            // The head first: an entry that comes meanwhile is then beyond `last`, and not the other way round.
+            let head = match log::Entity::find_by_id(account).one(&self.database).await? {
+                Some(head) => head,
+                None => self.begin_log(account).await?,
+            };
+            let rows = log_entry::Entity::find()
+                .filter(log_entry::Column::AccountId.eq(account))
+                .filter(log_entry::Column::Seq.gt(signed(after)))
+                .order_by_asc(log_entry::Column::Seq)
+                .limit(most)
+                .all(&self.database)
+                .await?;
+            let entries: Vec<Logged> = rows.into_iter().map(Logged::from).collect();
+            let last = Ord::max(unsigned(head.last_seq), entries.last().map_or(0, |entry| entry.seq));
+            Ok(Some(Page { life: head.life, last, entries }))
+        })
+        .await
+    }
+
+    /// A log has its life from when it is first read or written on: what a client has seen of it belongs to that.
+    async fn begin_log(&self, account: i64) -> Result<log::Model, StoreError> {
+        let _turn = self.turn_to_write().await;
+        begin_logs(&self.database, [account]).await?;
+        let head = log::Entity::find_by_id(account).one(&self.database).await?;
+        Ok(head.ok_or(BrokenRow::Missing(account))?)
+    }
+
+    /// Where the logs of these accounts end. One that was never used is left out.
+    pub async fn heads(&self, users: &[String]) -> Result<Vec<(String, u64)>, StoreError> {
+        self.within(self.timeout, async {
+            let accounts = account_ids(&self.database, users.iter().map(String::as_str)).await?;
+            let names: HashMap<i64, String> = accounts.into_iter().map(|(name, id)| (id, name)).collect();
+            let rows = log::Entity::find()
+                .filter(log::Column::AccountId.is_in(names.keys().copied()))
+                .all(&self.database)
+                .await?;
+            let mut names = names;
+            let head = |row: log::Model| Some((names.remove(&row.account_id)?, unsigned(row.last_seq)));
+            Ok::<_, StoreError>(rows.into_iter().filter_map(head).collect())
+        })
+        .await
+    }
+
+    /// How far a device has read; 0 for one that has read nothing.
+    pub async fn cursor(&self, user: &UserKey, device: &Resource) -> Result<u64, StoreError> {
+        self.within(self.timeout, async {
+            let Some(account) = account_ids(&self.database, [user.as_str()]).await?.remove(user.as_str())
+            else {
+                return Ok(0);
+            };
+            let id = (account, device.as_str().to_owned());
+            let row = device::Entity::find_by_id(id).one(&self.database).await?;
+            Ok::<_, StoreError>(row.map_or(0, |row| unsigned(row.cursor)))
+        })
+        .await
+    }
+
+    /// Moves cursors forward: never back, and never beyond the end of the log.
+    pub async fn move_cursors(&self, cursors: &[Cursor]) -> Result<(), StoreError> {
+        self.within(self.timeout, async {
+            let keys: BTreeSet<&str> = cursors.iter().map(|cursor| cursor.user.as_str()).collect();
+            let accounts = account_ids(&self.database, keys).await?;
+            let heads = log::Entity::find().filter(log::Column::AccountId.is_in(accounts.values().copied()));
+            let heads = heads.all(&self.database).await?;
+            let heads: HashMap<i64, i64> =
+                heads.iter().map(|head| (head.account_id, head.last_seq)).collect();
+            // By account and device, so that two of these take their rows in the same order.
+            let mut furthest = BTreeMap::new();
+            for cursor in cursors {
+                let Some(account) = accounts.get(cursor.user.as_str()) else { continue };
+                let seq = Ord::min(signed(cursor.seq), heads.get(account).copied().unwrap_or_default());
+                let known = furthest.entry((*account, cursor.device.as_str())).or_insert(seq);
+                *known = Ord::max(seq, *known);
+            }
+            if furthest.is_empty() {
+                return Ok(());
+            }
+            let rows = furthest.into_iter().map(|((account, resource), seq)| device::ActiveModel {
+                account_id: Set(account),
+                resource: Set(resource.to_owned()),
+                cursor: Set(seq),
+            });
+            let [before, after] =
+                ["device", "excluded"].map(|row| Expr::col((Alias::new(row), device::Column::Cursor)));
+            let forward = OnConflict::columns([device::Column::AccountId, device::Column::Resource])
+                .update_column(device::Column::Cursor)
+                .action_and_where(before.lt(after))
+                .to_owned();
+            let _turn = self.turn_to_write().await;
+            device::Entity::insert_many(rows)
+                .on_conflict(forward)
+                .exec_without_returning(&self.database)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The ids of those of these users who have an account.
+async fn account_ids(
+    database: &impl ConnectionTrait,
+    users: impl IntoIterator<Item = &str>,
+) -> Result<HashMap<String, i64>, StoreError> {
+    let rows: Vec<(i64, String)> = account::Entity::find()
+        .select_only()
+        .columns([account::Column::Id, account::Column::UsernameKey])
+        .filter(account::Column::UsernameKey.is_in(users))
+        .into_tuple()
+        .all(database)
+        .await?;
+    Ok(rows.into_iter().map(|(id, key)| (key, id)).collect())
+}
+
+/// A transaction's view of the logs that it holds locked.
+struct Batch {
+    heads: HashMap<i64, log::Model>,
+    sent: HashMap<SentKey, Sent>,
+    entries: Vec<log_entry::ActiveModel>,
+    grown: BTreeSet<i64>,
+}
+
+impl Batch {
+    async fn lock(
+        transaction: &DatabaseTransaction,
+        accounts: &HashMap<String, i64>,
+    ) -> Result<Batch, StoreError> {
+        let ids: BTreeSet<i64> = accounts.values().copied().collect();
+        let mut heads = locked(transaction, &ids).await?;
+        let missing: Vec<i64> = ids.iter().copied().filter(|id| !heads.contains_key(id)).collect();
+        if !missing.is_empty() {
+            begin_logs(transaction, missing).await?;
+            heads = locked(transaction, &ids).await?;
+        }
+        Ok(Batch { heads, sent: HashMap::new(), entries: Vec::new(), grown: BTreeSet::new() })
+    }
+
+    /// Which of the messages are in the log already. After the lock: what commits later than it waits for us.
+    async fn read_sent(
+        &mut self,
+        transaction: &DatabaseTransaction,
+        accounts: &HashMap<String, i64>,
+        messages: &[NewMessage],
+    ) -> Result<(), StoreError> {
+        let senders: BTreeSet<i64> =
+            messages.iter().filter_map(|message| accounts.get(message.from.as_str()).copied()).collect();
+        let ids: BTreeSet<&[u8]> = messages.iter().map(|message| message.id.as_bytes()).collect();
+        let rows = log_entry::Entity::find()
+            .filter(log_entry::Column::AccountId.is_in(senders))
+            .filter(log_entry::Column::MessageId.is_in(ids.into_iter().map(<[u8]>::to_vec)))
+            .all(transaction)
+            .await?;
+        for row in rows {
+            let (Some(id), Some(device), Some(digest)) = (row.message_id, row.device, row.digest) else {
+                continue;
+            };
+            let sent = Sent { digest, stanza_id: row.stanza_id, seq: unsigned(row.seq) };
+            self.sent.insert((row.account_id, id, device), sent);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, accounts: &HashMap<String, i64>, message: &NewMessage) -> Appended {
+        let of = |name: &UserKey| accounts.get(name.as_str()).copied();
+        let (Some(from), Some(to)) = (of(&message.from), of(&message.to)) else { return Appended::NoAccount };
+        let content = digest(&SHA256, message.stanza.as_bytes()).as_ref().to_vec();
+        let key = (from, message.id.as_bytes().to_vec(), message.device.as_str().to_owned());
+        let slot = match self.sent.entry(key) {
+            Slot::Occupied(known) if known.get().digest == content => {
+                let Sent { stanza_id, seq: sent, .. } = *known.get();
+                return Appended::Repeated { stanza_id, sent };
+            }
+            Slot::Occupied(_) => return Appended::Conflict,
+            Slot::Vacant(slot) => slot,
+        };
+        let mut next = |account: i64| {
+            self.grown.insert(account);
+            self.heads.get_mut(&account).map(|head| {
+                head.last_seq += 1;
+                unsigned(head.last_seq)
+            })
+        };
+        let Some(sent) = next(from) else { return Appended::NoAccount };
+        // A message to oneself is one entry.
+        let received = if from == to { Some(sent) } else { next(to) };
+        let Some(received) = received else { return Appended::NoAccount };
+        slot.insert(Sent { digest: content.clone(), stanza_id: message.stanza_id, seq: sent });
+        let entry = |account: i64, seq: u64| log_entry::ActiveModel {
+            account_id: Set(account),
+            seq: Set(signed(seq)),
+            stanza_id: Set(message.stanza_id),
+            ts_ms: Set(message.ts_ms),
+            stanza: Set(message.stanza.clone()),
+            device: Set(None),
+            message_id: Set(None),
+            digest: Set(None),
+        };
+        self.entries.push(log_entry::ActiveModel {
+            device: Set(Some(message.device.as_str().to_owned())),
+            message_id: Set(Some(message.id.as_bytes().to_vec())),
+            digest: Set(Some(content)),
+            ..entry(from, sent)
+        });
+        if from != to {
+            self.entries.push(entry(to, received));
+        }
+        Appended::Stored { sent, received }
+    }
+
+    async fn write(self, transaction: &DatabaseTransaction) -> Result<(), StoreError> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        log_entry::Entity::insert_many(self.entries).exec_without_returning(transaction).await?;
+        let heads = self.heads.into_values().filter(|head| self.grown.contains(&head.account_id));
+        let heads = heads.map(|head| log::ActiveModel {
+            account_id: Set(head.account_id),
+            life: Set(head.life),
+            last_seq: Set(head.last_seq),
+        });
+        // Each exists and is locked: this is one statement for any number of updates.
+        let grow = OnConflict::column(log::Column::AccountId).update_column(log::Column::LastSeq).to_owned();
+        log::Entity::insert_many(heads).on_conflict(grow).exec_without_returning(transaction).await?;
+        Ok(())
+    }
+}
+
+/// Makes the logs of these accounts that have none.
+async fn begin_logs(
+    database: &impl ConnectionTrait,
+    accounts: impl IntoIterator<Item = i64>,
+) -> Result<(), StoreError> {
+    let new = accounts.into_iter().map(|account_id| log::ActiveModel {
+        account_id: Set(account_id),
+        life: Set(Uuid::new_v4()),
+        last_seq: Set(0),
+    });
+    let by_another = OnConflict::column(log::Column::AccountId).do_nothing().to_owned();
+    log::Entity::insert_many(new).on_conflict(by_another).exec_without_returning(database).await?;
+    Ok(())
+}
+
+/// The heads of these logs, locked in the order of the accounts' ids.
+async fn locked(
+    transaction: &DatabaseTransaction,
+    ids: &BTreeSet<i64>,
+) -> Result<HashMap<i64, log::Model>, StoreError> {
+    let rows = log::Entity::find()
+        .filter(log::Column::AccountId.is_in(ids.iter().copied()))
+        .order_by_asc(log::Column::AccountId)
+        .lock(LockType::NoKeyUpdate)
+        .all(transaction)
+        .await?;
+    Ok(rows.into_iter().map(|head| (head.account_id, head)).collect())
+}
+
+impl From<log_entry::Model> for Logged {
+    fn from(row: log_entry::Model) -> Self {
+        Logged {
+            seq: unsigned(row.seq),
+            stanza_id: row.stanza_id,
+            ts_ms: row.ts_ms,
+            stanza: row.stanza,
+            sent_by: row.device,
+        }
+    }
+}
+
+fn unsigned(seq: i64) -> u64 {
+    u64::try_from(seq).unwrap_or_default()
+}
+
+/// Beyond what the database can count nothing is ever stored.
+fn signed(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}

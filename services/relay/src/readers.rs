@@ -1,0 +1,289 @@
+//! The tasks that read logs and write them to their devices (PROTOCOL Part II: offline messages, `resume`).
+//!
+//! A connection that is behind has one task until it is not. The task reads a page, writes what fits, waits until the
+//! socket has taken that, and goes on: a hundred thousand waiting messages cost no more memory than a few, and what is
+//! live passes between them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use kurir_protocol::relay::{Ready, deliver, ready};
+use kurir_rpc::v1::{
+    self, GetHeadsRequest, LogEntry, MoveCursorsRequest, ReadRequest, ReadResponse, log_client::LogClient,
+    read_request::From,
+};
+use kurir_socket::outbox::Fill;
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{sleep, timeout},
+};
+use tonic::{Code, Response, Status, transport::Channel};
+
+use crate::{
+    connection::Connection,
+    reading::{Begin, Device},
+    relay::Relay,
+};
+
+/// Entries of one page.
+const PAGE: u32 = 64;
+
+/// Pages on their way to this relay at once.
+const PAGES: usize = 32;
+
+/// A manager that has not answered by then is not waited for.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Between two attempts at managers that do not answer: the first pause and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Every connection's log is asked for its end once in this time, a part of them at a time, whoever should have told:
+/// nothing that is stored waits longer.
+const ASK_EVERY: Duration = Duration::from_secs(4);
+
+/// Users asked about at once.
+const ASKED: usize = 512;
+
+/// Moved cursors are stored this often.
+const STORE_EVERY: Duration = Duration::from_millis(100);
+
+/// Cursors stored at once.
+const CURSORS: usize = 512;
+
+/// Connections whose cursor may have to be stored.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    pages: Semaphore,
+    moved: Mutex<HashMap<u64, Arc<Connection>>>,
+    some_moved: Notify,
+}
+
+impl Readers {
+    pub(crate) fn new() -> Self {
+        Self { pages: Semaphore::new(PAGES), moved: Mutex::default(), some_moved: Notify::new() }
+    }
+
+    /// The cursor of this connection has moved, or will with the next write.
+    pub(crate) fn moved(&self, connection: &Arc<Connection>) {
+        self.lock().insert(connection.number, Arc::clone(connection));
+        self.some_moved.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Brings a connection up to date, in a task of its own.
+pub(crate) fn begin(relay: &Arc<Relay>, connection: &Arc<Connection>) {
+    let (reader, connection) = (Arc::clone(relay), Arc::clone(connection));
+    relay.tasks.spawn(async move {
+        let over = reader.over.clone();
+        let _ = over.run_until_cancelled(read(&reader, &connection)).await;
+    });
+}
+
+/// A log has grown: whoever reads it here goes on.
+pub(crate) fn heard(relay: &Arc<Relay>, user: &str, seq: u64) {
+    let Some(here) = relay.router.here(user) else { return };
+    let behind = here.reading().hear(seq);
+    if behind {
+        begin(relay, &here);
+    }
+}
+
+/// Until the device has been sent all there is, or is gone.
+async fn read(relay: &Relay, connection: &Arc<Connection>) {
+    let mut pause = RETRY.0;
+    while !connection.outbox.is_closed() {
+        match page(relay, connection).await {
+            Ok(page) => {
+                let found = !page.entries.is_empty();
+                let more = write(relay, connection, page).await;
+                if !more {
+                    return;
+                }
+                if found {
+                    pause = RETRY.0;
+                    continue;
+                }
+            }
+            // An account that was removed while its user was here.
+            Err(status) if status.code() == Code::NotFound => return,
+            Err(status) => {
+                tracing::debug!(
+                    user = &*connection.user,
+                    error = kurir_rpc::chain(&status),
+                    "log not read yet"
+                );
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY.1);
+    }
+}
+
+async fn page(relay: &Relay, connection: &Connection) -> Result<ReadResponse, Status> {
+    let from = {
+        let reading = connection.reading();
+        match (reading.seq(), reading.device()) {
+            (Some(seq), _) => From::After(seq),
+            (None, Device::Plain) => From::CursorOf(connection.resource.to_string()),
+            (None, Device::Resuming(resume)) => From::After(resume.seq),
+        }
+    };
+    let request = ReadRequest { user: connection.user.to_string(), from: Some(from), most: PAGE };
+    // Never closed.
+    let _page = relay.readers.pages.acquire().await;
+    call(relay, request, |mut client, request| async move { client.read(request).await }).await
+}
+
+/// True: there is more to read.
+async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) -> bool {
+    if !relay.fence.may_act() && !relay.fence.until_it_may_act().await {
+        return true;
+    }
+    if connection.reading().seq().is_none() {
+        let begun = connection.reading().begin(&page.log, page.after, page.last);
+        if !connection.reading().is_plain() {
+            let mut line = Vec::new();
+            let reset = begun == Begin::Again;
+            ready(&mut line, &Ready { seq: page.last, log: &page.log, reset });
+            let _ = connection.outbox.push(&line);
+        }
+        if begun == Begin::Again {
+            return true;
+        }
+    }
+    let plain = connection.reading().is_plain();
+    let complete = page.entries.last().map_or(page.after, |entry| entry.seq) >= page.last;
+    for entry in &page.entries {
+        let own = entry.sent_by.as_deref() == Some(connection.resource.as_str());
+        if !connection.reading().show(entry.seq, own) {
+            continue;
+        }
+        let Ok(fill) = connection.outbox.push_with(|out| append(out, entry, plain)) else { return false };
+        if fill == Fill::Heavy {
+            connection.outbox.wake();
+            connection.outbox.taken().await;
+        }
+    }
+    connection.outbox.wake();
+    relay.readers.moved(connection);
+    let more = connection.reading().go_on(page.last, complete);
+    if more {
+        connection.outbox.taken().await;
+    }
+    more
+}
+
+fn append(out: &mut Vec<u8>, entry: &LogEntry, plain: bool) {
+    if plain {
+        out.extend_from_slice(entry.stanza.as_bytes());
+        out.push(b'\n');
+    } else {
+        deliver(out, &entry.stanza, entry.seq, &entry.stanza_id, entry.ts_ms);
+    }
+}
+
+/// Asks where everybody's log ends, for as long as it is polled.
+pub(crate) async fn keep_asking(relay: &Arc<Relay>) {
+    let shards = relay.router.table.connections().count();
+    let step = ASK_EVERY / u32::try_from(shards.max(1)).unwrap_or(1);
+    loop {
+        for connections in relay.router.table.connections() {
+            sleep(step).await;
+            for asked in connections.chunks(ASKED) {
+                ask(relay, asked).await;
+            }
+        }
+    }
+}
+
+async fn ask(relay: &Arc<Relay>, connections: &[Arc<Connection>]) {
+    let users = connections.iter().map(|connection| connection.user.to_string()).collect();
+    let request = GetHeadsRequest { users };
+    // No answer: the next time is soon.
+    let heads = call(relay, request, |mut client, request| async move { client.get_heads(request).await });
+    if let Ok(heads) = heads.await {
+        for v1::Head { user, seq } in heads.heads {
+            heard(relay, &user, seq);
+        }
+    }
+}
+
+/// Stores the cursors that have moved, for as long as it is polled.
+pub(crate) async fn store_cursors(relay: &Relay) {
+    loop {
+        relay.readers.some_moved.notified().await;
+        loop {
+            sleep(STORE_EVERY).await;
+            let moved: Vec<_> = relay.readers.lock().values().take(CURSORS).cloned().collect();
+            if moved.is_empty() {
+                break;
+            }
+            store_some(relay, &moved).await;
+        }
+    }
+}
+
+async fn store_some(relay: &Relay, moved: &[Arc<Connection>]) {
+    let mut cursors = Vec::new();
+    for connection in moved {
+        let read = connection.reading().seq();
+        // What was read before is written, if nothing waits now.
+        if let Some(seq) = read
+            && connection.outbox.is_written()
+        {
+            connection.reading().written(seq);
+        }
+        let cursor = connection.reading().cursor();
+        if let Some(seq) = cursor {
+            let (user, device) = (connection.user.to_string(), connection.resource.to_string());
+            cursors.push((connection, v1::Cursor { user, device, seq }));
+        }
+    }
+    if !cursors.is_empty() {
+        let request =
+            MoveCursorsRequest { cursors: cursors.iter().map(|(_, cursor)| cursor.clone()).collect() };
+        let stored =
+            call(relay, request, |mut client, request| async move { client.move_cursors(request).await });
+        if let Err(status) = stored.await {
+            tracing::debug!(error = kurir_rpc::chain(&status), "cursors not stored yet");
+            sleep(RETRY.1).await;
+            return;
+        }
+    }
+    for (connection, cursor) in cursors {
+        connection.reading().cursor_is_stored(cursor.seq);
+    }
+    let mut waiting = relay.readers.lock();
+    for connection in moved {
+        // What is still to be written is looked at again, unless there is nobody to write it to.
+        let settled = connection.outbox.is_written() || connection.outbox.is_closed();
+        if settled && connection.reading().cursor().is_none() {
+            waiting.remove(&connection.number);
+        }
+    }
+}
+
+/// Calls one manager after the other until one answers.
+async fn call<R: Clone, T, F: Future<Output = Result<Response<T>, Status>>>(
+    relay: &Relay,
+    request: R,
+    call: impl Fn(LogClient<Channel>, R) -> F,
+) -> Result<T, Status> {
+    let mut last = Status::unavailable("no manager is attached");
+    for (_, client) in relay.managers.all(None) {
+        match timeout(ANSWER, call(client, request.clone())).await {
+            Ok(Ok(response)) => return Ok(response.into_inner()),
+            Ok(Err(status)) if status.code() == Code::NotFound => return Err(status),
+            Ok(Err(status)) => last = status,
+            Err(_) => last = Status::deadline_exceeded("no answer"),
+        }
+    }
+    Err(last)
+}

@@ -178,12 +178,13 @@ impl Attempt {
             loop {
                 let received = wire.value().await?;
                 values.push((Socket::Manager, received.value));
-                match received.packet {
-                    answer @ (FromServer::AccountCreated { .. }
-                    | FromServer::LoggedIn { .. }
-                    | FromServer::Refused { .. }) => return Ok(answer),
-                    _ => tracing::debug!("a packet before the answer to the login"),
+                if let answer @ (FromServer::AccountCreated { .. }
+                | FromServer::LoggedIn { .. }
+                | FromServer::Refused { .. }) = received.packet
+                {
+                    return Ok(answer);
                 }
+                tracing::debug!("a packet before the answer to the login");
             }
         };
         let answer = timeout(self.timing.login, answer).await;

@@ -119,11 +119,8 @@ impl Manager {
     /// Whether the directory would take a login of `user` at this moment.
     async fn takes_logins(&self, user: &UserKey) -> Result<(), Temporary> {
         self.member.check().map_err(DirectoryError::from)?;
-        if self.member.is_recovering() {
-            return Err(DirectoryError::Recovering.into());
-        }
-        self.member.directory().user(user).await?;
-        Ok(())
+        let entries = self.member.directory().user(user).await?;
+        if entries.complete { Ok(()) } else { Err(DirectoryError::Recovering.into()) }
     }
 
     async fn is_taken(&self, name: &str) -> Result<bool, Temporary> {

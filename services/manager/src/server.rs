@@ -159,7 +159,7 @@ impl Bound {
         let relays = Arc::new(Relays::new(choice, signer, metrics.clone()));
         let (log, committer) = Log::new(store.clone(), Arc::clone(&relays), metrics.clone());
         let stopped = stop.clone();
-        tasks.spawn(async move { stopped.run_until_cancelled(committer.run()).await });
+        tasks.spawn(async move { stopped.run_until_cancelled(Box::pin(committer.run())).await });
         Ok(Manager {
             rules: Rules {
                 max_auth_failures: config.max_auth_failures,

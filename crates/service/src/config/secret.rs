@@ -65,7 +65,7 @@ pub(super) fn without_password(url: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{scheme}://{address}?{}", parameters.join("&")))
 }
 
-/// A URL's parameter, without its value if that is a password, as PostgreSQL's and Redis' clients take them.
+/// A URL's parameter, without its value if that is a password, as `PostgreSQL`'s and Redis' clients take them.
 fn without_value(parameter: &str) -> Cow<'_, str> {
     match parameter.split_once('=') {
         Some((name, _)) if PASSWORDS.iter().any(|password| name.eq_ignore_ascii_case(password)) => {

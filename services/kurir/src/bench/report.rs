@@ -70,9 +70,10 @@ impl Report {
             table.push_str(&cells.join("  "));
             table.push('\n');
         }
-        for (column, ratio) in &self.ratios {
-            table.push_str(&format!("{column}, medians: relay / forwarder = {}\n", rounded(*ratio)));
-        }
+        let ratio = |(column, ratio): &(&str, f64)| {
+            format!("{column}, medians: relay / forwarder = {}\n", rounded(*ratio))
+        };
+        table.extend(self.ratios.iter().map(ratio));
         table
     }
 }

@@ -178,7 +178,7 @@ async fn seq_is_the_order_of_commits_and_has_no_gap(database: TestDatabase) {
         }
         seen
     };
-    let seen = tokio::time::timeout(std::time::Duration::from_secs(60), seen).await.unwrap();
+    let seen = tokio::time::timeout(std::time::Duration::from_mins(1), seen).await.unwrap();
     while let Some(done) = writers.join_next().await {
         done.unwrap();
     }

@@ -256,7 +256,7 @@ async fn a_receiver_that_does_not_read_is_closed_as_too_slow() {
     assert!(refused > 0);
     match fajar.rest().await {
         Ok(received) => {
-            assert_eq!(received.last(), Some(&json!({"error": true, "msg": "Too slow", "code": 408})))
+            assert_eq!(received.last(), Some(&json!({"error": true, "msg": "Too slow", "code": 408})));
         }
         // It was not even fast enough for that.
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),

@@ -209,6 +209,8 @@ async fn acknowledged_messages_outlive_every_part() {
         let id = number.to_string();
         while !is_stored(esa.as_mut(), &id).await {
             reconnected += 1;
+            // Otherwise the old connection has the device.
+            drop(esa.take());
             // At the second manager, and at any relay that is left.
             esa = Some(returns(&system, "esa", 2, if number < 100 { 2 } else { 3 }, None).await);
         }

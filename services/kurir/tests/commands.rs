@@ -117,7 +117,7 @@ fn why_a_server_ends_is_said_even_with_the_log_off() {
     let args = ["tracker", "--set", &listen, "--set", "admin.listen=off", "--set", "log.level=off"];
     let (code, _, err) = run(&args, &[]);
     assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
-    assert!(err.starts_with("kurir: cannot listen on "), "{err}");
+    assert!(err.starts_with("kurir: tracker.listen: cannot listen on "), "{err}");
 }
 
 #[test]

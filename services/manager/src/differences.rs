@@ -256,12 +256,18 @@ mod tests {
     use kurir_protocol::manager::FromClient;
 
     use super::*;
-    use crate::tests::{esa_and_fajar, manager};
+    use crate::tests::{esa_and_fajar, manager, registered};
 
     #[tokio::test]
     async fn while_not_everybody_can_be_found_nobody_is_told_the_same_twice() {
         let manager = manager().await;
         let (esa, fajar) = esa_and_fajar(&manager).await;
+        let gita = registered(&manager, "gita").await;
+        manager.store.add_contact(gita.account, &esa.user, None).await.unwrap();
+        assert!(
+            manager.sessions.remove(&gita),
+            "she sees esa, and is somewhere that the directory does not say"
+        );
         manager.blind.store(true, Ordering::Relaxed);
         let retry = async || {
             let undone = manager.settle(manager.differences.take()).await;

@@ -58,7 +58,7 @@ fn client() -> Client {
     Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), outbox: Outbox::new(1024 * 1024) }
 }
 
-async fn registered(manager: &Manager, username: &str) -> Arc<Online> {
+pub(crate) async fn registered(manager: &Manager, username: &str) -> Arc<Online> {
     manager.authenticate(&registration(username), client()).await.unwrap()
 }
 

@@ -261,15 +261,15 @@ fn m32_what_fits_no_row_is_ignored() {
 fn r5_the_relays_first_packet() {
     relay(
         r#"{"username":"esa","message":"hello!"}"#,
-        &expect![[r#"Ok(Hello(Hello { username: Some("esa"), token: None }))"#]],
+        &expect![[r#"Ok(Hello(Hello { username: Some("esa"), token: None, resume: None }))"#]],
     );
     relay(
         r#"{"username":"esa","message":"hello!","token":"e.y.j"}"#,
-        &expect![[r#"Ok(Hello(Hello { username: Some("esa"), token: Some("…") }))"#]],
+        &expect![[r#"Ok(Hello(Hello { username: Some("esa"), token: Some("…"), resume: None }))"#]],
     );
     relay(
         r#"{"username":7,"token":7}"#,
-        &expect![[r#"Ok(Hello(Hello { username: None, token: Some("…") }))"#]],
+        &expect![[r#"Ok(Hello(Hello { username: None, token: Some("…"), resume: None }))"#]],
     );
 }
 

@@ -47,6 +47,10 @@ struct State {
     close_waker: Option<Waker>,
     /// What was taken last is not written yet.
     writing: bool,
+    /// Something was thrown away.
+    dropped: bool,
+    /// How often lines were taken.
+    takes: u64,
     /// Of who waits until everything is taken.
     taken_waker: Option<Waker>,
 }
@@ -94,6 +98,7 @@ impl Outbox {
             return Ok(if heavy { Fill::Heavy } else { Fill::Light });
         }
         state.lines = Vec::new();
+        state.dropped = true;
         state.reply_bytes = 0;
         state.closing = Some(Closing::TooSlow);
         drop(state);
@@ -171,6 +176,7 @@ impl Outbox {
         mem::swap(&mut state.lines, into);
         state.reply_bytes = 0;
         state.writing = !into.is_empty();
+        state.takes += 1;
         let (closing, waker) = (state.closing, state.taken_waker.take());
         drop(state);
         if let Some(waker) = waker {
@@ -182,15 +188,16 @@ impl Outbox {
     /// Whether everything that was pushed has been accepted by the socket.
     pub fn is_written(&self) -> bool {
         let state = self.lock();
-        state.lines.is_empty() && !state.writing
+        state.lines.is_empty() && !state.writing && !state.dropped
     }
 
-    /// Resolves when nothing waits to be taken by the connection's task any more, or the connection is closing. Of
-    /// several who wait only the last one is woken. Cancel-safe.
+    /// Resolves when the connection's task has taken what waits now, or the connection is closing. Of several who wait only
+    /// the last one is woken. Cancel-safe.
     pub async fn taken(&self) {
+        let before = self.lock().takes;
         poll_fn(|context| {
             let mut state = self.lock();
-            if state.lines.is_empty() || state.closing.is_some() {
+            if state.lines.is_empty() || state.takes != before || state.closing.is_some() {
                 return Poll::Ready(());
             }
             match &mut state.taken_waker {
@@ -223,7 +230,7 @@ impl Outbox {
     /// The connection is over: what was not written is dropped.
     pub(crate) fn clear(&self) {
         let mut state = self.lock();
-        state.writing |= !state.lines.is_empty();
+        state.dropped |= !state.lines.is_empty();
         state.lines = Vec::new();
     }
 
@@ -291,6 +298,18 @@ mod tests {
         let outbox = Outbox::new(8);
         outbox.push(b"123456789\n").unwrap();
         assert_eq!(outbox.push(b"\n"), Err(Closed));
+    }
+
+    #[test]
+    fn what_was_thrown_away_is_not_written() {
+        let outbox = Outbox::new(8);
+        assert!(outbox.is_written());
+        outbox.push(b"1234567\n").unwrap();
+        assert!(!outbox.is_written());
+        outbox.push(b"1234567\n").unwrap_err();
+        take(&outbox);
+        outbox.written();
+        assert!(!outbox.is_written());
     }
 
     #[test]

@@ -37,6 +37,9 @@ async fn least_loaded_relay_is_named_at_login_and_when_asked() {
     }
     assert_eq!(counts.into_values().collect::<Vec<_>>(), [3, 3, 3]);
 
+    // The gauge is set every second; before this it may still be nobody's.
+    system.shows("manager-1", r#"kurir_manager_relay_load{relay="relay-1"}"#, 3).await;
+
     // Relay 1 loses all of its users: it is the one, at login and when asked, and says how few it has.
     let first = system.relay(1);
     let (leaving, mut staying): (Vec<_>, Vec<_>) =

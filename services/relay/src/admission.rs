@@ -23,6 +23,7 @@ use crate::{
     config::BareHello,
     connection::Connection,
     metrics::HelloOutcome,
+    readers,
     reading::{Device, Reading},
     relay::Relay,
     tickets::Ticket,
@@ -250,9 +251,10 @@ impl Relay {
     /// R9 to R12: an admitted connection is over.
     pub(crate) async fn dismiss(&self, connection: &Arc<Connection>) {
         self.router.disconnect(connection);
-        self.readers.moved(connection);
         self.load.disconnected();
         self.metrics.users.dec();
+        // Before another connection of the device may begin to read.
+        readers::store_last(self, connection).await;
         let Ok(user) = UserKey::of(&connection.user) else { return };
         let released = self.member.release_route(&user, &connection.resource, connection.number).await;
         if let Err(error) = released {

@@ -24,7 +24,7 @@ use tonic::{Code, Response, Status, transport::Channel};
 
 use crate::{
     connection::Connection,
-    reading::{Begin, Device},
+    reading::{Begin, Device, Turn},
     relay::Relay,
 };
 
@@ -50,6 +50,9 @@ const ASKED: usize = 512;
 /// Moved cursors are stored this often.
 const STORE_EVERY: Duration = Duration::from_millis(100);
 
+/// A connection's end waits so long for its cursor; then it is stored with others.
+const LAST: Duration = Duration::from_millis(500);
+
 /// Cursors stored at once.
 const CURSORS: usize = 512;
 
@@ -59,17 +62,29 @@ pub(crate) struct Readers {
     pages: Semaphore,
     moved: Mutex<HashMap<u64, Arc<Connection>>>,
     some_moved: Notify,
+    /// The manager that answered last: one that has lost its database would be waited for again and again.
+    answered: Mutex<Option<Arc<str>>>,
 }
 
 impl Readers {
     pub(crate) fn new() -> Self {
-        Self { pages: Semaphore::new(PAGES), moved: Mutex::default(), some_moved: Notify::new() }
+        Self {
+            pages: Semaphore::new(PAGES),
+            moved: Mutex::default(),
+            some_moved: Notify::new(),
+            answered: Mutex::default(),
+        }
     }
 
     /// The cursor of this connection has moved, or will with the next write.
     pub(crate) fn moved(&self, connection: &Arc<Connection>) {
         self.lock().insert(connection.number, Arc::clone(connection));
         self.some_moved.notify_one();
+    }
+
+    /// None: nobody has answered yet.
+    fn answered(&self) -> Option<Arc<str>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Connection>>> {
@@ -157,15 +172,23 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
         if begun == Begin::Again {
             return true;
         }
+        let acks = connection.reading().take_acks();
+        let _ = connection.outbox.push(&acks);
     }
     let plain = connection.reading().is_plain();
     let complete = page.entries.last().map_or(page.after, |entry| entry.seq) >= page.last;
     for entry in &page.entries {
         let own = entry.sent_by.as_deref() == Some(connection.resource.as_str());
-        if !connection.reading().show(entry.seq, own) {
-            continue;
-        }
-        let Ok(fill) = connection.outbox.push_with(|out| append(out, entry, plain)) else { return false };
+        let turn = connection.reading().turn(entry.seq, own);
+        let pushed = match turn {
+            Turn::Known => continue,
+            Turn::Skip => Ok(Fill::Light),
+            Turn::Acknowledge(ack) => connection.outbox.push_quietly(&ack),
+            Turn::Show => connection.outbox.push_with(|out| append(out, entry, plain)),
+        };
+        // Only now: what is read counts as written once the outbox is empty.
+        let Ok(fill) = pushed else { return false };
+        connection.reading().read(entry.seq);
         if fill == Fill::Heavy {
             connection.outbox.wake();
             connection.outbox.taken().await;
@@ -219,24 +242,40 @@ async fn ask(relay: &Arc<Relay>, connections: &[Arc<Connection>]) {
 pub(crate) async fn store_cursors(relay: &Relay) {
     loop {
         relay.readers.some_moved.notified().await;
-        loop {
+        while !relay.readers.lock().is_empty() {
             sleep(STORE_EVERY).await;
-            let moved: Vec<_> = relay.readers.lock().values().take(CURSORS).cloned().collect();
-            if moved.is_empty() {
-                break;
+            if !store_moved(relay).await {
+                sleep(RETRY.1).await;
             }
-            store_some(relay, &moved).await;
         }
     }
 }
 
-async fn store_some(relay: &Relay, moved: &[Arc<Connection>]) {
+/// Stores the cursors that have moved by now. False: no manager has stored them.
+pub(crate) async fn store_moved(relay: &Relay) -> bool {
+    // Taken out first: what moves meanwhile puts its connection in again.
+    let moved: Vec<_> = std::mem::take(&mut *relay.readers.lock()).into_values().collect();
+    let mut stored = true;
+    for some in moved.chunks(CURSORS) {
+        stored &= store_some(relay, some).await;
+    }
+    stored
+}
+
+/// Stores the cursor of a connection that is over, at once: its device may be on the way to another relay.
+pub(crate) async fn store_last(relay: &Relay, connection: &Arc<Connection>) {
+    relay.readers.moved(connection);
+    let _ = timeout(LAST, store_some(relay, std::slice::from_ref(connection))).await;
+}
+
+async fn store_some(relay: &Relay, moved: &[Arc<Connection>]) -> bool {
     let mut cursors = Vec::new();
     for connection in moved {
         let read = connection.reading().seq();
         // What was read before is written, if nothing waits now.
+        let written = connection.outbox.is_written();
         if let Some(seq) = read
-            && connection.outbox.is_written()
+            && written
         {
             connection.reading().written(seq);
         }
@@ -245,29 +284,27 @@ async fn store_some(relay: &Relay, moved: &[Arc<Connection>]) {
             let (user, device) = (connection.user.to_string(), connection.resource.to_string());
             cursors.push((connection, v1::Cursor { user, device, seq }));
         }
-    }
-    if !cursors.is_empty() {
-        let request =
-            MoveCursorsRequest { cursors: cursors.iter().map(|(_, cursor)| cursor.clone()).collect() };
-        let stored =
-            call(relay, request, |mut client, request| async move { client.move_cursors(request).await });
-        if let Err(status) = stored.await {
-            tracing::debug!(error = kurir_rpc::chain(&status), "cursors not stored yet");
-            sleep(RETRY.1).await;
-            return;
-        }
-    }
-    for (connection, cursor) in cursors {
-        connection.reading().cursor_is_stored(cursor.seq);
-    }
-    let mut waiting = relay.readers.lock();
-    for connection in moved {
         // What is still to be written is looked at again, unless there is nobody to write it to.
-        let settled = connection.outbox.is_written() || connection.outbox.is_closed();
-        if settled && connection.reading().cursor().is_none() {
-            waiting.remove(&connection.number);
+        if !written && !connection.outbox.is_closed() {
+            relay.readers.moved(connection);
         }
     }
+    if cursors.is_empty() {
+        return true;
+    }
+    let request = MoveCursorsRequest { cursors: cursors.iter().map(|(_, cursor)| cursor.clone()).collect() };
+    let moving =
+        call(relay, request, |mut client, request| async move { client.move_cursors(request).await }).await;
+    for (connection, cursor) in cursors {
+        match &moving {
+            Ok(_) => connection.reading().cursor_is_stored(cursor.seq),
+            Err(_) => relay.readers.moved(connection),
+        }
+    }
+    if let Err(status) = &moving {
+        tracing::debug!(error = kurir_rpc::chain(status), "cursors not stored yet");
+    }
+    moving.is_ok()
 }
 
 /// Calls one manager after the other until one answers.
@@ -277,9 +314,15 @@ async fn call<R: Clone, T, F: Future<Output = Result<Response<T>, Status>>>(
     call: impl Fn(LogClient<Channel>, R) -> F,
 ) -> Result<T, Status> {
     let mut last = Status::unavailable("no manager is attached");
-    for (_, client) in relay.managers.all(None) {
+    let before = relay.readers.answered();
+    for (id, client) in relay.managers.all(before.as_deref()) {
         match timeout(ANSWER, call(client, request.clone())).await {
-            Ok(Ok(response)) => return Ok(response.into_inner()),
+            Ok(Ok(response)) => {
+                if before.as_deref() != Some(&*id) {
+                    *relay.readers.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+                }
+                return Ok(response.into_inner());
+            }
             Ok(Err(status)) if status.code() == Code::NotFound => return Err(status),
             Ok(Err(status)) => last = status,
             Err(_) => last = Status::deadline_exceeded("no answer"),

@@ -3,6 +3,8 @@
 //! Everything that a device is sent of the log is read from the log, in order, by one task at a time. What tells of
 //! new entries (a manager, or this relay's own question) only says how far there is to read.
 
+use std::collections::BTreeMap;
+
 use kurir_protocol::relay::Resume;
 
 /// How a device reads.
@@ -18,7 +20,7 @@ pub(crate) enum Device {
 #[derive(Debug)]
 pub(crate) struct Reading {
     device: Device,
-    /// Read up to here, into the outbox.
+    /// Read up to here: it is in the outbox, or not to be shown.
     seq: u64,
     /// The log is known to reach so far.
     known: u64,
@@ -26,9 +28,23 @@ pub(crate) struct Reading {
     began_at: Option<u64>,
     /// A task is at it.
     busy: bool,
+    /// Acknowledgements of its own messages, as lines, that have their place after what is still to be read.
+    acks: BTreeMap<u64, Vec<u8>>,
     /// The cursor to be stored, and the one that is.
     cursor: u64,
     stored: u64,
+}
+
+/// What becomes of an entry.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The device has it.
+    Known,
+    /// It is the device's own, and not shown to it.
+    Skip,
+    /// The device's own: this tells it that it is stored.
+    Acknowledge(Vec<u8>),
+    Show,
 }
 
 /// What a page of the log begins with, once it is known where the device goes on.
@@ -46,7 +62,16 @@ impl Reading {
             Device::Plain => 0,
             Device::Resuming(resume) => resume.seq,
         };
-        Self { device, seq, known: 0, began_at: None, busy: true, cursor: 0, stored: 0 }
+        Self {
+            device,
+            seq,
+            known: 0,
+            began_at: None,
+            busy: true,
+            acks: BTreeMap::new(),
+            cursor: 0,
+            stored: 0,
+        }
     }
 
     pub(crate) fn device(&self) -> &Device {
@@ -87,14 +112,31 @@ impl Reading {
         Begin::Here
     }
 
-    /// Whether this device is shown an entry, which is then read. `sent_by_it`: it is its own.
-    pub(crate) fn show(&mut self, seq: u64, sent_by_it: bool) -> bool {
+    /// What becomes of the entry at `seq`. `own`: this device has sent it.
+    pub(crate) fn turn(&mut self, seq: u64, own: bool) -> Turn {
         if seq <= self.seq {
-            return false;
+            return Turn::Known;
         }
-        self.seq = seq;
-        let before = self.began_at.is_some_and(|end| seq <= end);
-        !sent_by_it || (before && !self.is_plain())
+        if !own {
+            return Turn::Show;
+        }
+        if let Some(ack) = self.acks.remove(&seq) {
+            return Turn::Acknowledge(ack);
+        }
+        // Sent on an earlier connection, a device that goes by places is shown it.
+        let earlier = self.began_at.is_some_and(|end| seq <= end);
+        if earlier && !self.is_plain() { Turn::Show } else { Turn::Skip }
+    }
+
+    /// The entry at `seq` is in the outbox, or not to be shown.
+    pub(crate) fn read(&mut self, seq: u64) {
+        self.seq = self.seq.max(seq);
+    }
+
+    /// The acknowledgements whose place has been read.
+    pub(crate) fn take_acks(&mut self) -> Vec<u8> {
+        let later = self.acks.split_off(&(self.seq + 1));
+        std::mem::replace(&mut self.acks, later).into_values().flatten().collect()
     }
 
     /// A page has been read. True: there is more.
@@ -106,19 +148,26 @@ impl Reading {
         self.busy
     }
 
-    /// Its own message is stored at `seq`. What the sender is told of that.
-    pub(crate) fn stored(&mut self, seq: u64) -> Option<u64> {
-        // Nothing to read for it, if it comes next.
+    /// Its own message is stored at `seq`: the line that says so, if it has its place now. Otherwise it waits for what comes
+    /// before it, and [`Reading::hear`] says whether somebody has to go and read.
+    pub(crate) fn stored(&mut self, seq: u64, ack: Vec<u8>) -> Option<Vec<u8>> {
+        if self.is_plain() {
+            return Some(ack);
+        }
         if !self.busy && seq == self.seq + 1 {
             self.seq = seq;
             self.known = self.known.max(seq);
         }
-        (!self.is_plain()).then_some(seq)
+        if self.began_at.is_some() && seq <= self.seq {
+            return Some(ack);
+        }
+        self.acks.insert(seq, ack);
+        None
     }
 
     /// The device has everything up to `seq`.
     pub(crate) fn acknowledged(&mut self, seq: u64) {
-        if !self.is_plain() && seq <= self.seq {
+        if !self.is_plain() && self.began_at.is_some() && seq <= self.seq {
             self.cursor = self.cursor.max(seq);
         }
     }
@@ -168,16 +217,18 @@ mod tests {
     fn each_entry_is_shown_once_and_ones_own_not_while_connected() {
         let mut reading = resuming(0, None);
         reading.begin("a", 0, 2);
-        assert!(reading.show(1, true), "sent before this connection");
-        assert!(!reading.show(1, false));
-        assert!(reading.show(2, false));
-        assert!(!reading.show(3, true), "sent on this connection");
-        assert!(reading.show(4, false));
+        assert_eq!(reading.turn(1, true), Turn::Show, "sent before this connection");
+        reading.read(1);
+        assert_eq!(reading.turn(1, false), Turn::Known);
+        assert_eq!(reading.turn(2, false), Turn::Show);
+        assert_eq!(reading.turn(2, false), Turn::Show, "it did not get into the outbox");
+        reading.read(2);
+        assert_eq!(reading.turn(3, true), Turn::Skip, "sent on this connection");
 
         let mut plain = Reading::new(Device::Plain);
         plain.begin("a", 0, 2);
-        assert!(!plain.show(1, true), "the original is never shown what it sent");
-        assert!(plain.show(2, false));
+        assert_eq!(plain.turn(1, true), Turn::Skip, "the original is never shown what it sent");
+        assert_eq!(plain.turn(2, false), Turn::Show);
     }
 
     #[test]
@@ -186,28 +237,42 @@ mod tests {
         assert!(!reading.hear(1), "the first page is being read");
         reading.begin("a", 0, 0);
         assert!(reading.go_on(0, true), "heard of while it was read");
-        reading.show(1, false);
+        reading.read(1);
         assert!(!reading.go_on(1, true));
         assert!(!reading.hear(1));
         assert!(reading.hear(2));
         assert!(!reading.hear(3));
-        // A head that was announced and is not there yet ends the reading at the log's end.
-        reading.show(2, false);
+        reading.read(2);
         assert!(reading.go_on(2, true));
     }
 
     #[test]
-    fn ones_own_messages_in_a_row_need_no_reading() {
+    fn an_acknowledgement_has_its_place_in_the_order_of_the_log() {
+        let ack = |seq: u64| seq.to_string().into_bytes();
         let mut reading = resuming(0, None);
-        reading.begin("a", 0, 0);
-        reading.go_on(0, true);
-        assert_eq!(reading.stored(1), Some(1));
-        assert!(!reading.hear(1));
-        assert_eq!(reading.stored(3), Some(3), "2 is somebody else's");
-        assert!(reading.hear(3));
+        assert_eq!(reading.stored(1, ack(1)), None, "`ready` comes first");
+        reading.begin("a", 0, 1);
+        assert_eq!(reading.turn(1, true), Turn::Acknowledge(ack(1)), "and not the entry");
+        reading.read(1);
+        assert!(!reading.go_on(1, true));
+        assert_eq!(reading.stored(2, ack(2)), Some(ack(2)), "nothing to read for it");
+        assert!(!reading.hear(2));
+        assert_eq!(reading.stored(4, ack(4)), None, "3 is somebody else's");
+        assert!(reading.hear(4));
+        assert_eq!(reading.turn(3, false), Turn::Show);
+        reading.read(3);
+        assert_eq!(reading.take_acks(), b"");
+        assert_eq!(reading.turn(4, true), Turn::Acknowledge(ack(4)));
+        reading.read(4);
+        assert_eq!(reading.stored(2, ack(2)), Some(ack(2)), "repeated");
+
+        let mut resumed = resuming(5, None);
+        assert_eq!(resumed.stored(5, ack(5)), None);
+        resumed.begin("a", 5, 5);
+        assert_eq!(resumed.take_acks(), ack(5), "its entry is not read again");
+
         let mut plain = Reading::new(Device::Plain);
-        plain.begin("a", 0, 0);
-        assert_eq!(plain.stored(1), None);
+        assert_eq!(plain.stored(1, ack(1)), Some(ack(1)));
     }
 
     #[test]
@@ -215,7 +280,7 @@ mod tests {
         let mut plain = Reading::new(Device::Plain);
         plain.begin("a", 4, 6);
         assert_eq!(plain.cursor(), None);
-        plain.show(5, false);
+        plain.read(5);
         plain.acknowledged(5);
         assert_eq!(plain.cursor(), None);
         plain.written(5);
@@ -224,8 +289,10 @@ mod tests {
         assert_eq!(plain.cursor(), None);
 
         let mut resuming = resuming(4, None);
+        resuming.acknowledged(4);
+        assert_eq!(resuming.cursor(), None, "of which log is not known yet");
         resuming.begin("a", 4, 6);
-        resuming.show(5, false);
+        resuming.read(5);
         resuming.written(5);
         assert_eq!(resuming.cursor(), None);
         resuming.acknowledged(9);

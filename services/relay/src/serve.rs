@@ -53,6 +53,9 @@ const LINKS_OPEN: Duration = Duration::from_secs(2);
 /// `shutdown.grace_seconds`, so that this relay always takes its leave: nobody has to wait for its lease to run out.
 const CLIENTS_GO: Duration = Duration::from_secs(5);
 
+/// Storing how far the last clients have read may take so long.
+const CURSORS_STORED: Duration = Duration::from_secs(1);
+
 /// What is still on its way to other relays when the last client is gone may take so long.
 const LINKS_SETTLE: Duration = Duration::from_secs(1);
 
@@ -129,6 +132,8 @@ async fn stop(relay: &Arc<Relay>) -> anyhow::Result<()> {
         tracing::warn!(connections = relay.connections.len(), "leaving before the last clients have gone");
     }
     let _ = timeout(LINKS_SETTLE, relay.links.settled()).await;
+    // What the last connections have taken is not sent to them again elsewhere.
+    let _ = timeout(CURSORS_STORED, readers::store_moved(relay)).await;
     relay.member.leave().await;
     relay.over.cancel();
     relay.tasks.close();

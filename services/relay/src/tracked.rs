@@ -18,7 +18,7 @@ use kurir_protocol::{
 use kurir_rpc::v1::{AppendRequest, Appended, TrackedMessage, appended::Outcome};
 use tokio::{sync::Notify, time::timeout};
 
-use crate::{connection::Connection, metrics::TrackedOutcome, relay::Relay};
+use crate::{connection::Connection, metrics::TrackedOutcome, readers, relay::Relay};
 
 /// A batch is closed at either: well below what one call may carry.
 const BATCH_MESSAGES: usize = 512;
@@ -71,6 +71,13 @@ impl Order {
         Some(self.turn)
     }
 
+    /// A message of `turn` finds no place; unless one before it was refused meanwhile, it is the one to come again.
+    fn hold(&mut self, turn: u32, id: &str) {
+        if turn == self.turn && self.refused.is_none() {
+            self.refused = Some(id.into());
+        }
+    }
+
     /// A message of `turn` was refused. The first of its turn is the one to come again.
     fn refuse(&mut self, turn: u32, id: &str) {
         if turn == self.turn {
@@ -92,7 +99,7 @@ impl Tracked {
         let mut queue = self.lock();
         if queue.bytes + bytes > self.limit_bytes {
             drop(queue);
-            from.order().refused = Some(id.into());
+            from.order().hold(turn, id);
             return false;
         }
         queue.bytes += bytes;
@@ -168,7 +175,7 @@ impl Pending {
 }
 
 /// Stores what comes for as long as it is polled.
-pub(crate) async fn store(relay: &Relay) {
+pub(crate) async fn store(relay: &Arc<Relay>) {
     let mut manager: Option<Arc<str>> = None;
     loop {
         let batch = relay.tracked.batch().await;
@@ -213,13 +220,12 @@ async fn append(
     None
 }
 
-fn settle(relay: &Relay, pending: &Pending, appended: &Appended) {
+fn settle(relay: &Arc<Relay>, pending: &Pending, appended: &Appended) {
     let TrackedMessage { id, .. } = &pending.message;
     let name = &pending.from.name;
     let outcome = match appended.outcome() {
         Outcome::Stored | Outcome::Repeated => {
-            let seq = pending.from.reading().stored(appended.sent);
-            pending.answer(|out| acknowledge(out, id, &appended.stanza_id, seq));
+            acknowledged(relay, &pending.from, id, appended);
             TrackedOutcome::Stored
         }
         Outcome::NoAccount => {
@@ -236,6 +242,21 @@ fn settle(relay: &Relay, pending: &Pending, appended: &Appended) {
         }
     };
     relay.metrics.tracked(outcome, 1);
+}
+
+/// Tells the sender that its message is stored: a device that goes by places in its log, when it has what comes before.
+fn acknowledged(relay: &Arc<Relay>, from: &Arc<Connection>, id: &str, appended: &Appended) {
+    let mut ack = Vec::new();
+    let mut reading = from.reading();
+    let seq = (!reading.is_plain()).then_some(appended.sent);
+    acknowledge(&mut ack, id, &appended.stanza_id, seq);
+    // With the lock held: nothing that is read later gets before it.
+    if let Some(ack) = reading.stored(appended.sent, ack) {
+        from.outbox.push_replies(&ack);
+        from.outbox.wake();
+    } else if reading.hear(appended.sent) {
+        readers::begin(relay, from);
+    }
 }
 
 /// An id as JSON.
@@ -262,5 +283,19 @@ mod tests {
         let again = order.admit("1").unwrap();
         assert_ne!(again, turn);
         assert_eq!(order.admit("2"), Some(again));
+    }
+
+    #[test]
+    fn what_finds_no_place_does_not_go_before_what_was_refused_meanwhile() {
+        let mut order = Order::default();
+        let turn = order.admit("1").unwrap();
+        assert_eq!(order.admit("5"), Some(turn));
+        order.refuse(turn, "1");
+        order.hold(turn, "5");
+        assert_eq!(order.admit("5"), None);
+        let again = order.admit("1").unwrap();
+        order.hold(again, "6");
+        assert_eq!(order.admit("7"), None);
+        assert_eq!(order.admit("6"), Some(again));
     }
 }

@@ -10,8 +10,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use kurir_protocol::name::{Resource, UserKey};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, ExprTrait, QueryFilter,
-    QueryOrder, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DerivePartialModel, EntityTrait,
+    ExprTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Alias, Expr, LockType, OnConflict},
 };
 use uuid::Uuid;
@@ -25,8 +25,12 @@ use super::{
 /// How often an append is tried that collides with others.
 const ATTEMPTS: u32 = 5;
 
-/// Most messages of one append: with two rows each and eight values a row well below what either database takes.
-pub const MOST_MESSAGES: usize = 1024;
+/// Most messages that one caller hands in. Of two callers' together, with two rows each and eight values a row, there are half
+/// as many values as `SQLite` takes in one statement.
+pub const MOST_MESSAGES: usize = 512;
+
+/// Senders whose messages are looked for with one statement: `SQLite` takes a thousand terms.
+const SENDERS: usize = 128;
 
 /// A tracked message to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +97,18 @@ pub struct Cursor {
 
 /// Which message of which device.
 type SentKey = (i64, Vec<u8>, String);
+
+/// What finding a message again needs of an entry: not its stanza.
+#[derive(DerivePartialModel)]
+#[sea_orm(entity = "log_entry::Entity")]
+struct SentRow {
+    account_id: i64,
+    seq: i64,
+    stanza_id: Uuid,
+    device: Option<String>,
+    message_id: Option<Vec<u8>>,
+    digest: Option<Vec<u8>>,
+}
 
 /// What the sender's log knows of a message.
 struct Sent {
@@ -287,20 +303,28 @@ impl Batch {
         accounts: &HashMap<String, i64>,
         messages: &[NewMessage],
     ) -> Result<(), StoreError> {
-        let senders: BTreeSet<i64> =
-            messages.iter().filter_map(|message| accounts.get(message.from.as_str()).copied()).collect();
-        let ids: BTreeSet<&[u8]> = messages.iter().map(|message| message.id.as_bytes()).collect();
-        let rows = log_entry::Entity::find()
-            .filter(log_entry::Column::AccountId.is_in(senders))
-            .filter(log_entry::Column::MessageId.is_in(ids.into_iter().map(<[u8]>::to_vec)))
-            .all(transaction)
-            .await?;
-        for row in rows {
-            let (Some(id), Some(device), Some(digest)) = (row.message_id, row.device, row.digest) else {
-                continue;
-            };
-            let sent = Sent { digest, stanza_id: row.stanza_id, seq: unsigned(row.seq) };
-            self.sent.insert((row.account_id, id, device), sent);
+        let mut ids: BTreeMap<i64, BTreeSet<&[u8]>> = BTreeMap::new();
+        for message in messages {
+            if let Some(sender) = accounts.get(message.from.as_str()) {
+                ids.entry(*sender).or_default().insert(message.id.as_bytes());
+            }
+        }
+        let ids: Vec<_> = ids.into_iter().collect();
+        for senders in ids.chunks(SENDERS) {
+            let any = senders.iter().fold(Condition::any(), |any, (sender, ids)| {
+                any.add(
+                    log_entry::Column::AccountId
+                        .eq(*sender)
+                        .and(log_entry::Column::MessageId.is_in(ids.iter().map(|id| id.to_vec()))),
+                )
+            });
+            let rows: Vec<SentRow> =
+                log_entry::Entity::find().filter(any).into_partial_model().all(transaction).await?;
+            for SentRow { account_id, seq, stanza_id, device, message_id, digest } in rows {
+                let (Some(id), Some(device), Some(digest)) = (message_id, device, digest) else { continue };
+                let sent = Sent { digest, stanza_id, seq: unsigned(seq) };
+                self.sent.insert((account_id, id, device), sent);
+            }
         }
         Ok(())
     }

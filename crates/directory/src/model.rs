@@ -277,6 +277,7 @@ impl Model {
             None => self.memory.lose(),
             Some(snapshot) => self.memory.restore(snapshot),
         }
+        self.note_routes();
     }
 
     fn tell(&mut self, displaced: impl IntoIterator<Item = Displaced>) {
@@ -439,12 +440,16 @@ impl Model {
                 assert!(new.login > ended, "{new:?} of {device:?}, of which {ended:?} was ended");
             }
         }
+        self.note_routes();
+    }
+
+    fn note_routes(&mut self) {
         self.routes = self.devices.iter().map(|device| self.ended_and_route(device)).collect();
     }
 
     fn ended_and_route(&self, device: &Device) -> (Option<LoginId>, Option<Route>) {
         let record = Record::new(self.memory.tables().fields(&device.user));
-        (record.ended(&device.resource()), self.entry::<Route>(device))
+        (record.ended(&device.resource()), record.entry_of_any_epoch::<Route>(&device.resource()))
     }
 
     fn heal(&mut self) {

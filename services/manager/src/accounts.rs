@@ -1,6 +1,10 @@
 //! Registration and login (PROTOCOL §2, rows M8–M13). The checks stand in the order in which they are answered.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use kurir_directory::{DirectoryError, Generation, NewSession, SessionClaim, SessionEnd};
 use kurir_protocol::{
@@ -45,6 +49,36 @@ pub(crate) enum Refusal {
     AlreadyLoggedIn,
     #[error(transparent)]
     Temporary(#[from] Temporary),
+}
+
+/// The names that are being registered at this manager: for the directory two claims of one login by one manager are the
+/// same claim, and who gives it back would take the other's.
+#[derive(Debug, Default)]
+pub(crate) struct Registering(Mutex<HashSet<UserKey>>);
+
+/// A name's only registration, for as long as it lasts.
+#[derive(Debug)]
+struct Turn<'a> {
+    names: &'a Registering,
+    name: UserKey,
+}
+
+impl Registering {
+    /// None: somebody else is at it.
+    fn begin(&self, name: &UserKey) -> Option<Turn<'_>> {
+        let turn = || Turn { names: self, name: name.clone() };
+        self.lock().insert(name.clone()).then(turn)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<UserKey>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.names.lock().remove(&self.name);
+    }
 }
 
 impl Refusal {
@@ -95,6 +129,10 @@ impl Manager {
         let key = username.key();
         self.takes_logins(&key).await?;
         let password_hash = self.passwords.hash(password.expose()).await.map_err(Temporary::from)?;
+        let Some(_turn) = self.registering.begin(&key) else { return Err(Temporary::Unsettled.into()) };
+        if self.is_taken(name).await? {
+            return Err(Refusal::UsernameUsed);
+        }
         let claimed = match self.claim(&username, FIRST_LOGIN, client.address).await {
             Err(Refusal::AlreadyLoggedIn) if self.is_taken(name).await? => return Err(Refusal::UsernameUsed),
             // Somebody else is about to have it.

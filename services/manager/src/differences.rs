@@ -253,10 +253,19 @@ fn log(online: &Online, error: &Temporary) {
 #[cfg(test)]
 mod tests {
     use kurir_directory::SessionEnd;
+    use std::task::{Context, Waker};
+
     use kurir_protocol::manager::FromClient;
+    use kurir_socket::Outbox;
 
     use super::*;
-    use crate::tests::{esa_and_fajar, manager, registered};
+    use crate::tests::{esa_and_fajar, manager, registered, registered_on};
+
+    fn told(outbox: &Outbox) -> String {
+        let mut lines = Vec::new();
+        let _ = outbox.poll_take(&mut Context::from_waker(Waker::noop()), &mut lines);
+        String::from_utf8(lines).unwrap()
+    }
 
     #[tokio::test]
     async fn while_not_everybody_can_be_found_nobody_is_told_the_same_twice() {
@@ -293,7 +302,9 @@ mod tests {
     #[tokio::test]
     async fn a_contact_who_could_not_be_found_is_told_of_her_subscription_later_m18() {
         let manager = manager().await;
-        let (esa, fajar) = esa_and_fajar(&manager).await;
+        let (esa, outbox) = (registered(&manager, "esa").await, Outbox::new(1024 * 1024));
+        let fajar = registered_on(&manager, "fajar", Arc::clone(&outbox)).await;
+        manager.store.add_contact(fajar.account, &esa.user, None).await.unwrap();
         manager.blind.store(true, Ordering::Relaxed);
         assert!(manager.sessions.remove(&fajar), "he is somewhere that the directory does not say");
         let set = r#"{"stanza":"iq","namespace":"roster","from":"esa","type":"set","query":{"item":{"jid":"fajar"}}}"#;
@@ -301,9 +312,11 @@ mod tests {
         manager.roster(&esa, &set, &mut Vec::new()).await;
         let work = manager.settle(manager.differences.take()).await;
         assert_eq!(work.subscribed.len(), 1);
+        assert_eq!(told(&outbox), "");
 
         manager.blind.store(false, Ordering::Relaxed);
         manager.sessions.insert(fajar);
         assert!(manager.settle(work).await.is_empty());
+        assert!(told(&outbox).contains(r#""from":"esa","to":"fajar","type":"subscribed""#));
     }
 }

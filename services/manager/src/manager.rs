@@ -12,6 +12,7 @@ use tokio::{sync::Notify, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    accounts::Registering,
     differences::Differences,
     log::Log,
     metrics::Metrics,
@@ -37,6 +38,7 @@ pub(crate) struct Manager {
     pub(crate) relay_failed: Duration,
     pub(crate) store: Store,
     pub(crate) passwords: Passwords,
+    pub(crate) registering: Registering,
     pub(crate) member: Member,
     pub(crate) sessions: Sessions,
     pub(crate) relays: Arc<Relays>,

@@ -140,6 +140,11 @@ impl Online {
         Some(Version { login: self.login, counter: state.counter })
     }
 
+    /// Whether nothing is told of this session any more.
+    pub(crate) fn has_departed(&self) -> bool {
+        self.lock().departed
+    }
+
     /// The last presence: the user is gone.
     pub(crate) fn last_version(&self) -> Version {
         let mut state = self.lock();

@@ -216,6 +216,9 @@ impl Manager {
             Ok(false) => {
                 tracing::debug!(user = %online.user, "presence of a session that is not on record");
                 self.restore_soon(online).await;
+                if online.has_departed() {
+                    return None;
+                }
             }
             Err(error) => {
                 self.owe_unless(false, online);

@@ -103,10 +103,7 @@ impl Manager {
         let contact = &added.contact.key;
         let mark = asked.online.mark();
         let located = self.locate(std::slice::from_ref(contact), Some(asked.online)).await;
-        if !located.complete {
-            asked.online.owe_news();
-            self.differences.retry();
-        }
+        self.owe_unless(located.complete, asked.online);
         let found = located.places.into_iter().next().flatten();
         let whose = online::Contact { key: contact, username: &added.contact.username };
         let online = asked.online.read(&whose, found, mark);

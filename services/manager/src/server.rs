@@ -16,9 +16,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, choice::Choice, connection, differences::Differences, log::Log, manager::Manager,
-    metrics::Metrics, password::Passwords, peers::Peers, relays::Relays, rpc, sessions::Sessions,
-    store::Store, ticket::Signer,
+    Config, accounts::Registering, choice::Choice, connection, differences::Differences, log::Log,
+    manager::Manager, metrics::Metrics, password::Passwords, peers::Peers, relays::Relays, rpc,
+    sessions::Sessions, store::Store, ticket::Signer,
 };
 
 /// How often a starting manager looks whether the directory is whole.
@@ -170,6 +170,7 @@ impl Bound {
             relay_failed: Duration::from_secs(config.relay_failed_seconds),
             store,
             passwords,
+            registering: Registering::default(),
             sessions: Sessions::default(),
             relays,
             peers: Peers::new(

@@ -59,7 +59,12 @@ fn client() -> Client {
 }
 
 pub(crate) async fn registered(manager: &Manager, username: &str) -> Arc<Online> {
-    manager.authenticate(&registration(username), client()).await.unwrap()
+    registered_on(manager, username, client().outbox).await
+}
+
+pub(crate) async fn registered_on(manager: &Manager, username: &str, outbox: Arc<Outbox>) -> Arc<Online> {
+    let client = Client { outbox, ..client() };
+    manager.authenticate(&registration(username), client).await.unwrap()
 }
 
 /// Esa, and fajar who sees her and was told that she is online.
@@ -99,6 +104,26 @@ async fn nothing_is_stored_for_whom_the_directory_does_not_take_after_the_passwo
     assert!(matches!(registering.await, Err(Refusal::Temporary(_))));
     let key = kurir_protocol::name::UserKey::of("esa").unwrap();
     assert_eq!(manager.store.account(&key).await.unwrap(), None);
+}
+
+/// For the directory both claims are the same manager's of the same login.
+#[tokio::test]
+async fn of_two_registrations_of_a_name_the_later_does_not_take_the_first_ones_place_m9() {
+    let manager = manager().await;
+    let still = manager.passwords.stand_still().await;
+    let (first, second) = (registration("esa"), registration("Esa"));
+    let both = async {
+        tokio::join!(manager.authenticate(&first, client()), manager.authenticate(&second, client()))
+    };
+    let let_go = async {
+        manager.passwords.somebody_waits().await;
+        drop(still);
+    };
+    let ((one, other), ()) = tokio::join!(both, let_go);
+    assert_eq!([&one, &other].iter().filter(|result| result.is_ok()).count(), 1, "{one:?} {other:?}");
+    let key = kurir_protocol::name::UserKey::of("esa").unwrap();
+    let entries = manager.member.directory().user(&key).await.unwrap();
+    assert_eq!(entries.sessions.len(), 1, "she is on record");
 }
 
 #[tokio::test]

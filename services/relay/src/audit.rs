@@ -90,7 +90,8 @@ async fn judge(
     let entries = relay.directory.users(&users).await.unwrap_or_default();
     if !entries.iter().all(|entries| entries.complete) || entries.is_empty() {
         // Away, or being written again: nobody is judged, and who was alone before keeps that time.
-        seen_alone.extend(alone.iter().map(|(number, since)| (*number, *since)));
+        let since = |connection: &Arc<Connection>| Some((connection.number, *alone.get(&connection.number)?));
+        seen_alone.extend(connections.iter().filter_map(since));
         return;
     }
     for (connection, entries) in connections.iter().zip(&entries) {

@@ -45,7 +45,10 @@ async fn a_user_registers_and_logs_in_again_after_the_connection_is_lost() {
             if answer["code"] == 200 {
                 return answer;
             }
-            assert_eq!(answer, json!({"error": true, "msg": "Already logged in", "code": 409}));
+            // Or her session is just ending.
+            let online = json!({"error": true, "msg": "Already logged in", "code": 409});
+            let ending = json!({"error": true, "msg": "Temporary failure", "code": 503});
+            assert!(answer == online || answer == ending, "{answer}");
         }
     };
     assert_eq!(

@@ -1,7 +1,11 @@
 //! Pairs of connections that the load goes through, at a relay or at the forwarder.
 
 use anyhow::Context;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::{
     Common, check,
@@ -108,6 +112,8 @@ async fn named(port: u16, name: &str) -> anyhow::Result<TcpStream> {
     let mut stream =
         TcpStream::connect(("127.0.0.1", port)).await.context("cannot connect to the forwarder")?;
     stream.set_nodelay(true)?;
-    stream.write_all(format!("{name}\n").as_bytes()).await?;
+    // An empty line to itself: when it is back, the name is known, and no message to it is dropped.
+    stream.write_all(format!("{name}\n{name} \n").as_bytes()).await?;
+    timeout(users::PATIENCE, stream.read_u8()).await.context("the forwarder does not answer")??;
     Ok(stream)
 }

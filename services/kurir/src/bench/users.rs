@@ -16,7 +16,7 @@ use tokio::{
 const AT_ONCE: usize = 64;
 
 /// A reply that has not come by then never does.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 const PASSWORD: &str = "benchmark";
 

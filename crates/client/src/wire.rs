@@ -282,7 +282,7 @@ mod tests {
             wire.look().unwrap();
             peer.write_all(b"{}\n").await.unwrap();
             wire.stream.readable().await.unwrap();
-            advance(timing.ping).await;
+            advance(timing.ping * 2).await;
             resume();
             let next = wire.next(true).await;
             assert!(matches!(next, Ok(Next::Value(_) | Next::Written)), "{next:?}");

@@ -302,3 +302,31 @@ fn r26_what_fits_no_row_is_ignored() {
         assert_eq!(relay::FromClient::parse(nothing), Ok(relay::FromClient::Ignored), "{nothing}");
     }
 }
+
+/// Part II, `id`: a string of 1 to 255 bytes.
+#[test]
+fn a_message_is_tracked_by_a_string_and_by_nothing_else() {
+    use kurir_protocol::relay::{FromClient, MessageId};
+    let tracked = |id: &str, expected: &dyn Fn(&MessageId<'_>) -> bool| {
+        let value = format!(r#"{{"stanza":"message","to":"fajar","id":{id}}}"#);
+        let Ok(FromClient::Message(message)) = FromClient::parse(&value) else { panic!("{value}") };
+        assert!(expected(message.id()), "{id}: {:?}", message.id());
+    };
+    tracked(r#""é1""#, &|id| matches!(id, MessageId::Tracked(id) if id == "é1"));
+    tracked(r#""\u0031""#, &|id| matches!(id, MessageId::Tracked(id) if id == "1"));
+    tracked(&format!("\"{}\"", "x".repeat(255)), &|id| matches!(id, MessageId::Tracked(_)));
+    tracked("null", &|id| *id == MessageId::None);
+    for bad in [r#""""#, "7", "{}", "false", &format!("\"{}\"", "x".repeat(256))] {
+        tracked(bad, &|id| matches!(id, MessageId::Bad(raw) if *raw == bad));
+    }
+}
+
+/// Part II, `ack`.
+#[test]
+fn an_ack_names_a_place_in_the_log() {
+    use kurir_protocol::relay::FromClient;
+    assert_eq!(FromClient::parse(r#"{"stanza":"Ack","seq":7}"#), Ok(FromClient::Ack(7)));
+    for none in [r#"{"stanza":"ack"}"#, r#"{"stanza":"ack","seq":-1}"#, r#"{"stanza":"ack","seq":"7"}"#] {
+        assert_eq!(FromClient::parse(none), Ok(FromClient::Ignored), "{none}");
+    }
+}

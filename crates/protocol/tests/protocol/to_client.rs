@@ -358,3 +358,65 @@ fn every_socket_answers_a_ping_and_each_request_it_does_not_know() {
         |out| answers(r#"{"stanza":"iq","type":"get"}"#).answer(out),
     );
 }
+
+/// Part II, `id`: what becomes of a tracked message.
+#[test]
+fn a_tracked_message_is_stored_or_refused() {
+    line(
+        &expect![[
+            r#"{"stanza":"message","type":"ack","id":"a\n1","stanza_id":"0192f0c1-7b5a-7d3e-8f00-000000000001","level":"stored"}"#
+        ]],
+        |out| relay::acknowledge(out, "a\n1", "0192f0c1-7b5a-7d3e-8f00-000000000001", None),
+    );
+    line(
+        &expect![[
+            r#"{"stanza":"message","type":"ack","id":"1","stanza_id":"0192f0c1-7b5a-7d3e-8f00-000000000001","seq":18446744073709551615,"level":"stored"}"#
+        ]],
+        |out| {
+            relay::acknowledge(out, "1", "0192f0c1-7b5a-7d3e-8f00-000000000001", Some(u64::MAX));
+        },
+    );
+    line(
+        &expect![[
+            r#"{"stanza":"message","from":"relay","to":"esa","error":true,"body":"User not found or User not online","id":"1"}"#
+        ]],
+        |out| relay::not_delivered(out, "esa", "1"),
+    );
+    line(
+        &expect![[
+            r#"{"stanza":"message","type":"error","from":"relay","to":"esa","id":7,"error":{"type":"modify","condition":"bad-request"}}"#
+        ]],
+        |out| relay::refuse(out, "esa", "7", relay::Refusal::BadId),
+    );
+    line(
+        &expect![[
+            r#"{"stanza":"message","type":"error","from":"relay","to":"esa","id":"1","error":{"type":"cancel","condition":"conflict"}}"#
+        ]],
+        |out| relay::refuse(out, "esa", r#""1""#, relay::Refusal::Conflict),
+    );
+    line(
+        &expect![[
+            r#"{"stanza":"message","type":"error","from":"relay","to":"esa","id":"1","error":{"type":"wait","condition":"resource-constraint"}}"#
+        ]],
+        |out| relay::refuse(out, "esa", r#""1""#, relay::Refusal::Wait),
+    );
+}
+
+/// Part II, `resume`: the answer to the hello, and an entry of the log.
+#[test]
+fn a_device_that_resumes_is_told_where_the_log_ends_and_where_each_entry_is() {
+    let ready = relay::Ready { seq: 7, log: "0192f0c1", reset: false };
+    line(&expect![[r#"{"stanza":"stream","type":"ready","seq":7,"log":"0192f0c1"}"#]], |out| {
+        relay::ready(out, &ready)
+    });
+    line(&expect![[r#"{"stanza":"stream","type":"ready","seq":7,"log":"0192f0c1","reset":true}"#]], |out| {
+        relay::ready(out, &relay::Ready { reset: true, ..ready })
+    });
+    let stanza = r#"{"from":"esa","stanza":"message","to":"fajar","id":"1","body":"halo"}"#;
+    line(
+        &expect![[
+            r#"{"seq":7,"ts":1726223542222,"stanza_id":"0192f0c1","from":"esa","stanza":"message","to":"fajar","id":"1","body":"halo"}"#
+        ]],
+        |out| relay::deliver(out, stanza, 7, "0192f0c1", 1_726_223_542_222),
+    );
+}

@@ -61,9 +61,11 @@ async fn thousand_users_spread_evenly_and_exchange_a_hundred_messages_each() {
 
     let users = everybody_enters(&system, true).await;
     assert_even(&system, &users, "registrations").await;
+    // Managers show their gauges once a second: one that shows nobody must have shown everybody before.
+    are_counted(&system, &users).await;
     everybody_leaves(users).await;
     // The next wave is to find what the first one found.
-    nobody_is_there(&system).await;
+    are_counted(&system, &[]).await;
     let users = everybody_enters(&system, false).await;
     assert_even(&system, &users, "logins").await;
 
@@ -96,16 +98,17 @@ async fn assert_even(system: &System, users: &[User], what: &str) {
     }
 }
 
-/// Every relay is empty, and every manager knows it.
-async fn nobody_is_there(system: &System) {
+/// Waits until every relay has exactly these users, and every manager knows it.
+async fn are_counted(system: &System, users: &[User]) {
     for relay in 1..=system.relays() {
-        system.shows(&format!("relay-{relay}"), "kurir_relay_users", 0).await;
-    }
-    for (manager, relay) in
-        (1..=system.managers()).flat_map(|manager| (1..=system.relays()).map(move |relay| (manager, relay)))
-    {
+        let at = system.relay(relay);
+        let count = users.iter().filter(|user| user.at == at).count();
+        let count = i64::try_from(count).expect("not so many");
+        system.shows(&format!("relay-{relay}"), "kurir_relay_users", count).await;
         let load = format!(r#"kurir_manager_relay_load{{relay="relay-{relay}"}}"#);
-        system.shows(&format!("manager-{manager}"), &load, 0).await;
+        for manager in 1..=system.managers() {
+            system.shows(&format!("manager-{manager}"), &load, count).await;
+        }
     }
 }
 

@@ -36,9 +36,10 @@ async fn least_loaded_relay_is_named_at_login_and_when_asked() {
         *counts.entry(person.at_relay()).or_insert(0) += 1;
     }
     assert_eq!(counts.into_values().collect::<Vec<_>>(), [3, 3, 3]);
-
-    // The gauge is set every second; before this it may still be nobody's.
-    system.shows("manager-1", r#"kurir_manager_relay_load{relay="relay-1"}"#, 3).await;
+    // Looking at a gauge changes nothing, where asking makes a promise that counts. It is set once a second: one that shows
+    // nobody must have shown somebody before.
+    let load = r#"kurir_manager_relay_load{relay="relay-1"}"#;
+    system.shows("manager-1", load, 3).await;
 
     // Relay 1 loses all of its users: it is the one, at login and when asked, and says how few it has.
     let first = system.relay(1);
@@ -47,8 +48,7 @@ async fn least_loaded_relay_is_named_at_login_and_when_asked() {
     for person in leaving {
         person.logs_out().await;
     }
-    // Looking at a gauge changes nothing, where asking makes a promise that counts.
-    system.shows("manager-1", r#"kurir_manager_relay_load{relay="relay-1"}"#, 0).await;
+    system.shows("manager-1", load, 0).await;
     let offer = asks_for_a_relay(&mut staying[0]).await;
     assert_eq!((offered(&offer), &offer["connection"]), (first, &json!(0)), "relay 1 is named when asked");
     let last = system.person("terakhir").registers().await;

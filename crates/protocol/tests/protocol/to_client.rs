@@ -407,10 +407,10 @@ fn a_tracked_message_is_stored_or_refused() {
 fn a_device_that_resumes_is_told_where_the_log_ends_and_where_each_entry_is() {
     let ready = relay::Ready { seq: 7, log: "0192f0c1", reset: false };
     line(&expect![[r#"{"stanza":"stream","type":"ready","seq":7,"log":"0192f0c1"}"#]], |out| {
-        relay::ready(out, &ready)
+        relay::ready(out, &ready);
     });
     line(&expect![[r#"{"stanza":"stream","type":"ready","seq":7,"log":"0192f0c1","reset":true}"#]], |out| {
-        relay::ready(out, &relay::Ready { reset: true, ..ready })
+        relay::ready(out, &relay::Ready { reset: true, ..ready });
     });
     let stanza = r#"{"from":"esa","stanza":"message","to":"fajar","id":"1","body":"halo"}"#;
     line(

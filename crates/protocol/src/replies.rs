@@ -33,13 +33,17 @@ pub fn push(out: &mut Vec<u8>, reply: &str) {
 
 /// Tells the sender `to` that a message found no receiver (R15), as a canonical line.
 pub fn not_delivered(out: &mut Vec<u8>, to: &str) {
+    no_receiver(out, to).end_line();
+}
+
+/// R15's packet, open: a tracked message's has its id as well.
+pub(crate) fn no_receiver<'o>(out: &'o mut Vec<u8>, to: &str) -> write::Object<'o> {
     write::Object::begin(out)
         .text("stanza", "message")
         .text("from", "relay")
         .text("to", to)
         .raw("error", "true")
         .text("body", "User not found or User not online")
-        .end_line();
 }
 
 /// Why a server closes a connection that used Part II.

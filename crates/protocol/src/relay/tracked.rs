@@ -1,6 +1,9 @@
 //! What a relay writes about tracked messages (Part II).
 
-use crate::write::{self, Object};
+use crate::{
+    replies::no_receiver,
+    write::{self, Object},
+};
 
 /// Why a tracked message was not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +54,7 @@ pub fn refuse(out: &mut Vec<u8>, to: &str, id: &str, refusal: Refusal) {
 /// Tells the sender `to` that no account has the name that its message `id` is for: R15's packet with the id, as a
 /// canonical line.
 pub fn not_delivered(out: &mut Vec<u8>, to: &str, id: &str) {
-    Object::begin(out)
-        .text("stanza", "message")
-        .text("from", "relay")
-        .text("to", to)
-        .raw("error", "true")
-        .text("body", "User not found or User not online")
-        .text("id", id)
-        .end_line();
+    no_receiver(out, to).text("id", id).end_line();
 }
 
 /// The answer to a hello with `resume`.

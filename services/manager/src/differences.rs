@@ -252,9 +252,9 @@ fn log(online: &Online, error: &Temporary) {
 
 #[cfg(test)]
 mod tests {
-    use kurir_directory::SessionEnd;
     use std::task::{Context, Waker};
 
+    use kurir_directory::SessionEnd;
     use kurir_protocol::manager::FromClient;
     use kurir_socket::Outbox;
 

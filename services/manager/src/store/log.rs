@@ -190,12 +190,11 @@ impl Store {
     pub async fn heads(&self, users: &[String]) -> Result<Vec<(String, u64)>, StoreError> {
         self.within(self.timeout, async {
             let accounts = account_ids(&self.database, users.iter().map(String::as_str)).await?;
-            let names: HashMap<i64, String> = accounts.into_iter().map(|(name, id)| (id, name)).collect();
+            let mut names: HashMap<i64, String> = accounts.into_iter().map(|(name, id)| (id, name)).collect();
             let rows = log::Entity::find()
                 .filter(log::Column::AccountId.is_in(names.keys().copied()))
                 .all(&self.database)
                 .await?;
-            let mut names = names;
             let head = |row: log::Model| Some((names.remove(&row.account_id)?, unsigned(row.last_seq)));
             Ok::<_, StoreError>(rows.into_iter().filter_map(head).collect())
         })

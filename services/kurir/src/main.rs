@@ -23,6 +23,11 @@ use kurir_service::telemetry::{self, LogConfig};
 
 use crate::{config::ConfigArgs, roles::Role};
 
+/// Logins, password hashes and pages of logs come and go between the little that an online user keeps: with glibc's
+/// allocator the holes are nearly as large as that again (ADR 7).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Chat middleware: accounts, contacts, presence and messages over plain TCP sockets.
 #[derive(Debug, Parser)]
 #[command(name = "kurir", version)]

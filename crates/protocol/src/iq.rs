@@ -94,6 +94,30 @@ impl Request {
     }
 }
 
+/// Why a request is refused, in RFC 6120's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// auth, not-authorized: not logged in.
+    NotAuthorized,
+    /// modify, bad-request.
+    BadRequest,
+    /// cancel, item-not-found.
+    ItemNotFound,
+    /// wait, resource-constraint: database or directory away, or busy.
+    Temporary,
+}
+
+impl Condition {
+    pub(crate) fn error(self) -> (&'static str, &'static str) {
+        match self {
+            Self::NotAuthorized => ("auth", "not-authorized"),
+            Self::BadRequest => ("modify", "bad-request"),
+            Self::ItemNotFound => ("cancel", "item-not-found"),
+            Self::Temporary => ("wait", "resource-constraint"),
+        }
+    }
+}
+
 /// Appends RFC 6120's error type and condition as an object.
 pub(crate) fn error(out: &mut Vec<u8>, (kind, condition): (&str, &str)) {
     write::Object::begin(out).text("type", kind).text("condition", condition).end();

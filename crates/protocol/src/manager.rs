@@ -1,11 +1,13 @@
 //! The manager's client socket (PROTOCOL §2, §3, §4).
 
+mod account;
 mod auth;
 mod from_client;
 mod presence;
 mod roster;
 mod to_client;
 
+pub use account::{AccountAction, AccountAnswer, AccountRequest, ListedDevice};
 pub use auth::{Auth, Password};
 pub use from_client::FromClient;
 pub use presence::{Presence, PresenceRequest};

@@ -1,5 +1,6 @@
 //! Names: of users, of their devices, of their logins.
 
+mod address;
 mod resource;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
 use precis_profiles::{UsernameCaseMapped, precis_core::profile::PrecisFastInvocation};
 use serde::{Deserialize, Serialize};
 
+pub use address::{Address, bare, full};
 pub use resource::{BadResource, Resource};
 
 /// A name that no account can have.

@@ -1,10 +1,12 @@
 //! The relay's client socket (PROTOCOL §5).
 
 mod message;
+mod readdress;
 mod tracked;
 
 pub use message::{Message, MessageId};
-pub use tracked::{Ready, Refusal, acknowledge, deliver, not_delivered, ready, refuse};
+pub use readdress::{for_named, for_plain, is_plain, readdress};
+pub use tracked::{Ready, Refusal, acknowledge, deliver, not_delivered, ready, refuse, refuse_ack};
 
 use std::borrow::Cow;
 

@@ -34,6 +34,7 @@ mod bench;
 mod chat;
 mod client;
 mod contacts;
+mod devices;
 mod faults;
 mod framing;
 mod hostile;

@@ -187,6 +187,8 @@ fn outside(config: &Config) -> Option<(&'static str, &'static str)> {
         ),
         ("manager.id", is_id(&manager.id), NO_ID),
         ("relay.id", is_id(&relay.id), NO_ID),
+        ("manager.domain", is_domain(&manager.domain), "expected a domain name, as in user@chat.example"),
+        ("manager.device_days", manager.device_days >= 1, "must be at least 1"),
         ("manager.trackers", manager.trackers.iter().all(|url| is_url(url)), NO_URL),
         ("relay.trackers", relay.trackers.iter().all(|url| is_url(url)), NO_URL),
         (
@@ -217,6 +219,12 @@ fn outside(config: &Config) -> Option<(&'static str, &'static str)> {
         ("relay.grpc_listen", is_address(&relay.grpc_listen), NO_ADDRESS),
     ];
     rules.into_iter().find(|(_, holds, _)| !holds).map(|(key, _, problem)| (key, problem))
+}
+
+/// Addresses are taken apart at `@` and `/`.
+fn is_domain(domain: &str) -> bool {
+    let in_domain = |character: char| character.is_alphanumeric() || matches!(character, '.' | '-');
+    !domain.is_empty() && domain.chars().all(in_domain)
 }
 
 /// The first key of `*.socket` whose value Linux refuses.
@@ -357,6 +365,8 @@ mod tests {
             "admin.listen=nonsense",
             "relay.id=a b",
             "manager.id={}",
+            "manager.domain=a@b",
+            "manager.device_days=0",
             "relay.trackers=tracker:5100",
             "manager.grpc_advertise=manager:5101",
             "relay.socket.keepalive_probes=0",

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use kurir_directory::{DirectoryError, Generation, NewSession, SessionClaim, SessionEnd};
+use kurir_directory::{DirectoryError, Generation, NewSession, Session, SessionClaim, SessionEnd};
 use kurir_protocol::{
     manager::Auth,
     name::{LoginId, Resource, UserKey, Username},
@@ -18,6 +18,7 @@ use crate::{
     manager::{Manager, Temporary, now_ms},
     metrics::AuthResult,
     online::Online,
+    presence::EndOfRelay,
     store::{Account, CreateError, FIRST_LOGIN, NewAccount},
 };
 
@@ -32,8 +33,11 @@ pub(crate) struct Client {
 
 /// A login that is on record and not served yet.
 struct Claimed {
+    device: Resource,
     session: NewSession,
     generation: Generation,
+    /// Of a named device: its older sessions.
+    displaced: Vec<Session>,
 }
 
 /// Why nobody is logged in.
@@ -124,6 +128,7 @@ impl Manager {
         }
         let username = Username::register(name).map_err(|_| Refusal::BadRequest)?;
         let password = auth.password.as_ref().ok_or(Refusal::BadRequest)?;
+        let device = auth.device.as_ref().ok_or(Refusal::BadRequest)?;
         // Nothing is stored for whom the directory could not take now: the same packet sent again would find the name
         // taken. Asked first, so that no hash is computed in vain; what decides is the claim.
         let key = username.key();
@@ -133,17 +138,17 @@ impl Manager {
         if self.is_taken(name).await? {
             return Err(Refusal::UsernameUsed);
         }
-        let claimed = match self.claim(&username, FIRST_LOGIN, client.address).await {
+        let claimed = match self.claim(&username, device, FIRST_LOGIN, client.address).await {
             Err(Refusal::AlreadyLoggedIn) if self.is_taken(name).await? => return Err(Refusal::UsernameUsed),
             // Somebody else is about to have it.
             Err(Refusal::AlreadyLoggedIn) => return Err(Temporary::Unsettled.into()),
             claimed => claimed?,
         };
-        let new = NewAccount { username, password_hash, bio: FIRST_BIO.to_owned(), now_ms: now_ms() };
+        let (bio, device) = (FIRST_BIO.to_owned(), device.clone());
+        let new = NewAccount { username, password_hash, bio, now_ms: now_ms(), device: device.clone() };
         match self.store.create_account(new).await {
             Ok(account) => Ok(self.go_online(&account, claimed, client).await),
             Err(error) => {
-                let device = Resource::default_device();
                 // Not released: the member goes on trying by itself.
                 let _ = self.member.release_session(&key, &device, FIRST_LOGIN, SessionEnd::Lost).await;
                 Err(match error {
@@ -170,6 +175,7 @@ impl Manager {
     async fn log_in(&self, auth: &Auth, client: Client) -> Result<Arc<Online>, Refusal> {
         let name = auth.username.as_deref().ok_or(Refusal::BadRequest)?;
         let password = auth.password.as_ref().ok_or(Refusal::BadRequest)?;
+        let device = auth.device.as_ref().ok_or(Refusal::BadRequest)?;
         // A name that nobody could register is nobody's.
         let key = UserKey::of(name).map_err(|_| Refusal::UserNotFound)?;
         let account =
@@ -178,34 +184,40 @@ impl Manager {
         if !right.map_err(Temporary::from)? {
             return Err(Refusal::BadRequest);
         }
-        // The claim below decides; asking first keeps `updated_at` as it is for a login that is refused.
-        if self.is_online(&key).await? {
+        // The claim below decides; asking first keeps `updated_at` as it is for a login that is refused. That of a named
+        // device is not: the older session gives way.
+        if !device.is_named() && self.is_online(&key, device).await? {
             return Err(Refusal::AlreadyLoggedIn);
         }
-        let login = self.store.record_login(account.id, now_ms()).await.map_err(Temporary::from)?;
-        let claimed = self.claim(&account.username, login, client.address).await?;
+        let login = self.store.record_login(account.id, device, now_ms()).await.map_err(Temporary::from)?;
+        let claimed = self.claim(&account.username, device, login, client.address).await?;
         Ok(self.go_online(&account, claimed, client).await)
     }
 
-    async fn is_online(&self, user: &UserKey) -> Result<bool, Temporary> {
-        if self.sessions.get(user).is_some() {
+    async fn is_online(&self, user: &UserKey, device: &Resource) -> Result<bool, Temporary> {
+        if self.sessions.get(user, device).is_some() {
             return Ok(true);
         }
-        let device = Resource::default_device();
         let entries = self.member.directory().user(user).await?;
-        let session = entries.sessions.iter().find(|(resource, _)| *resource == device);
+        let session = entries.sessions.iter().find(|(resource, _)| resource == device);
         let Some((_, session)) = session else {
             return if entries.complete { Ok(false) } else { Err(DirectoryError::Recovering.into()) };
         };
         // On record as ours, and nobody is logged in here: it begins or ends at this moment.
-        if session.generation == self.member.generation() && self.sessions.get(user).is_none() {
+        if session.generation == self.member.generation() && self.sessions.get(user, device).is_none() {
             return Err(Temporary::Unsettled);
         }
         Ok(true)
     }
 
     /// Has the directory put a login on record.
-    async fn claim(&self, username: &Username, login: LoginId, address: IpAddr) -> Result<Claimed, Refusal> {
+    async fn claim(
+        &self,
+        username: &Username,
+        device: &Resource,
+        login: LoginId,
+        address: IpAddr,
+    ) -> Result<Claimed, Refusal> {
         let session = NewSession {
             username: username.to_string(),
             login,
@@ -213,21 +225,26 @@ impl Manager {
             client_address: address,
             presence_counter: 0,
         };
-        let device = Resource::default_device();
-        let claim = self.member.claim_session(&username.key(), &device, session.clone()).await;
+        let claim = self.member.claim_session(&username.key(), device, session.clone()).await;
         match claim.map_err(Temporary::from)? {
-            SessionClaim::Granted { generation, .. } => Ok(Claimed { session, generation }),
+            SessionClaim::Granted { generation, displaced } => {
+                Ok(Claimed { device: device.clone(), session, generation, displaced })
+            }
             SessionClaim::AlreadyLoggedIn => Err(Refusal::AlreadyLoggedIn),
         }
     }
 
     async fn go_online(&self, account: &Account, claimed: Claimed, client: Client) -> Arc<Online> {
-        let Claimed { session, generation } = claimed;
-        let online = Arc::new(Online::new(account, &session, generation, client.outbox));
+        let Claimed { device, session, generation, displaced } = claimed;
+        let online = Online::new(account, device, &self.domain, &session, generation, client.outbox);
+        let online = Arc::new(online);
         if let Some(older) = self.sessions.insert(Arc::clone(&online)) {
             // The directory gave its place away, so it was ended there and only its connection is left.
             older.close_for_conflict();
-            self.end_relay_connection(&older.user, older.login, SessionEnd::Lost).await;
+            self.end_relay_connection(&older, EndOfRelay::Conflict).await;
+        }
+        for older in displaced.iter().filter(|older| older.generation != generation) {
+            self.peers.displaced(older.generation, &online, older.login);
         }
         if self.member.check().is_ok_and(|current| current != generation) {
             // Renewed between the claim and now: that round may have passed this session by.

@@ -13,6 +13,8 @@ use crate::password::PasswordConfig;
 pub struct Config {
     /// The stable name of this manager, unique in the cluster. Empty: `manager-<port of listen>`.
     pub id: String,
+    /// What the addresses of this system's users have after their `@`: `esa@chat.example/phone`. The same at every manager.
+    pub domain: String,
     /// Where clients connect, `host:port`.
     pub listen: String,
     /// The address that clients are given, `host:port`. Empty: what `listen` is bound to.
@@ -25,6 +27,9 @@ pub struct Config {
     pub private: bool,
     /// The trackers to join, `http://host:port` each.
     pub trackers: Vec<String>,
+
+    /// A device that was not online for so many days is forgotten: a later login of it is that of a new one.
+    pub device_days: u32,
 
     /// Which relay a user is given.
     pub relay_choice: RelayChoice,
@@ -85,12 +90,14 @@ impl Default for Config {
         let password = PasswordConfig::default();
         Self {
             id: String::new(),
+            domain: "localhost".to_owned(),
             listen: "127.0.0.1:5001".to_owned(),
             advertise: String::new(),
             grpc_listen: "127.0.0.1:5101".to_owned(),
             grpc_advertise: String::new(),
             private: false,
             trackers: vec!["http://127.0.0.1:5100".to_owned()],
+            device_days: 30,
             relay_choice: RelayChoice::Fewest,
             ticket_seconds: 60,
             relay_silence_seconds: 4,
@@ -123,6 +130,10 @@ impl Config {
 
     pub(crate) fn ticket_life(&self) -> Duration {
         Duration::from_secs(self.ticket_seconds)
+    }
+
+    pub(crate) fn device_life(&self) -> Duration {
+        Duration::from_hours(24).saturating_mul(self.device_days.max(1))
     }
 
     pub(crate) fn login_deadline(&self) -> Duration {

@@ -9,7 +9,11 @@ use std::{
 use kurir_directory::{ComponentId, SessionEnd};
 use kurir_protocol::{
     Malformed,
-    manager::{Auth, FromClient, PresenceRequest, RelayEntry, RosterCondition, RosterRequest, ToClient},
+    iq::Condition,
+    manager::{
+        AccountAnswer, AccountRequest, Auth, FromClient, PresenceRequest, RelayEntry, RosterCondition,
+        RosterRequest, ToClient,
+    },
     replies,
     session::{Access, AfterFailure, Session as Rules},
 };
@@ -113,6 +117,10 @@ impl Connection {
                 }
                 Flow::Continue
             }
+            FromClient::Account(request) => match self.online.clone() {
+                Some(online) => self.serve_account(&online, &request, replies).await,
+                None => Flow::Continue,
+            },
             packet => match self.online.clone() {
                 Some(online) => self.serve_user(&online, packet, replies).await,
                 None => Flow::Continue,
@@ -165,14 +173,29 @@ impl Connection {
                 self.offer_relay(online, Welcome::Asked, replies);
                 Ok(())
             }
-            (FromClient::Hello | FromClient::Auth(_) | FromClient::Iq(_) | FromClient::Ignored, Ok(())) => {
-                Ok(())
-            }
+            // Served before.
+            (_, Ok(())) => Ok(()),
         };
         if let Err(error) = done {
             replies::push(replies, replies::TEMPORARY_FAILURE);
             self.temporary(&error);
         }
+        Flow::Continue
+    }
+
+    async fn serve_account(
+        &self,
+        online: &Arc<Online>,
+        request: &AccountRequest,
+        replies: &mut Vec<u8>,
+    ) -> Flow {
+        online.used_part_two();
+        let Err(error) = self.manager.may_act(online).await else {
+            return self.manager.account(online, request, replies).await;
+        };
+        let answer = AccountAnswer { to: Some(online.reader().to), id: request.id.as_ref() };
+        answer.refused(replies, Condition::Temporary);
+        self.temporary(&error);
         Flow::Continue
     }
 
@@ -188,7 +211,7 @@ impl Connection {
         }
         let Err(error) = may_act else { return self.manager.roster(online, request, replies).await };
         let (condition, id) = (RosterCondition::Temporary, request.id.as_ref());
-        ToClient::RosterError { condition, to: Some(online.username.as_str()), id }.write(replies);
+        ToClient::RosterError { condition, to: Some(online.reader().to), id }.write(replies);
         self.temporary(&error);
     }
 
@@ -204,8 +227,8 @@ impl Connection {
         let offer = self.manager.relays.offer(online, failed.as_ref(), avoid);
         let relay = offer.as_ref().map(entry);
         match welcome {
-            Welcome::Created => ToClient::AccountCreated { relay },
-            Welcome::LoggedIn => ToClient::LoggedIn { relay },
+            Welcome::Created => ToClient::AccountCreated { relay, jid: online.jid() },
+            Welcome::LoggedIn => ToClient::LoggedIn { relay, jid: online.jid() },
             Welcome::Asked => ToClient::RelayLessConnection { relay },
         }
         .write(replies);
@@ -233,6 +256,9 @@ fn refuse_before_login(packet: &FromClient, replies: &mut Vec<u8>) {
         FromClient::Roster(request) => {
             let (condition, id) = (RosterCondition::NotLoggedIn, request.id.as_ref());
             ToClient::RosterError { condition, to: None, id }.write(replies);
+        }
+        FromClient::Account(request) => {
+            AccountAnswer { to: None, id: request.id.as_ref() }.refused(replies, Condition::NotAuthorized);
         }
         FromClient::Iq(request) => request.answer_before_login(replies),
         _ => {}

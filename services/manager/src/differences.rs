@@ -202,11 +202,11 @@ impl Manager {
                 return Err(Away);
             }
             let mut marks = marks.into_iter();
-            for ((user, (username, watchers)), place) in page.iter().zip(located.places) {
+            for ((user, (username, watchers)), places) in page.iter().zip(&located.places) {
                 let whose = online::Contact { key: user, username };
                 for (online, mark) in watchers.iter().zip(&mut marks) {
                     // Whoever is online elsewhere by now was announced by the manager there.
-                    online.tell_difference(&whose, place, mark, None);
+                    online.tell_difference(&whose, places, mark, None);
                 }
             }
         }
@@ -237,9 +237,9 @@ impl Manager {
         if !located.complete {
             return Err(Away);
         }
-        for (profile, place) in seen.iter().zip(located.places) {
+        for (profile, places) in seen.iter().zip(&located.places) {
             let whose = online::Contact { key: &profile.key, username: &profile.username };
-            online.tell_difference(&whose, place, mark, Some(presence_of(profile, true)));
+            online.tell_difference(&whose, places, mark, Some(presence_of(profile, true)));
         }
         Ok(())
     }
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(fajar.mark(), told_online);
 
         manager.depart(&esa, SessionEnd::Lost).await;
-        assert!(fajar.shown(&esa.user).is_none(), "who is found is told at once");
+        assert!(fajar.shown(&esa.user).is_empty(), "who is found is told at once");
         let told_offline = fajar.mark();
         assert!(!retry().await);
         manager.blind.store(false, Ordering::Relaxed);

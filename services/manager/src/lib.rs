@@ -24,6 +24,7 @@ pub mod store;
 mod accounts;
 mod choice;
 mod connection;
+mod devices;
 mod differences;
 mod log;
 mod manager;

@@ -31,6 +31,8 @@ const FENCE_WAIT: Duration = Duration::from_secs(2);
 /// One manager. Its rules are methods in the module of their subject: accounts, roster, presence and so on.
 #[derive(Debug)]
 pub(crate) struct Manager {
+    /// What addresses have after their `@`.
+    pub(crate) domain: Arc<str>,
     pub(crate) rules: Rules,
     pub(crate) options: Options,
     pub(crate) outbox_bytes: usize,
@@ -75,9 +77,11 @@ pub(crate) enum Temporary {
 }
 
 impl Manager {
-    /// The session of a user who is connected here, while it may be acted for: see [`Member::check`].
-    pub(crate) fn acting(&self, user: &UserKey) -> Option<Arc<Online>> {
-        self.sessions.get(user).filter(|online| self.member.check() == Ok(online.generation()))
+    /// The sessions of a user who is connected here, those that may be acted for: see [`Member::check`].
+    pub(crate) fn acting(&self, user: &UserKey) -> Vec<Arc<Online>> {
+        let mut sessions = self.sessions.of(user);
+        sessions.retain(|online| self.member.check() == Ok(online.generation()));
+        sessions
     }
 
     /// Waits until this session may be acted for: see [`Member::check`].

@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use kurir_directory::{Component, DirectoryError, Event, Kind, Reclaimed, Session, SessionEnd};
-use kurir_protocol::name::Resource;
+use kurir_protocol::name::{LoginId, Resource, UserKey};
 use kurir_rpc::{Discovery, v1};
 use tokio::sync::mpsc;
 
-use crate::{manager::Manager, online::Online};
+use crate::{manager::Manager, online::Online, presence::EndOfRelay};
 
 /// Sessions claimed again in parallel.
 const AT_ONCE: usize = 32;
@@ -128,8 +128,35 @@ impl Manager {
     }
 
     /// None: gone meanwhile, or followed by another login of the user.
-    fn current(&self, online: &Online) -> Option<Arc<Online>> {
-        self.sessions.get(&online.user).filter(|known| known.login == online.login)
+    pub(crate) fn current(&self, online: &Online) -> Option<Arc<Online>> {
+        self.sessions.get(&online.user, &online.device).filter(|known| known.login == online.login)
+    }
+
+    /// Another session has this one's device.
+    async fn displace(&self, online: &Arc<Online>) {
+        // Removed first, so that its end is not taken for the user's.
+        self.sessions.remove(online);
+        online.close_for_conflict();
+        self.end_relay_connection(online, EndOfRelay::Conflict).await;
+    }
+
+    /// Another manager says that a device's sessions of this login and before are over.
+    pub(crate) async fn session_over(
+        &self,
+        user: &UserKey,
+        device: &Resource,
+        login: LoginId,
+        removed: bool,
+    ) {
+        let Some(online) = self.sessions.get(user, device).filter(|online| online.login <= login) else {
+            return;
+        };
+        if removed {
+            online.close_for_removal();
+            self.depart(&online, SessionEnd::Ended).await;
+        } else {
+            self.displace(&online).await;
+        }
     }
 
     /// Puts one session back on record, however long it takes.
@@ -141,13 +168,13 @@ impl Manager {
 
     /// False: the directory did not answer, and it is to be tried again.
     async fn try_reclaim(&self, online: &Arc<Online>) -> bool {
-        let device = Resource::default_device();
-        let is_open = || self.sessions.get(&online.user).is_some_and(|known| Arc::ptr_eq(&known, online));
+        let Online { user, device, .. } = &**online;
+        let is_open = || self.sessions.get(user, device).is_some_and(|known| Arc::ptr_eq(&known, online));
         if !is_open() {
             return true;
         }
         let before = online.generation();
-        match self.member.reclaim_session(&online.user, &device, online.entry(), before, is_open).await {
+        match self.member.reclaim_session(user, device, online.entry(), before, is_open).await {
             // A displaced owner finds out when it claims again itself, or by its audit.
             Ok(Reclaimed::Kept { generation, displaced: _ }) => {
                 online.claimed_under(generation);
@@ -159,10 +186,7 @@ impl Manager {
             }
             Ok(Reclaimed::Lost) => {
                 self.metrics.session_reclaimed(false);
-                // Removed first, so that its end is not taken for the user's.
-                self.sessions.remove(online);
-                online.close_for_conflict();
-                self.end_relay_connection(&online.user, online.login, SessionEnd::Lost).await;
+                self.displace(online).await;
                 true
             }
             Err(error) => {

@@ -1,14 +1,16 @@
 //! What one user is told of another, wherever the two are connected.
 
+use std::borrow::Cow;
+
 use kurir_directory::Generation;
 use kurir_protocol::{
     manager::{Item, Presence, ToClient},
-    name::{LoginId, UserKey, Username},
+    name::{self, LoginId, Resource, UserKey, Username},
 };
 
 use crate::store::{Account, Profile};
 
-/// Orders what is told of one user: by login, and within a login by how often it has published.
+/// Orders what is told of one device: by login, and within a login by how often it has published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
     pub(crate) login: LoginId,
@@ -22,9 +24,10 @@ pub(crate) enum Place {
     At(Generation),
 }
 
-/// Where a user is online, as published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where a device is online, as published.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Location {
+    pub(crate) device: Resource,
     pub(crate) place: Place,
     pub(crate) version: Version,
 }
@@ -34,6 +37,8 @@ pub(crate) struct Location {
 pub(crate) struct News {
     pub(crate) about: UserKey,
     pub(crate) from: Username,
+    /// The device that says so.
+    pub(crate) device: Resource,
     pub(crate) version: Version,
     pub(crate) what: What,
 }
@@ -44,20 +49,36 @@ pub(crate) enum What {
     Presence(Presence),
     /// To one user, who need not be a contact (M27).
     Directed(Presence),
-    /// Logged out or lost (M30, M31).
-    Unavailable,
+    /// Logged out or lost (M30, M31). `last`: no other device of the user was online then.
+    Unavailable { last: bool },
     /// The receiver's roster item for this user is now this one (M18).
     Subscribed(Item),
 }
 
-impl News {
-    /// Appends the packet for the receiver `to`, as one canonical line.
-    pub(crate) fn write(&self, to: &Username, out: &mut Vec<u8>) {
-        let (from, to) = (self.from.as_str(), to.as_str());
-        match &self.what {
-            What::Presence(presence) => ToClient::Presence(presence).write(out),
-            What::Directed(presence) => ToClient::PresenceDirected { presence, to }.write(out),
-            What::Unavailable => ToClient::Unavailable { from }.write(out),
+/// How a session is addressed, and others to it (Part II `resource`).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    /// Its own address: the plain name of a device without a name of its own.
+    pub(crate) to: &'a str,
+    /// Of the addresses that it reads; none: plain names.
+    pub(crate) domain: Option<&'a str>,
+}
+
+impl Reader<'_> {
+    /// A user's address as this session reads it.
+    pub(crate) fn address<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        self.domain.map_or(Cow::Borrowed(name), |domain| name::bare(name, domain))
+    }
+}
+
+impl What {
+    /// Appends the packet for a receiver, as one canonical line. `from`: the name of who this is about.
+    pub(crate) fn write(&self, from: &str, reader: Reader<'_>, out: &mut Vec<u8>) {
+        let (from, to) = (&*reader.address(from), reader.to);
+        match self {
+            What::Presence(presence) => ToClient::Presence { presence, from }.write(out),
+            What::Directed(presence) => ToClient::PresenceDirected { presence, from, to }.write(out),
+            What::Unavailable { .. } => ToClient::Unavailable { from }.write(out),
             What::Subscribed(item) => ToClient::Subscribed { from, to, item }.write(out),
         }
     }

@@ -9,13 +9,13 @@ use std::{
 use kurir_directory::{Generation, NewSession};
 use kurir_protocol::{
     manager::Presence,
-    name::{LoginId, UserKey, Username},
+    name::{self, LoginId, Resource, UserKey, Username},
     replies::{self, StreamCondition},
 };
 use kurir_socket::Outbox;
 
 use crate::{
-    news::{Location, News, Place, Version, What},
+    news::{Location, News, Place, Reader, Version, What},
     store::AccountId,
 };
 
@@ -29,11 +29,22 @@ pub(crate) struct Online {
     pub(crate) user: UserKey,
     pub(crate) username: Username,
     pub(crate) account: AccountId,
+    pub(crate) device: Resource,
+    /// Of a device that has a name.
+    named: Option<Box<Named>>,
     pub(crate) login: LoginId,
     pub(crate) client_address: IpAddr,
     since_ms: i64,
     outbox: Arc<Outbox>,
     state: Mutex<State>,
+}
+
+/// How a named device is addressed.
+#[derive(Debug)]
+struct Named {
+    domain: Arc<str>,
+    /// The full address.
+    jid: String,
 }
 
 #[derive(Debug)]
@@ -56,12 +67,24 @@ struct State {
     shown: HashMap<UserKey, Shown>,
 }
 
+/// What a user is shown of another: the devices that it was told of, and, of all of them, one presence.
 #[derive(Debug, Clone)]
 struct Shown {
     /// As registered.
     from: Username,
+    /// Online, or not.
+    online: bool,
+    /// A device has said since the last presence that it was the last: the word of one that went before it, which knew of
+    /// it, may come later.
+    last_said: bool,
+    devices: Vec<ShownDevice>,
+}
+
+#[derive(Debug, Clone)]
+struct ShownDevice {
+    device: Resource,
     version: Version,
-    /// None: shown offline.
+    /// None: gone.
     place: Option<Place>,
     /// The value of `changes` then.
     change: u64,
@@ -91,11 +114,19 @@ enum Difference {
 impl Online {
     pub(crate) fn new(
         account: &crate::store::Account,
+        device: Resource,
+        domain: &Arc<str>,
         session: &NewSession,
         generation: Generation,
         outbox: Arc<Outbox>,
     ) -> Self {
+        let named = device.is_named().then(|| {
+            let jid = name::full(account.username.as_str(), domain, device.as_str());
+            Box::new(Named { domain: Arc::clone(domain), jid })
+        });
         Self {
+            device,
+            named,
             user: account.key.clone(),
             username: account.username.clone(),
             account: account.id,
@@ -105,6 +136,19 @@ impl Online {
             outbox,
             state: Mutex::new(State::new(generation, session.presence_counter)),
         }
+    }
+
+    /// How it is addressed, and others to it.
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        match &self.named {
+            Some(named) => Reader { to: &named.jid, domain: Some(&named.domain) },
+            None => Reader { to: self.username.as_str(), domain: None },
+        }
+    }
+
+    /// The full address of a device that has a name.
+    pub(crate) fn jid(&self) -> Option<&str> {
+        self.named.as_ref().map(|named| named.jid.as_str())
     }
 
     /// What the directory is to say of it.
@@ -181,19 +225,26 @@ impl Online {
         self.close(StreamCondition::Conflict, replies::CONFLICT);
     }
 
+    /// Its owner has removed this device.
+    pub(crate) fn close_for_removal(&self) {
+        self.close(StreamCondition::NotAuthorized, replies::UNAUTHORIZED);
+    }
+
     /// This process stops; another manager is as good.
     pub(crate) fn close_for_shutdown(&self) {
         self.close(StreamCondition::SystemShutdown, "");
     }
 
-    /// Says why to a client that has used Part II, and `otherwise` to one of the original's.
-    fn close(&self, why: StreamCondition, otherwise: &str) {
-        let mut error = Vec::new();
-        if self.lock().part_two {
-            replies::stream_error(&mut error, why, None);
+    /// Says why: a device that has a name, or has used Part II, is told in Part II's words as well as in `reply`.
+    fn close(&self, why: StreamCondition, reply: &str) {
+        let mut last = Vec::new();
+        if !reply.is_empty() {
+            replies::push(&mut last, reply);
         }
-        let error = str::from_utf8(error.trim_ascii_end()).unwrap_or_default();
-        self.outbox.close(if error.is_empty() { otherwise } else { error });
+        if self.named.is_some() || self.lock().part_two {
+            replies::stream_error(&mut last, why, None);
+        }
+        self.outbox.close(str::from_utf8(last.trim_ascii_end()).unwrap_or_default());
     }
 
     /// Keeps back what others tell this user until [`release`](Self::release): the replies of a request say what was
@@ -213,25 +264,18 @@ impl Online {
         }
     }
 
-    /// Tells this user, unless it has seen something newer of the same user.
+    /// Tells this user, unless it has seen something newer of the same device.
     pub(crate) fn hear(&self, news: &News, place: Place) {
         let mut state = self.lock();
         let current = match &news.what {
-            What::Presence(presence) => {
-                let place = presence.online.then_some(place);
-                state.show(&news.about, &news.from, news.version, place)
-            }
-            What::Unavailable => {
-                // This end may be told again for the sake of others who were not told.
-                !state.has_seen_end(&news.about, news.version)
-                    && state.show(&news.about, &news.from, news.version, None)
-            }
-            What::Directed(_) => !state.has_seen_newer(&news.about, news.version),
+            What::Presence(presence) => state.show(news, presence.online.then_some(place)),
+            What::Unavailable { last } => state.end(news, *last),
+            What::Directed(_) => !state.has_seen_newer(news),
             What::Subscribed(_) => true,
         };
         if current {
             let mut line = Vec::new();
-            news.write(&self.username, &mut line);
+            news.what.write(news.from.as_str(), self.reader(), &mut line);
             state.push(&self.outbox, &line);
         }
     }
@@ -243,10 +287,10 @@ impl Online {
 
     /// Takes down what a look-up begun at `mark` found of a contact, and says whether the contact is to be shown online:
     /// what was told meanwhile is newer than what was found.
-    pub(crate) fn read(&self, contact: &Contact, found: Option<Location>, mark: Mark) -> bool {
+    pub(crate) fn read(&self, contact: &Contact, found: &[Location], mark: Mark) -> bool {
         let mut state = self.lock();
         state.compare(contact, found, mark);
-        state.shown.get(contact.key).is_some_and(|shown| shown.place.is_some())
+        state.shown.get(contact.key).is_some_and(|shown| shown.online)
     }
 
     /// Like [`read`](Self::read) for a user who asked for nothing: tells the difference only, and `Online` only where
@@ -254,20 +298,18 @@ impl Online {
     pub(crate) fn tell_difference(
         &self,
         contact: &Contact,
-        found: Option<Location>,
+        found: &[Location],
         mark: Mark,
         presence: Option<Presence>,
     ) {
         let mut state = self.lock();
         let what = match (state.compare(contact, found, mark), presence) {
-            (Difference::Offline, _) => What::Unavailable,
+            (Difference::Offline, _) => What::Unavailable { last: true },
             (Difference::Online, Some(presence)) => What::Presence(presence),
             (Difference::Online, None) | (Difference::None, _) => return,
         };
-        let Some(version) = state.shown.get(contact.key).map(|shown| shown.version) else { return };
-        let (about, from) = (contact.key.clone(), contact.username.clone());
         let mut line = Vec::new();
-        News { about, from, version, what }.write(&self.username, &mut line);
+        what.write(contact.username.as_str(), self.reader(), &mut line);
         state.push(&self.outbox, &line);
     }
 
@@ -277,17 +319,21 @@ impl Online {
     }
 
     /// Where this user was last shown `about`, if online.
-    pub(crate) fn shown(&self, about: &UserKey) -> Option<Location> {
+    pub(crate) fn shown(&self, about: &UserKey) -> Vec<Location> {
         let state = self.lock();
-        let shown = state.shown.get(about)?;
-        shown.place.map(|place| Location { place, version: shown.version })
+        let devices = state.shown.get(about).map_or(&[][..], |shown| &shown.devices);
+        let location = |shown: &ShownDevice| {
+            Some(Location { device: shown.device.clone(), place: shown.place?, version: shown.version })
+        };
+        devices.iter().filter_map(location).collect()
     }
 
     /// Whom this user was shown as online at that generation.
     pub(crate) fn shown_at(&self, generation: Generation) -> Vec<(UserKey, Username)> {
+        let there = Some(Place::At(generation));
         let state = self.lock();
-        let there = state.shown.iter().filter(|(_, shown)| shown.place == Some(Place::At(generation)));
-        there.map(|(user, shown)| (user.clone(), shown.from.clone())).collect()
+        let shown = state.shown.iter().filter(|(_, shown)| shown.devices.iter().any(|of| of.place == there));
+        shown.map(|(user, shown)| (user.clone(), shown.from.clone())).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -310,41 +356,115 @@ impl State {
         }
     }
 
-    fn has_seen_newer(&self, about: &UserKey, version: Version) -> bool {
-        self.shown.get(about).is_some_and(|shown| shown.version > version)
-    }
-
-    fn has_seen_end(&self, about: &UserKey, version: Version) -> bool {
-        self.shown.get(about).is_some_and(|shown| shown.version == version && shown.place.is_none())
+    fn has_seen_newer(&self, news: &News) -> bool {
+        let shown = self.shown.get(&news.about);
+        let known = shown.and_then(|shown| shown.devices.iter().find(|of| of.device == news.device));
+        known.is_some_and(|known| known.version > news.version)
     }
 
     /// Takes down what is about to be shown; false: it is older than what was shown.
-    fn show(&mut self, about: &UserKey, from: &Username, version: Version, place: Option<Place>) -> bool {
-        if self.has_seen_newer(about, version) {
+    fn show(&mut self, news: &News, place: Option<Place>) -> bool {
+        if self.has_seen_newer(news) {
             return false;
         }
-        self.changes += 1;
-        let shown = Shown { from: from.clone(), version, place, change: self.changes };
-        self.shown.insert(about.clone(), shown);
+        let location = |place| Location { device: news.device.clone(), place, version: news.version };
+        match place {
+            Some(place) => self.place(&news.about, &news.from, &location(place)),
+            None => drop(self.gone(&news.about, &news.from, &news.device, news.version)),
+        }
         true
     }
 
-    fn compare(&mut self, contact: &Contact, found: Option<Location>, mark: Mark) -> Difference {
+    /// A device is gone. True: the user is, as far as is known here, and is to be shown so.
+    fn end(&mut self, news: &News, last: bool) -> bool {
+        let ended = |known: &ShownDevice| known.device == news.device && known.version == news.version;
+        // This end may be told again for the sake of others who were not told.
+        let again = self
+            .shown
+            .get(&news.about)
+            .is_some_and(|shown| shown.devices.iter().any(|known| ended(known) && known.place.is_none()));
+        if again || self.has_seen_newer(news) {
+            return false;
+        }
+        let was_online = self.shown.get(&news.about).is_some_and(|shown| shown.online);
+        let shown = self.gone(&news.about, &news.from, &news.device, news.version);
+        shown.last_said |= last;
+        let last = shown.last_said;
+        // Another device, which this user was not told of, is online.
+        shown.online |= was_online && !last;
+        !shown.online && last
+    }
+
+    /// A device is online there.
+    fn place(&mut self, about: &UserKey, from: &Username, location: &Location) {
+        let Location { device, place, version } = location;
+        let shown = self.set(about, from, device, *version, Some(*place));
+        (shown.online, shown.last_said) = (true, false);
+    }
+
+    fn gone(&mut self, about: &UserKey, from: &Username, device: &Resource, version: Version) -> &mut Shown {
+        let shown = self.set(about, from, device, version, None);
+        shown.online = shown.devices.iter().any(|known| known.place.is_some());
+        shown
+    }
+
+    fn set(
+        &mut self,
+        about: &UserKey,
+        from: &Username,
+        device: &Resource,
+        version: Version,
+        place: Option<Place>,
+    ) -> &mut Shown {
+        self.changes += 1;
+        let now = ShownDevice { device: device.clone(), version, place, change: self.changes };
+        let none =
+            || Shown { from: from.clone(), online: false, last_said: false, devices: Vec::with_capacity(1) };
+        let shown = self.shown.entry(about.clone()).or_insert_with(none);
+        shown.from.clone_from(from);
+        match shown.devices.iter_mut().find(|known| known.device == *device) {
+            Some(known) => *known = now,
+            None => shown.devices.push(now),
+        }
+        shown
+    }
+
+    fn compare(&mut self, contact: &Contact, found: &[Location], mark: Mark) -> Difference {
         let known = self.shown.get(contact.key);
-        let Some(found) = found else {
-            // What was shown since the look-up began is newer than the absence that it found.
-            let Some(known) = known.filter(|known| known.place.is_some() && known.change <= mark.0) else {
-                return Difference::None;
-            };
-            let version = known.version;
-            self.show(contact.key, contact.username, version, None);
-            return Difference::Offline;
+        let was_online = known.is_some_and(|known| known.online);
+        let known = known.map_or(&[][..], |known| &known.devices);
+        let of = |device: &Resource| known.iter().find(|known| known.device == *device);
+        let current: Vec<&Location> = found
+            .iter()
+            .filter(|found| of(&found.device).is_none_or(|known| known.version <= found.version))
+            .collect();
+        let news = |found: &Location| {
+            of(&found.device).is_none_or(|known| known.version != found.version || known.place.is_none())
         };
-        let same = known.is_some_and(|known| known.version == found.version && known.place.is_some());
-        if self.show(contact.key, contact.username, found.version, Some(found.place)) && !same {
-            Difference::Online
-        } else {
-            Difference::None
+        let is_news = current.iter().any(|found| news(found));
+        // What was shown since the look-up began is newer than the absence that it found.
+        let absent = |known: &ShownDevice| {
+            known.place.is_some()
+                && known.change <= mark.0
+                && !found.iter().any(|found| found.device == known.device)
+        };
+        let absent: Vec<(Resource, Version)> =
+            known.iter().filter(|known| absent(known)).map(|of| (of.device.clone(), of.version)).collect();
+        for (device, version) in &absent {
+            self.gone(contact.key, contact.username, device, *version);
+        }
+        for found in current {
+            self.place(contact.key, contact.username, found);
+        }
+        let is_online = self.shown.get_mut(contact.key).is_some_and(|shown| {
+            shown.online = shown.devices.iter().any(|known| known.place.is_some());
+            shown.online
+        });
+        match (was_online, is_online) {
+            (true, false) => Difference::Offline,
+            (false, true) => Difference::Online,
+            (true, true) if is_news => Difference::Online,
+            _ => Difference::None,
         }
     }
 
@@ -367,13 +487,19 @@ mod tests {
     use super::*;
 
     const HERE: Option<Place> = Some(Place::Here);
+    const PHONE: &str = "phone";
+    const LAPTOP: &str = "laptop";
 
     fn version(login: u64, counter: u64) -> Version {
         Version { login: LoginId(login), counter }
     }
 
-    fn here(login: u64, counter: u64) -> Location {
-        Location { place: Place::Here, version: version(login, counter) }
+    fn here(device: &str, login: u64, counter: u64) -> Location {
+        Location {
+            device: Resource::try_from(device).unwrap(),
+            place: Place::Here,
+            version: version(login, counter),
+        }
     }
 
     struct Watched {
@@ -388,11 +514,22 @@ mod tests {
             Self { state: State::new(Generation::new(), 0), key: username.key(), username }
         }
 
-        fn show(&mut self, version: Version, place: Option<Place>) -> bool {
-            self.state.show(&self.key, &self.username, version, place)
+        fn news(&self, device: &str, version: Version, what: What) -> News {
+            let device = Resource::try_from(device).unwrap();
+            News { about: self.key.clone(), from: self.username.clone(), device, version, what }
         }
 
-        fn compare(&mut self, found: Option<Location>, mark: Mark) -> Difference {
+        fn show(&mut self, device: &str, version: Version, place: Option<Place>) -> bool {
+            let news = self.news(device, version, What::Unavailable { last: true });
+            self.state.show(&news, place)
+        }
+
+        fn end(&mut self, device: &str, version: Version, last: bool) -> bool {
+            let news = self.news(device, version, What::Unavailable { last });
+            self.state.end(&news, last)
+        }
+
+        fn compare(&mut self, found: &[Location], mark: Mark) -> Difference {
             let contact = Contact { key: &self.key, username: &self.username };
             self.state.compare(&contact, found, mark)
         }
@@ -400,47 +537,93 @@ mod tests {
         fn mark(&self) -> Mark {
             Mark(self.state.changes)
         }
+
+        fn is_online(&self) -> bool {
+            self.state.shown.get(&self.key).is_some_and(|shown| shown.online)
+        }
     }
 
     #[test]
     fn older_presence_is_dropped_and_an_equal_one_is_not() {
         let mut watched = Watched::new();
-        assert!(watched.show(version(2, 5), HERE));
-        assert!(!watched.show(version(2, 4), HERE));
-        assert!(!watched.show(version(1, 9), None), "the end of an older login says nothing of this one");
+        assert!(watched.show(PHONE, version(2, 5), HERE));
+        assert!(!watched.show(PHONE, version(2, 4), HERE));
         assert!(
-            watched.show(version(2, 5), HERE),
+            !watched.end(PHONE, version(1, 9), true),
+            "the end of an older login says nothing of this one"
+        );
+        assert!(
+            watched.show(PHONE, version(2, 5), HERE),
             "the bio may be newer than what was read with this version"
         );
-        assert!(watched.show(version(3, 0), HERE));
+        assert!(watched.show(PHONE, version(3, 0), HERE));
     }
 
     #[test]
     fn only_what_differs_from_what_was_shown_is_told() {
         let mut watched = Watched::new();
         let mark = watched.mark();
-        assert_eq!(watched.compare(None, mark), Difference::None, "never shown, and offline");
-        assert_eq!(watched.compare(Some(here(1, 0)), mark), Difference::Online);
+        assert_eq!(watched.compare(&[], mark), Difference::None, "never shown, and offline");
+        assert_eq!(watched.compare(&[here(PHONE, 1, 0)], mark), Difference::Online);
         let mark = watched.mark();
-        assert_eq!(watched.compare(Some(here(1, 0)), mark), Difference::None);
-        assert_eq!(watched.compare(Some(here(1, 1)), mark), Difference::Online, "a bio that was missed");
+        assert_eq!(watched.compare(&[here(PHONE, 1, 0)], mark), Difference::None);
+        assert_eq!(watched.compare(&[here(PHONE, 1, 1)], mark), Difference::Online, "a bio that was missed");
         let mark = watched.mark();
-        assert_eq!(watched.compare(None, mark), Difference::Offline);
-        assert_eq!(watched.compare(None, mark), Difference::None);
-        assert_eq!(watched.compare(Some(here(2, 0)), mark), Difference::Online);
+        assert_eq!(watched.compare(&[], mark), Difference::Offline);
+        assert_eq!(watched.compare(&[], mark), Difference::None);
     }
 
     #[test]
-    fn what_was_told_during_a_look_up_is_newer_than_what_it_found() {
+    fn what_came_during_a_look_up_is_newer_than_what_it_found() {
         let mut watched = Watched::new();
         let mark = watched.mark();
-        watched.show(version(1, 1), HERE);
-        assert_eq!(watched.compare(None, mark), Difference::None, "came after the look-up");
-        assert!(watched.state.shown[&watched.key].place.is_some());
+        watched.show(PHONE, version(1, 1), HERE);
+        assert_eq!(watched.compare(&[], mark), Difference::None, "came after the look-up");
+        assert!(watched.is_online());
+        let mark = watched.mark();
+        assert!(watched.end(PHONE, version(1, 2), true));
+        assert_eq!(watched.compare(&[here(PHONE, 1, 1)], mark), Difference::None, "went after the look-up");
+        assert!(!watched.is_online());
+    }
 
-        watched.show(version(1, 2), None);
-        assert_eq!(watched.compare(Some(here(1, 1)), mark), Difference::None, "went after the look-up");
-        assert!(watched.state.shown[&watched.key].place.is_none());
+    #[test]
+    fn a_user_is_shown_offline_when_the_last_device_goes() {
+        let mut watched = Watched::new();
+        watched.show(LAPTOP, version(1, 0), HERE);
+        watched.show(PHONE, version(2, 7), HERE);
+        assert!(watched.show(LAPTOP, version(1, 1), HERE), "each device has its own order");
+        assert!(!watched.end(PHONE, version(2, 8), false));
+        assert!(watched.is_online());
+        assert!(watched.end(LAPTOP, version(1, 2), true));
+        assert!(!watched.is_online());
+        assert!(!watched.end(LAPTOP, version(1, 2), true), "told again for the sake of others");
+    }
+
+    #[test]
+    fn a_device_that_was_never_shown_keeps_its_user_online() {
+        let mut watched = Watched::new();
+        watched.show(PHONE, version(2, 0), HERE);
+        assert!(!watched.end(PHONE, version(2, 1), false));
+        assert!(watched.is_online());
+        let mark = watched.mark();
+        assert_eq!(watched.compare(&[here(LAPTOP, 1, 0)], mark), Difference::Online);
+        let mark = watched.mark();
+        assert_eq!(watched.compare(&[], mark), Difference::Offline);
+    }
+
+    #[test]
+    fn of_two_devices_that_go_at_once_the_later_word_shows_the_user_offline() {
+        let mut watched = Watched::new();
+        watched.show(LAPTOP, version(1, 0), HERE);
+        watched.show(PHONE, version(2, 0), HERE);
+        assert!(!watched.end(LAPTOP, version(1, 1), true), "the phone was shown, and not gone yet");
+        assert!(watched.end(PHONE, version(2, 1), true));
+
+        let mut watched = Watched::new();
+        watched.show(LAPTOP, version(1, 0), HERE);
+        watched.show(PHONE, version(2, 0), HERE);
+        assert!(!watched.end(LAPTOP, version(1, 1), true), "the phone's word is on its way");
+        assert!(watched.end(PHONE, version(2, 1), false), "which was said before the laptop's");
     }
 
     /// Replies say what was looked up before the news came, so they go first.

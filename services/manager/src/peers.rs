@@ -11,7 +11,7 @@ use std::{
 };
 
 use kurir_directory::{Component, Generation, Kind, Member};
-use kurir_protocol::name::UserKey;
+use kurir_protocol::name::{LoginId, Resource, UserKey};
 use kurir_rpc::{
     ConnectError,
     transport::CONNECT_TIMEOUT,
@@ -26,7 +26,7 @@ use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 
-use crate::{metrics::Metrics, news::News, rpc};
+use crate::{metrics::Metrics, news::News, online::Online, rpc};
 
 /// Notices sent and not acknowledged; more wait in the queue. Full: the sender waits for acknowledgements.
 const WINDOW: usize = 1024;
@@ -73,7 +73,7 @@ struct Peer {
 #[derive(Debug, Default)]
 struct Queue {
     /// The first `sent` of them are under way.
-    notices: VecDeque<(v1::Notice, usize)>,
+    notices: VecDeque<(Message, usize)>,
     sent: usize,
     bytes: usize,
     /// Something was dropped since the other manager was last told so.
@@ -170,7 +170,7 @@ impl Peers {
         let Some(peer) = self.peers().get(&generation).cloned() else { return };
         let mut queue = peer.queue();
         for to in to.chunks(RECEIVERS) {
-            let dropped = queue.push(rpc::notice(to, news), self.limit_bytes);
+            let dropped = queue.push(Message::Notice(rpc::notice(to, news)), self.limit_bytes);
             if dropped > 0 {
                 tracing::warn!(peer = %peer.component.id, "a manager takes no presence; it will read its own again");
                 self.metrics.notices_dropped(dropped);
@@ -178,6 +178,25 @@ impl Peers {
             }
         }
         drop(queue);
+        peer.wake.notify_one();
+    }
+
+    /// Another session has that device, whose session at that manager is to be closed. Lost with the queue: the audit there
+    /// finds it.
+    pub(crate) fn displaced(&self, generation: Generation, by: &Online, login: LoginId) {
+        self.over(generation, &by.user, &by.device, login, false);
+    }
+
+    /// A device was removed: its session at that manager is to be closed.
+    pub(crate) fn removed(&self, generation: Generation, user: &UserKey, device: &Resource, login: LoginId) {
+        self.over(generation, user, device, login, true);
+    }
+
+    fn over(&self, generation: Generation, user: &UserKey, device: &Resource, login: LoginId, removed: bool) {
+        let Some(peer) = self.peers().get(&generation).cloned() else { return };
+        let (user, resource) = (user.to_string(), device.to_string());
+        let over = v1::SessionOver { user, resource, login: login.0, removed };
+        peer.queue().push(Message::Over(over), self.limit_bytes);
         peer.wake.notify_one();
     }
 
@@ -261,7 +280,7 @@ impl Peer {
                         return Err(StreamError::Fenced);
                     }
                     if let Some(notice) = self.queue().take() {
-                        room.send(v1::NotifyRequest { message: Some(Message::Notice(notice)) });
+                        room.send(v1::NotifyRequest { message: Some(notice) });
                         metrics.notice_sent();
                     }
                 }
@@ -286,7 +305,7 @@ enum Next {
 
 impl Queue {
     /// Returns how many were dropped because it is full.
-    fn push(&mut self, notice: v1::Notice, limit_bytes: usize) -> usize {
+    fn push(&mut self, notice: Message, limit_bytes: usize) -> usize {
         let bytes = weight(&notice);
         if self.bytes + bytes > limit_bytes {
             let dropped = self.notices.len() + 1;
@@ -323,7 +342,7 @@ impl Queue {
         }
     }
 
-    fn take(&mut self) -> Option<v1::Notice> {
+    fn take(&mut self) -> Option<Message> {
         if self.begin_again {
             return None;
         }
@@ -347,7 +366,12 @@ impl Queue {
 }
 
 /// About what a notice takes in memory.
-fn weight(notice: &v1::Notice) -> usize {
+fn weight(message: &Message) -> usize {
+    let notice = match message {
+        Message::Notice(notice) => notice,
+        Message::Over(over) => return NOTICE_BYTES + over.user.len() + over.resource.len(),
+        Message::Hello(_) => return NOTICE_BYTES,
+    };
     let to: usize = notice.to.iter().map(|to| to.len() + RECEIVER_BYTES).sum();
     let what = match &notice.what {
         Some(What::Presence(presence)) => presence.bio.len(),
@@ -361,20 +385,21 @@ fn weight(notice: &v1::Notice) -> usize {
 mod tests {
     use super::*;
 
-    fn queue(count: usize) -> Queue {
+    fn queue(count: u64) -> Queue {
         let mut queue = Queue::default();
         for number in 0..count {
-            let notice = v1::Notice { from: number.to_string(), ..v1::Notice::default() };
+            let over = v1::SessionOver { login: number, ..v1::SessionOver::default() };
             queue.bytes += 10;
-            queue.notices.push_back((notice, 10));
+            queue.notices.push_back((Message::Over(over), 10));
         }
         queue
     }
 
-    fn take_all(queue: &mut Queue) -> Vec<String> {
+    fn take_all(queue: &mut Queue) -> Vec<u64> {
         let mut taken = Vec::new();
         while queue.next() == Next::Send {
-            taken.extend(queue.take().map(|notice| notice.from));
+            let Some(Message::Over(over)) = queue.take() else { unreachable!() };
+            taken.push(over.login);
         }
         taken
     }
@@ -382,18 +407,18 @@ mod tests {
     #[test]
     fn what_is_not_acknowledged_is_sent_again_on_the_next_stream() {
         let mut queue = queue(4);
-        assert_eq!(take_all(&mut queue), ["0", "1", "2", "3"]);
+        assert_eq!(take_all(&mut queue), [0, 1, 2, 3]);
         queue.acknowledged(2);
         assert_eq!(queue.bytes, 20);
         assert!(!queue.begin(), "nothing was missed");
-        assert_eq!(take_all(&mut queue), ["2", "3"]);
+        assert_eq!(take_all(&mut queue), [2, 3]);
         queue.acknowledged(2);
         assert_eq!((queue.next(), queue.bytes), (Next::Wait, 0));
     }
 
     #[test]
     fn no_more_than_a_window_is_under_way() {
-        let mut queue = queue(WINDOW + 2);
+        let mut queue = queue(WINDOW as u64 + 2);
         assert_eq!(take_all(&mut queue).len(), WINDOW);
         queue.acknowledged(1);
         assert_eq!(take_all(&mut queue).len(), 1);

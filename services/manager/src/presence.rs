@@ -3,7 +3,7 @@
 use kurir_directory::{Route, SessionEnd};
 use kurir_protocol::{
     manager::{PresenceRequest, ToClient},
-    name::{LoginId, Resource, UserKey, Username},
+    name::{Address, Resource, UserKey, Username},
 };
 
 use crate::{
@@ -20,9 +20,19 @@ pub(crate) struct Departure {
     account: AccountId,
     user: UserKey,
     username: Username,
+    device: Resource,
     /// Newer than everything else of that login.
     version: Version,
     at_ms: i64,
+}
+
+/// Why a session's relay connection is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndOfRelay {
+    /// The user has logged out, or the device was removed.
+    Ended,
+    /// Another login has the device.
+    Conflict,
 }
 
 impl Manager {
@@ -34,8 +44,8 @@ impl Manager {
         replies: &mut Vec<u8>,
     ) -> Result<(), Temporary> {
         match request {
-            PresenceRequest::Bio { from, .. } if from.as_ref().is_some_and(|from| !from.is(&online.user)) => {
-                ToClient::PresenceForbidden { to: online.username.as_str() }.write(replies);
+            PresenceRequest::Bio { from: Some(from), .. } if !from.is(&online.user, &self.domain) => {
+                ToClient::PresenceForbidden { to: online.reader().to }.write(replies);
                 Ok(())
             }
             PresenceRequest::Bio { bio, .. } => self.change_bio(online, &bio).await,
@@ -82,51 +92,57 @@ impl Manager {
         let located = self.locate(&keys, Some(online)).await;
         self.owe_unless(located.complete, online);
 
-        let placed = || contacts.iter().zip(located.places.iter().copied());
+        let placed = || contacts.iter().zip(&located.places);
         let audience = placed()
             .filter(|(contact, _)| contact.item.subscription.seen_by_contact())
-            .filter_map(|(contact, place)| Some((contact.profile.key.clone(), place?)));
+            .map(|(contact, places)| (contact.profile.key.clone(), places.as_slice()));
         let what = What::Presence(presence_of_account(&account, true));
         self.tell(&news_of(online, version, what), audience);
 
-        let to = online.username.as_str();
-        for (contact, place) in placed().filter(|(contact, _)| contact.item.subscription.sees_contact()) {
+        let reader = online.reader();
+        for (contact, places) in placed().filter(|(contact, _)| contact.item.subscription.sees_contact()) {
             let profile = &contact.profile;
             let whose = online::Contact { key: &profile.key, username: &profile.username };
-            let presence = presence_of(profile, online.read(&whose, place, mark));
-            ToClient::PresenceTo { presence: &presence, to }.write(replies);
+            let presence = presence_of(profile, online.read(&whose, places, mark));
+            let from = &*reader.address(&presence.username);
+            ToClient::PresenceTo { presence: &presence, from, to: reader.to }.write(replies);
         }
         Ok(())
     }
 
     /// M27, M28: directed presence.
     async fn exchange(&self, online: &Online, target: &str, replies: &mut Vec<u8>) -> Result<(), Temporary> {
-        let to = online.username.as_str();
-        let account = match UserKey::of(target) {
-            Ok(key) => self.store.account(&key).await?,
-            Err(_) => None,
+        let reader = online.reader();
+        let account = match self.user_at(target) {
+            Some(key) => self.store.account(&key).await?,
+            None => None,
         };
         let Some(account) = account else {
-            ToClient::PresenceUnknown { to, target }.write(replies);
+            ToClient::PresenceUnknown { to: reader.to, target }.write(replies);
             return Ok(());
         };
         // Nothing is answered before everything is read that could fail.
         let mine = self.account_of(online).await?;
         online.hold();
         let located = self.locate(std::slice::from_ref(&account.key), Some(online)).await;
-        let place = located.places.into_iter().next().flatten();
-        if place.is_none() && !located.complete {
+        let places = located.places.into_iter().next().unwrap_or_default();
+        if places.is_empty() && !located.complete {
             return Err(Temporary::NotFound);
         }
-        let presence = presence_of_account(&account, place.is_some());
-        ToClient::PresenceDirected { presence: &presence, to }.write(replies);
-        if let Some(place) = place
-            && account.key != online.user
-        {
+        let presence = presence_of_account(&account, !places.is_empty());
+        let from = &*reader.address(&presence.username);
+        ToClient::PresenceDirected { presence: &presence, from, to: reader.to }.write(replies);
+        if account.key != online.user {
             let what = What::Directed(presence_of_account(&mine, true));
-            self.tell(&news_of(online, online.version(), what), [(account.key, place)]);
+            self.tell(&news_of(online, online.version(), what), [(account.key, places.as_slice())]);
         }
         Ok(())
+    }
+
+    /// Who an address of this system names.
+    pub(crate) fn user_at(&self, address: &str) -> Option<UserKey> {
+        let address = Address::of(address);
+        if address.is_at(&self.domain) { UserKey::of(address.name).ok() } else { None }
     }
 
     /// M29–M31: the user goes offline, and its contacts are told. After a logout the relay connection is closed as well.
@@ -136,18 +152,19 @@ impl Manager {
             return;
         }
         let at_ms = now_ms();
-        let device = Resource::default_device();
-        if let Err(error) = self.member.release_session(&online.user, &device, online.login, end).await {
+        let device = &online.device;
+        if let Err(error) = self.member.release_session(&online.user, device, online.login, end).await {
             // The member goes on trying by itself.
             tracing::debug!(user = %online.user, error = &error as &dyn std::error::Error, "session not released yet");
         }
         if end == SessionEnd::Ended {
-            self.end_relay_connection(&online.user, online.login, end).await;
+            self.end_relay_connection(online, EndOfRelay::Ended).await;
         }
         let departure = Departure {
             account: online.account,
             user: online.user.clone(),
             username: online.username.clone(),
+            device: device.clone(),
             version: online.last_version(),
             at_ms,
         };
@@ -160,6 +177,8 @@ impl Manager {
     pub(crate) async fn tell_departure(&self, departure: &Departure) -> bool {
         let read = async {
             self.store.touch(departure.account, departure.at_ms).await?;
+            let device = (departure.account, departure.device.clone());
+            self.store.devices_seen(&[device], departure.at_ms).await?;
             self.store.roster(departure.account).await
         };
         let contacts = match read.await {
@@ -170,38 +189,45 @@ impl Manager {
                 return false;
             }
         };
-        let audience: Vec<UserKey> = seen_by(&contacts).map(|contact| contact.profile.key.clone()).collect();
-        let located = self.locate(&audience, None).await;
+        let mut users: Vec<UserKey> = seen_by(&contacts).map(|contact| contact.profile.key.clone()).collect();
+        // Whoever is still there keeps the user online.
+        users.push(departure.user.clone());
+        let mut located = self.locate(&users, None).await;
+        users.pop();
+        let others = located.places.pop().unwrap_or_default();
+        let last = !others.iter().any(|other| other.device != departure.device);
         let news = News {
             about: departure.user.clone(),
             from: departure.username.clone(),
+            device: departure.device.clone(),
             version: departure.version,
-            what: What::Unavailable,
+            what: What::Unavailable { last },
         };
-        self.tell(&news, pairs(audience, &located));
+        self.tell(&news, pairs(users, &located));
         located.complete
     }
 
-    /// Has the relay that the user is connected to close that connection. After a logout, which ends all older logins as
-    /// well, the session is released by now, so no ticket of it opens another one. Another login that has the device
-    /// instead may be older: its connection stays.
-    pub(crate) async fn end_relay_connection(&self, user: &UserKey, login: LoginId, end: SessionEnd) {
-        let device = Resource::default_device();
+    /// Has the relay that a session's device is connected to close that connection. Another login that has the device instead
+    /// may be older: its connection stays.
+    pub(crate) async fn end_relay_connection(&self, online: &Online, end: EndOfRelay) {
+        let Online { user, device, login, .. } = online;
+        // A logout, whose session is released by now, ends all older logins as well: no ticket of theirs opens another one.
         let is_over = |route: &Route| match end {
-            SessionEnd::Ended => route.login <= login,
-            SessionEnd::Lost => route.login == login,
+            EndOfRelay::Ended => route.login <= *login,
+            EndOfRelay::Conflict => route.login == *login,
         };
+        let conflict = end == EndOfRelay::Conflict;
         match self.member.directory().user(user).await {
-            Ok(entries) if entries.complete || end == SessionEnd::Lost => {
-                let routes = entries.routes.iter().filter(|(resource, _)| *resource == device);
+            Ok(entries) if entries.complete || conflict => {
+                let routes = entries.routes.iter().filter(|(resource, _)| resource == device);
                 for (_, route) in routes.filter(|(_, route)| is_over(route)) {
-                    self.relays.end_session(Some(&route.relay), user, &device, login);
+                    self.relays.end_session(Some(&route.relay), user, device, *login, conflict);
                 }
             }
             read => {
                 let error = read.as_ref().err().map(|error| error as &dyn std::error::Error);
-                tracing::debug!(%user, error, "route not known: every relay is told of the logout");
-                self.relays.end_session(None, user, &device, login);
+                tracing::debug!(%user, error, "route not known: every relay is told of the end");
+                self.relays.end_session(None, user, device, *login, conflict);
             }
         }
     }
@@ -209,8 +235,8 @@ impl Manager {
     /// Puts one more presence on record. None: the user is gone.
     async fn publish(&self, online: &Online) -> Option<Version> {
         let version = online.next_version()?;
-        let device = Resource::default_device();
-        let updated = self.member.update_session(&online.user, &device, online.login, version.counter).await;
+        let updated =
+            self.member.update_session(&online.user, &online.device, online.login, version.counter).await;
         match updated {
             Ok(true) => {}
             Ok(false) => {
@@ -247,10 +273,11 @@ fn seen_by(contacts: &[Contact]) -> impl Iterator<Item = &Contact> {
     contacts.iter().filter(|contact| contact.item.subscription.seen_by_contact())
 }
 
-fn pairs(users: Vec<UserKey>, located: &Located) -> impl Iterator<Item = (UserKey, Location)> {
-    users.into_iter().zip(&located.places).filter_map(|(user, place)| Some((user, (*place)?)))
+fn pairs(users: Vec<UserKey>, located: &Located) -> impl Iterator<Item = (UserKey, &[Location])> {
+    users.into_iter().zip(&located.places).map(|(user, places)| (user, places.as_slice()))
 }
 
 fn news_of(online: &Online, version: Version, what: What) -> News {
-    News { about: online.user.clone(), from: online.username.clone(), version, what }
+    let (about, from) = (online.user.clone(), online.username.clone());
+    News { about, from, device: online.device.clone(), version, what }
 }

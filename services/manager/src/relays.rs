@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -36,6 +36,8 @@ const MOST_REMEMBERED: usize = STREAM - 24;
 #[derive(Debug)]
 pub(crate) struct Relays {
     signer: Signer,
+    /// What addresses have after their `@`.
+    domain: Arc<str>,
     metrics: Metrics,
     state: Mutex<State>,
 }
@@ -80,9 +82,9 @@ pub(crate) struct Offer {
 }
 
 impl Relays {
-    pub(crate) fn new(choice: Choice, signer: Signer, metrics: Metrics) -> Self {
+    pub(crate) fn new(choice: Choice, signer: Signer, domain: Arc<str>, metrics: Metrics) -> Self {
         let state = State { choice, streams: HashMap::new(), ended: VecDeque::new() };
-        Self { signer, metrics, state: Mutex::new(state) }
+        Self { signer, domain, metrics, state: Mutex::new(state) }
     }
 
     /// A relay attaches: it is sent the key first, and then whatever waits for it. The stream that it had before ends.
@@ -97,6 +99,7 @@ impl Relays {
         let key = v1::TicketKey {
             key_id: self.signer.key_id().to_owned(),
             public_key: self.signer.public_key().to_vec(),
+            domain: self.domain.to_string(),
         };
         let mut state = self.lock();
         // The stream is new and has room.
@@ -161,8 +164,13 @@ impl Relays {
         drop(state);
         self.metrics.relay_offered(relay.is_some());
         let relay = relay?;
-        let bearer =
-            Bearer { user: &online.user, username: &online.username, login: online.login, relay: &relay.id };
+        let bearer = Bearer {
+            user: &online.user,
+            username: &online.username,
+            device: &online.device,
+            login: online.login,
+            relay: &relay.id,
+        };
         match self.signer.sign(&bearer, SystemTime::now()) {
             Ok(token) => Some(Offer { relay, token }),
             Err(error) => {
@@ -172,15 +180,18 @@ impl Relays {
         }
     }
 
-    /// Has a relay, or without one all of them, close the connections of this login and of older ones.
+    /// Has a relay, or without one all of them, close the device's connections of this login and of older ones. `conflict`: a
+    /// newer login has the device.
     pub(crate) fn end_session(
         &self,
         relay: Option<&ComponentId>,
         user: &UserKey,
         device: &Resource,
         login: LoginId,
+        conflict: bool,
     ) {
-        let session = v1::EndSession { user: user.to_string(), resource: device.to_string(), login: login.0 };
+        let (user, resource, login) = (user.to_string(), device.to_string(), login.0);
+        let session = v1::EndSession { user, resource, login, conflict };
         let mut state = self.lock();
         let relays = match relay {
             Some(relay) => vec![relay.clone()],

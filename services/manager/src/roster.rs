@@ -1,9 +1,11 @@
 //! Contacts (PROTOCOL §3, rows M15–M23). The checks stand in the order of the table of invalid requests.
 
+use std::borrow::Cow;
+
 use kurir_protocol::{
     iq,
     manager::{self, Item, NewName, RosterAction, RosterCondition, RosterRequest, Sender, ToClient},
-    name::{LoginId, UserKey, Username},
+    name::{LoginId, Resource, UserKey, Username},
 };
 
 use crate::{
@@ -51,12 +53,12 @@ impl Manager {
                 RosterCondition::Temporary
             }
         };
-        let to = Some(online.username.as_str());
+        let to = Some(online.reader().to);
         ToClient::RosterError { condition, to, id: asked.id }.write(replies);
     }
 
     async fn get(&self, asked: &Asked<'_>, from: &Sender, replies: &mut Vec<u8>) -> Result<(), Refused> {
-        asked.must_be(from)?;
+        self.must_be(asked, from)?;
         let contacts = self.store.roster(asked.online.account).await?;
         let items: Vec<Item> = contacts.into_iter().map(|contact| item(contact.item)).collect();
         ToClient::Roster { items: &items, to: asked.to(), id: asked.id }.write(replies);
@@ -71,7 +73,7 @@ impl Manager {
         name: &NewName,
         replies: &mut Vec<u8>,
     ) -> Result<(), Refused> {
-        asked.must_be(from)?;
+        self.must_be(asked, from)?;
         let contact = asked.contact(jid)?;
         let name = match name {
             NewName::Set(name) => name.clone(),
@@ -82,8 +84,8 @@ impl Manager {
         let added = self.store.add_contact(asked.online.account, &contact, name).await?;
         let from = added.contact.username.clone();
         let both = added.mine.subscription == Subscription::Both;
-        ToClient::Subscribed { from: from.as_str(), to: asked.to(), item: &item(added.mine.clone()) }
-            .write(replies);
+        let mine = item(added.mine.clone());
+        ToClient::Subscribed { from: &asked.address(&from), to: asked.to(), item: &mine }.write(replies);
         self.show_contact(asked, &added, replies).await;
         ToClient::RosterSet { to: asked.to(), id: asked.id }.write(replies);
         if both {
@@ -104,11 +106,12 @@ impl Manager {
         let mark = asked.online.mark();
         let located = self.locate(std::slice::from_ref(contact), Some(asked.online)).await;
         self.owe_unless(located.complete, asked.online);
-        let found = located.places.into_iter().next().flatten();
+        let found = located.places.into_iter().next().unwrap_or_default();
         let whose = online::Contact { key: contact, username: &added.contact.username };
-        let online = asked.online.read(&whose, found, mark);
+        let online = asked.online.read(&whose, &found, mark);
         let presence = presence_of_account(&added.contact, online);
-        ToClient::PresenceTo { presence: &presence, to: asked.to() }.write(replies);
+        let from = &*asked.address(&added.contact.username);
+        ToClient::PresenceTo { presence: &presence, from, to: asked.to() }.write(replies);
     }
 
     /// Her item for me is `both` now: she is told, if she is online.
@@ -142,12 +145,21 @@ impl Manager {
         asker: Option<&Online>,
     ) -> bool {
         let located = self.locate(std::slice::from_ref(&told.contact), asker).await;
-        let Some(location) = located.places.into_iter().next().flatten() else { return located.complete };
+        let Some(places) = located.places.first().filter(|places| !places.is_empty()) else {
+            return located.complete;
+        };
         // No presence: nothing is compared with its version.
         let version = Version { login: LoginId(0), counter: 0 };
-        let news = News { about: told.user.clone(), from, version, what: What::Subscribed(item(theirs)) };
-        self.tell(&news, [(told.contact.clone(), location)]);
+        let (about, what) = (told.user.clone(), What::Subscribed(item(theirs)));
+        let news = News { about, from, device: Resource::default_device(), version, what };
+        self.tell(&news, [(told.contact.clone(), places.as_slice())]);
         true
+    }
+
+    /// Nobody touches the roster of somebody else.
+    fn must_be(&self, asked: &Asked<'_>, from: &Sender) -> Result<(), Refused> {
+        let is = from.is(&asked.online.user, &self.domain);
+        if is { Ok(()) } else { Err(Refused::Condition(RosterCondition::Forbidden)) }
     }
 
     async fn remove(
@@ -157,12 +169,12 @@ impl Manager {
         jid: &str,
         replies: &mut Vec<u8>,
     ) -> Result<(), Refused> {
-        asked.must_be(from)?;
+        self.must_be(asked, from)?;
         let contact = asked.contact(jid)?;
         asked.online.hold();
         let removed = self.store.remove_contact(asked.online.account, &contact).await?;
         asked.online.forget(&contact);
-        let from = removed.contact.username.as_str();
+        let from = &*asked.address(&removed.contact.username);
         ToClient::Unsubscribed { from, to: asked.to() }.write(replies);
         ToClient::RosterRemoved { to: asked.to(), id: asked.id }.write(replies);
         Ok(())
@@ -171,12 +183,12 @@ impl Manager {
 
 impl Asked<'_> {
     fn to(&self) -> &str {
-        self.online.username.as_str()
+        self.online.reader().to
     }
 
-    /// Nobody touches the roster of somebody else.
-    fn must_be(&self, from: &Sender) -> Result<(), Refused> {
-        if from.is(&self.online.user) { Ok(()) } else { Err(Refused::Condition(RosterCondition::Forbidden)) }
+    /// A contact as the asker addresses it.
+    fn address<'a>(&self, contact: &'a Username) -> Cow<'a, str> {
+        self.online.reader().address(contact.as_str())
     }
 
     fn contact(&self, jid: &str) -> Result<UserKey, Refused> {

@@ -7,7 +7,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 use kurir_directory::{ComponentId, Generation};
 use kurir_protocol::{
     manager::{Item, Presence, Subscription},
-    name::{LoginId, UserKey, Username},
+    name::{LoginId, Resource, UserKey, Username},
 };
 use kurir_rpc::v1::{self, attach_request, manager_server, notice, notify_request};
 use tokio::{sync::mpsc, time::timeout};
@@ -118,29 +118,49 @@ impl Manager {
             if self.member.check().is_err() {
                 return;
             }
-            let Some(notify_request::Message::Notice(notice)) = request.message else { continue };
-            self.metrics.notice_received();
-            let to = notice.to.iter().filter_map(|to| UserKey::try_from(to.clone()).ok());
-            let to: Vec<Arc<Online>> = to.filter_map(|to| self.sessions.get(&to)).collect();
-            for online in &to {
-                // Another manager may have the session by now. Sent again like the above.
-                if self.may_act(online).await.is_err() && !online.is_closed() {
-                    return;
+            match request.message {
+                Some(notify_request::Message::Notice(notice)) => {
+                    self.metrics.notice_received();
+                    if !self.hear(generation, notice).await {
+                        return;
+                    }
                 }
-            }
-            if let Some(news) = decode_notice(notice) {
-                for online in to.iter().filter_map(|online| self.acting(&online.user)) {
-                    online.hear(&news, Place::At(generation));
+                Some(notify_request::Message::Over(over)) => {
+                    if let Some((user, device)) = decode_over(&over) {
+                        self.session_over(&user, &device, LoginId(over.login), over.removed).await;
+                    }
                 }
-            } else {
-                // Of a later version: what it cannot say to us, nobody here is waiting for.
-                tracing::debug!(peer = %generation, "a notice that says nothing");
+                Some(notify_request::Message::Hello(_)) | None => continue,
             }
             handled += 1;
             if acknowledgements.send(Ok(v1::NotifyResponse { handled })).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Tells users here what another manager says. False: not now.
+    async fn hear(&self, generation: Generation, notice: v1::Notice) -> bool {
+        let to = notice.to.iter().filter_map(|to| UserKey::try_from(to.clone()).ok());
+        let to: Vec<Arc<Online>> = to.flat_map(|to| self.sessions.of(&to)).collect();
+        for online in &to {
+            // Another manager may have the session by now. Sent again, as it is not acknowledged.
+            if self.may_act(online).await.is_err() && !online.is_closed() {
+                return false;
+            }
+        }
+        let Some(news) = decode_notice(notice) else {
+            // Of a later version: what it cannot say to us, nobody here is waiting for.
+            tracing::debug!(peer = %generation, "a notice that says nothing");
+            return true;
+        };
+        for online in to {
+            let acting = self.current(&online).filter(|of| self.member.check() == Ok(of.generation()));
+            if let Some(online) = acting {
+                online.hear(&news, Place::At(generation));
+            }
+        }
+        true
     }
 }
 
@@ -179,7 +199,7 @@ pub(crate) fn notice(to: &[UserKey], news: &News) -> v1::Notice {
     let what = match &news.what {
         What::Presence(state) => presence(state, false),
         What::Directed(state) => presence(state, true),
-        What::Unavailable => notice::What::Unavailable(v1::Unavailable {}),
+        What::Unavailable { last } => notice::What::Unavailable(v1::Unavailable { last: *last }),
         What::Subscribed(item) => notice::What::Subscribed(v1::RosterItem {
             jid: item.jid.clone(),
             name: item.name.clone(),
@@ -189,6 +209,7 @@ pub(crate) fn notice(to: &[UserKey], news: &News) -> v1::Notice {
     v1::Notice {
         to: to.iter().map(UserKey::to_string).collect(),
         from: news.from.to_string(),
+        resource: news.device.to_string(),
         version: Some(v1::PresenceVersion { login: news.version.login.0, counter: news.version.counter }),
         what: Some(what),
     }
@@ -208,7 +229,7 @@ fn decode_notice(notice: v1::Notice) -> Option<News> {
             };
             if state.directed { What::Directed(presence) } else { What::Presence(presence) }
         }
-        notice::What::Unavailable(_) => What::Unavailable,
+        notice::What::Unavailable(v1::Unavailable { last }) => What::Unavailable { last },
         notice::What::Subscribed(item) => What::Subscribed(Item {
             jid: item.jid,
             name: item.name,
@@ -216,5 +237,12 @@ fn decode_notice(notice: v1::Notice) -> Option<News> {
         }),
     };
     let version = Version { login: LoginId(version.login), counter: version.counter };
-    Some(News { about, from: Username::stored(notice.from), version, what })
+    let device = Resource::try_from(notice.resource).ok()?;
+    Some(News { about, from: Username::stored(notice.from), device, version, what })
+}
+
+/// None: of a later version.
+fn decode_over(over: &v1::SessionOver) -> Option<(UserKey, Resource)> {
+    let user = UserKey::try_from(over.user.as_str()).ok()?;
+    Some((user, Resource::try_from(over.resource.as_str()).ok()?))
 }

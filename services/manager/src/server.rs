@@ -105,7 +105,7 @@ impl Bound {
         let trackers = self.config.trackers.clone();
         let discovery = Discovery::start(trackers, me.clone(), &shutdown.token, &shutdown.tracker);
         let running = Running { manager, discovery, tasks, stop };
-        running.start(self.components, events, me);
+        running.start(self.components, events, me, self.config.device_life());
         running.report_ready(self.ready, self.config.trackers.is_empty(), &shutdown.token);
         let manager = Arc::clone(&running.manager);
         self.clients
@@ -156,11 +156,13 @@ impl Bound {
             max_depth: config.max_depth,
             max_malformed: config.max_malformed,
         };
-        let relays = Arc::new(Relays::new(choice, signer, metrics.clone()));
+        let domain: Arc<str> = config.domain.as_str().into();
+        let relays = Arc::new(Relays::new(choice, signer, Arc::clone(&domain), metrics.clone()));
         let (log, committer) = Log::new(store.clone(), Arc::clone(&relays), metrics.clone());
         let stopped = stop.clone();
         tasks.spawn(async move { stopped.run_until_cancelled(Box::pin(committer.run())).await });
         Ok(Manager {
+            domain,
             rules: Rules {
                 max_auth_failures: config.max_auth_failures,
                 login_deadline: config.login_deadline(),
@@ -195,7 +197,13 @@ impl Bound {
 
 impl Running {
     /// Starts what goes on beside the connections.
-    fn start(&self, components: TcpListener, events: mpsc::Receiver<Event>, me: v1::Component) {
+    fn start(
+        &self,
+        components: TcpListener,
+        events: mpsc::Receiver<Event>,
+        me: v1::Component,
+        device_life: Duration,
+    ) {
         let (manager, stop) = (&self.manager, &self.stop);
         let service =
             rpc::Service { manager: Arc::clone(manager), tasks: self.tasks.clone(), stop: stop.clone() };
@@ -214,6 +222,8 @@ impl Running {
         self.spawn(async move { manager.tell_differences().await });
         let manager = Arc::clone(&self.manager);
         self.spawn(async move { manager.audit().await });
+        let manager = Arc::clone(&self.manager);
+        self.spawn(async move { manager.forget_devices(device_life).await });
         let (manager, discovery) = (Arc::clone(&self.manager), self.discovery.clone());
         self.spawn(async move { observe(&manager, &discovery).await });
     }

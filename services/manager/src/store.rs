@@ -3,6 +3,7 @@
 //! - [`account`]: who exists, and the login counter
 //! - [`roster`]: who has whom as a contact, kept in step on both sides (PROTOCOL §3)
 //! - [`log`]: what each account has received and sent
+//! - [`device`]: an account's devices, and how far each has read
 //! - [`subscription`]: the rules of a pair of contacts, without a database
 //! - `entity`, `migration`: the tables
 //! - `connection`, `error`: pools, deadlines, and what a failure means
@@ -13,6 +14,7 @@
 //! Every call may be dropped while it runs: it then happens as a whole or not at all.
 
 pub mod account;
+pub mod device;
 pub mod log;
 pub mod roster;
 pub mod subscription;

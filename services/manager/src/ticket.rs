@@ -25,6 +25,7 @@ pub(crate) struct Signer {
 pub(crate) struct Bearer<'a> {
     pub(crate) user: &'a UserKey,
     pub(crate) username: &'a Username,
+    pub(crate) device: &'a Resource,
     pub(crate) login: LoginId,
     pub(crate) relay: &'a ComponentId,
 }
@@ -78,7 +79,7 @@ impl Signer {
         let claims = Claims {
             sub: bearer.user.clone(),
             name: bearer.username.to_string(),
-            res: Resource::default_device(),
+            res: bearer.device.clone(),
             login: bearer.login,
             relay: bearer.relay.to_string(),
             mgr: self.manager.to_string(),
@@ -110,14 +111,17 @@ mod tests {
         let signer = Signer::generate(&manager, Generation::new(), Duration::from_mins(1)).unwrap();
         let username = Username::register("Esa").unwrap();
         let user = username.key();
-        let bearer = Bearer { user: &user, username: &username, login: LoginId(7), relay: &relay };
+        let device = Resource::named("phone").unwrap();
+        let (user, username, device) = (&user, &username, &device);
+        let bearer = Bearer { user, username, device, login: LoginId(7), relay: &relay };
         let ticket = signer.sign(&bearer, SystemTime::now()).unwrap();
         assert!(ticket.is_ascii(), "it travels in a JSON string");
 
         let key = DecodingKey::from_ed_der(signer.public_key());
         let read = jsonwebtoken::decode::<Claims>(&ticket, &key, &Validation::new(Algorithm::EdDSA)).unwrap();
         assert_eq!(read.header.kid.as_deref(), Some(signer.key_id()));
-        assert_eq!(read.claims.sub, user);
+        assert_eq!(read.claims.sub, *user);
+        assert_eq!(read.claims.res, *device);
         assert_eq!(read.claims.name, "Esa");
         assert_eq!(read.claims.login, LoginId(7));
         assert_eq!(read.claims.relay, "relay-5010");

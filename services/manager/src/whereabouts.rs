@@ -1,6 +1,6 @@
 //! Finding where users are online, and telling them something there.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use kurir_directory::{Generation, UserEntries};
 use kurir_protocol::name::UserKey;
@@ -17,8 +17,8 @@ const PAGE: usize = 512;
 /// Where some users are.
 #[derive(Debug)]
 pub(crate) struct Located {
-    /// In the order asked for; none: offline.
-    pub(crate) places: Vec<Option<Location>>,
+    /// In the order asked for, each user's devices; none: offline.
+    pub(crate) places: Vec<Vec<Location>>,
     /// False: the directory could not be read, and whoever is elsewhere may be missing.
     pub(crate) complete: bool,
 }
@@ -26,22 +26,18 @@ pub(crate) struct Located {
 impl Manager {
     /// Where each of `users` is online. While the directory is away, those elsewhere are where `asker` last saw them.
     pub(crate) async fn locate(&self, users: &[UserKey], asker: Option<&Online>) -> Located {
-        let mut places: Vec<Option<Location>> = users.iter().map(|user| self.location_here(user)).collect();
-        let missing: Vec<usize> =
-            places.iter().enumerate().filter(|(_, place)| place.is_none()).map(|(index, _)| index).collect();
+        let mut places: Vec<Vec<Location>> = users.iter().map(|user| self.locations_here(user)).collect();
         let mut complete = true;
-        for page in missing.chunks(PAGE) {
-            let keys: Vec<UserKey> = page.iter().filter_map(|index| users.get(*index).cloned()).collect();
-            let found = self.read(&keys).await;
+        for (page, places) in users.chunks(PAGE).zip(places.chunks_mut(PAGE)) {
+            let found = self.read(page).await;
             let whole = self.may_see_everybody()
                 && found.as_ref().is_some_and(|found| found.iter().all(|entries| entries.complete));
             complete &= whole;
-            for (position, (index, user)) in page.iter().zip(&keys).enumerate() {
-                let Some(place) = places.get_mut(*index) else { continue };
+            for (position, (user, places)) in page.iter().zip(places).enumerate() {
                 let entries = found.as_ref().and_then(|found| found.get(position));
-                *place = entries.and_then(|entries| self.location_elsewhere(entries));
-                if place.is_none() && !whole {
-                    *place = asker.and_then(|asker| asker.shown(user));
+                places.extend(entries.into_iter().flat_map(|entries| self.locations_elsewhere(entries)));
+                if places.is_empty() && !whole {
+                    places.extend(asker.into_iter().flat_map(|asker| asker.shown(user)));
                 }
             }
         }
@@ -65,17 +61,21 @@ impl Manager {
         true
     }
 
-    /// Tells each of those users, here or through their manager. Takes no time: other managers have queues.
-    pub(crate) fn tell(&self, news: &News, to: impl IntoIterator<Item = (UserKey, Location)>) {
+    /// Tells each of those users, on every device, here or through their manager. Takes no time: other managers have queues.
+    pub(crate) fn tell<'a>(&self, news: &News, to: impl IntoIterator<Item = (UserKey, &'a [Location])>) {
         let mut elsewhere: HashMap<Generation, Vec<UserKey>> = HashMap::new();
-        for (user, location) in to {
-            match location.place {
-                Place::Here => {
-                    if let Some(online) = self.acting(&user) {
-                        online.hear(news, Place::Here);
-                    }
+        for (user, locations) in to {
+            if locations.iter().any(|location| location.place == Place::Here) {
+                for online in self.acting(&user) {
+                    online.hear(news, Place::Here);
                 }
-                Place::At(generation) => elsewhere.entry(generation).or_default().push(user),
+            }
+            for location in locations {
+                let Place::At(generation) = location.place else { continue };
+                let told = elsewhere.entry(generation).or_default();
+                if told.last() != Some(&user) {
+                    told.push(user.clone());
+                }
             }
         }
         for (generation, to) in elsewhere {
@@ -93,21 +93,24 @@ impl Manager {
         }
     }
 
-    fn location_here(&self, user: &UserKey) -> Option<Location> {
-        let online = self.acting(user)?;
-        Some(Location { place: Place::Here, version: online.version() })
+    fn locations_here(&self, user: &UserKey) -> Vec<Location> {
+        let location = |online: Arc<Online>| Location {
+            device: online.device.clone(),
+            place: Place::Here,
+            version: online.version(),
+        };
+        self.acting(user).into_iter().map(location).collect()
     }
 
-    fn location_elsewhere(&self, entries: &UserEntries) -> Option<Location> {
+    fn locations_elsewhere(&self, entries: &UserEntries) -> impl Iterator<Item = Location> {
         let own = self.member.generation();
         // An entry of our own without a session here is about to be released, or its user is not told of the login yet.
-        let others = entries.sessions.iter().filter(|(_, session)| session.generation != own);
-        others
-            .map(|(_, session)| Location {
-                place: Place::At(session.generation),
-                version: Version { login: session.login, counter: session.presence_counter },
-            })
-            .max_by_key(|location| location.version)
+        let others = entries.sessions.iter().filter(move |(_, session)| session.generation != own);
+        others.map(|(device, session)| Location {
+            device: device.clone(),
+            place: Place::At(session.generation),
+            version: Version { login: session.login, counter: session.presence_counter },
+        })
     }
 
     /// A manager may have joined and taken users before the event that says so has come.

@@ -4,16 +4,13 @@ use std::{
     collections::VecDeque,
     hash::{BuildHasher, RandomState},
     net::IpAddr,
-    sync::{
-        Arc, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use kurir_directory::{DirectoryError, Route, RouteClaim};
+use kurir_directory::{DirectoryError, Route, RouteClaim, UserEntries};
 use kurir_protocol::{
-    name::{LoginId, Resource, UserKey},
+    name::{self, LoginId, Resource, UserKey},
     relay::Hello,
 };
 use kurir_socket::Outbox;
@@ -21,7 +18,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     config::BareHello,
-    connection::Connection,
+    connection::{self, Connection},
+    link::Link,
     metrics::HelloOutcome,
     readers,
     reading::{Device, Reading},
@@ -166,7 +164,11 @@ impl Relay {
         if claims.sub != user {
             return Err(Refused::Unauthorized("somebody else's ticket"));
         }
-        let (name, resource, login) = (claims.name.clone(), claims.res.clone(), claims.login);
+        let (resource, login) = (claims.res.clone(), claims.login);
+        let name = match self.domain.get() {
+            Some(domain) if resource.is_named() => name::full(&claims.name, domain, resource.as_str()),
+            _ => claims.name.clone(),
+        };
         Ok(Identity { user, name, resource, login, ticket: Some(ticket), device })
     }
 
@@ -197,27 +199,19 @@ impl Relay {
         if !self.fence.may_act() && !self.fence.until_it_may_act().await {
             return Err(Refused::Fenced);
         }
-        let _turn = self.claims.turn_of(&user).await;
+        let turn = self.claims.turn_of(&user).await;
         let number = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let claim = self.member.claim_route(&user, &resource, login, number).await?;
         let RouteClaim::Granted { generation, replaced } = claim else {
             return Err(Refused::Unauthorized("a newer login has the device, or this one has ended"));
         };
-        let connection = Arc::new(Connection {
-            user: user.as_str().into(),
-            name: name.into(),
-            resource,
-            login,
-            number,
-            outbox: Arc::clone(outbox),
-            lookups: AtomicU32::default(),
-            reading: std::sync::Mutex::new(Reading::new(device)),
-            order: std::sync::Mutex::default(),
-        });
-        self.router.connect(&connection);
+        let identity =
+            connection::Identity { user: user.as_str().into(), name: name.into(), resource, login, number };
+        let connection = Connection::new(identity, Arc::clone(outbox), Reading::new(device));
+        let replaced_here = self.router.connect(&connection);
         // A new life may have begun since the claim, and then those who claim again may have missed this one.
         if !self.fence.is_claimed(generation) {
-            self.router.disconnect(&connection);
+            self.leave(&connection);
             // On record under a life that goes on nobody else would remove it.
             if let Err(error) = self.member.release_route(&user, &connection.resource, number).await {
                 tracing::debug!(
@@ -232,7 +226,13 @@ impl Relay {
             connection.outbox.close("");
         }
         for replaced in &replaced {
-            self.displace(&user, replaced);
+            self.displace(&user, replaced, login);
+        }
+        self.meet_siblings(&user, &connection).await;
+        drop(turn);
+        if let Some(replaced) = replaced_here {
+            // What that one has been sent is not sent to this one again.
+            readers::store_last(self, &replaced).await;
         }
         let promised = ticket.as_ref().filter(|ticket| ticket.claims.relay == self.member.id().as_str());
         self.load.connected(promised, unix_seconds());
@@ -240,17 +240,48 @@ impl Relay {
         Ok(connection)
     }
 
-    /// Has another relay close the connection that has lost its device. If that relay can't be told, its audit finds it;
+    /// Finds the other relays that the user is connected to, and tells them of this one. Read after the route was written: of two
+    /// devices that come at once, one finds the other. If nothing can be read the audit finds them.
+    async fn meet_siblings(&self, user: &UserKey, connection: &Arc<Connection>) {
+        let Ok(entries) = self.directory.user(user).await else { return };
+        let links = self.elsewhere(&entries);
+        if links.is_empty() {
+            return;
+        }
+        for link in &links {
+            link.sibling(&connection.user, true);
+        }
+        self.router.siblings(&connection.user, links);
+    }
+
+    /// The links to the other relays that a user's devices are connected to.
+    pub(crate) fn elsewhere(&self, entries: &UserEntries) -> Vec<Arc<Link>> {
+        let mut links: Vec<Arc<Link>> = Vec::new();
+        for (_, route) in entries.routes.iter().filter(|(_, route)| !self.links.is_me(&route.relay)) {
+            let link = self.links.get(&route.relay, route.generation);
+            links.extend(link.filter(|link| !links.iter().any(|known| Arc::ptr_eq(known, link))));
+        }
+        links
+    }
+
+    /// A connection leaves the table; the user's other relays are told if it was the last one here.
+    fn leave(&self, connection: &Arc<Connection>) {
+        for link in self.router.disconnect(connection) {
+            link.sibling(&connection.user, false);
+        }
+    }
+
+    /// Has another relay close the connection that has lost its device to that login. If that relay can't be told, its audit finds it;
     /// one at this relay was closed by [`crate::router::Router::connect`].
-    pub(crate) fn displace(&self, user: &UserKey, replaced: &Route) {
+    pub(crate) fn displace(&self, user: &UserKey, replaced: &Route, by: LoginId) {
         if let Some(link) = self.links.existing(&replaced.relay, replaced.generation) {
-            link.displaced(user.as_str(), replaced.connection);
+            link.displaced(user.as_str(), replaced.connection, replaced.login < by);
         }
     }
 
     /// R9 to R12: an admitted connection is over.
     pub(crate) async fn dismiss(&self, connection: &Arc<Connection>) {
-        self.router.disconnect(connection);
+        self.leave(connection);
         self.load.disconnected();
         self.metrics.users.dec();
         // Before another connection of the device may begin to read.
@@ -263,13 +294,17 @@ impl Relay {
         }
     }
 
-    /// M29, R9: a manager has ended a login and all before it.
-    pub(crate) fn end_session(&self, user: &str, resource: &str, login: LoginId) {
+    /// M29, R9: a manager has ended a login of a device, and all before it. `conflict`: a newer one has the device.
+    pub(crate) fn end_session(&self, user: &str, resource: &str, login: LoginId, conflict: bool) {
         self.claims.remember_end(user, resource, login);
-        let here = self.router.here(user);
-        if let Some(here) = here.filter(|here| here.resource.as_str() == resource && here.login <= login) {
+        let ended = |here: &Arc<Connection>| here.resource.as_str() == resource && here.login <= login;
+        if let Some(here) = self.router.here(user).into_iter().find(ended) {
             tracing::debug!(user, session = here.number, "session ended by its manager");
-            here.outbox.close("");
+            if conflict {
+                here.displaced(true);
+            } else {
+                here.outbox.close("");
+            }
         }
     }
 }

@@ -128,11 +128,15 @@ fn heard<'a>(
 ) -> Result<(), AttachError> {
     match message.message {
         Some(attach_response::Message::Key(key)) => {
+            let domain = relay.domain.get_or_init(|| key.domain.as_str().into());
+            if **domain != *key.domain {
+                tracing::warn!(peer = manager.id, domain = key.domain, expected = %domain, "manager.domain is not the same everywhere");
+            }
             *attached = Some(relay.tickets.attached(key)?);
             tracing::info!(peer = manager.id, "attached to manager");
         }
         Some(attach_response::Message::EndSession(end)) => {
-            relay.end_session(&end.user, &end.resource, LoginId(end.login));
+            relay.end_session(&end.user, &end.resource, LoginId(end.login), end.conflict);
         }
         Some(attach_response::Message::Heads(heads)) => {
             heads.heads.iter().for_each(|head| readers::heard(relay, &head.user, head.seq));

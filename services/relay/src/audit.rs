@@ -95,6 +95,7 @@ async fn judge(
         return;
     }
     for (connection, entries) in connections.iter().zip(&entries) {
+        relay.router.siblings(&connection.user, relay.elsewhere(entries));
         if !is_routed(relay, connection, entries)
             && let Err(error) = claim(relay, connection).await
         {
@@ -137,12 +138,12 @@ async fn claim(relay: &Relay, connection: &Connection) -> Result<(), DirectoryEr
     match relay.member.reclaim_route(&user, resource, login, connection.number, is_open).await? {
         Reclaimed::Kept { displaced, .. } => {
             for displaced in &displaced {
-                relay.displace(&user, displaced);
+                relay.displace(&user, displaced, login);
             }
         }
         Reclaimed::Lost => {
             tracing::debug!(user = &*connection.user, session = connection.number, "device is elsewhere");
-            connection.outbox.close("");
+            connection.displaced(true);
         }
     }
     Ok(())

@@ -1,10 +1,14 @@
 //! A client connection that has said hello, as the rest of the relay sees it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU32, Ordering},
+};
 
 use kurir_protocol::{
-    name::{LoginId, Resource},
-    replies,
+    name::{Address, LoginId, Resource},
+    relay::{for_named, for_plain, is_plain},
+    replies::{self, StreamCondition},
 };
 use kurir_socket::{Closed, Outbox, outbox::Fill};
 
@@ -15,13 +19,16 @@ use crate::{reading::Reading, tracked::Order};
 pub(crate) struct Connection {
     /// Case-mapped.
     pub(crate) user: Box<str>,
-    /// As registered: what receivers see as `from`.
+    /// What is written as `from`: the name as registered, and of a named device its full address.
     pub(crate) name: Box<str>,
     pub(crate) resource: Resource,
     pub(crate) login: LoginId,
     /// Its number in the routing table.
     pub(crate) number: u64,
     pub(crate) outbox: Arc<Outbox>,
+    /// Whether it is all that the user has, as far as is known here: whoever has found it before may go on writing to it
+    /// alone. Set with the routing table's lock held.
+    alone: AtomicBool,
     /// Questions of [`crate::lookup::LookUps`] that are open for its messages.
     pub(crate) lookups: AtomicU32,
     /// How far it has been sent its account's log. Never locked while the outbox is.
@@ -30,29 +37,90 @@ pub(crate) struct Connection {
     pub(crate) order: Mutex<Order>,
 }
 
+/// Who a connection is.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// Case-mapped.
+    pub(crate) user: Box<str>,
+    pub(crate) name: Box<str>,
+    pub(crate) resource: Resource,
+    pub(crate) login: LoginId,
+    pub(crate) number: u64,
+}
+
 impl Connection {
-    /// Appends a stanza that has no LF, without waking the connection's task.
-    pub(crate) fn push(&self, stanza: &[u8]) -> Result<Fill, Closed> {
+    pub(crate) fn new(identity: Identity, outbox: Arc<Outbox>, reading: Reading) -> Arc<Self> {
+        let Identity { user, name, resource, login, number } = identity;
+        Arc::new(Self {
+            user,
+            name,
+            resource,
+            login,
+            number,
+            outbox,
+            alone: AtomicBool::new(true),
+            lookups: AtomicU32::default(),
+            reading: Mutex::new(reading),
+            order: Mutex::default(),
+        })
+    }
+
+    /// Appends a canonical message without LF, as this device reads it, without waking the connection's task.
+    pub(crate) fn deliver(&self, stanza: &[u8]) -> Result<Fill, Closed> {
+        if !self.resource.is_named() && is_plain(stanza) {
+            return self.outbox.push_with(|out| {
+                out.extend_from_slice(stanza);
+                out.push(b'\n');
+            });
+        }
+        // Relays write text.
+        let stanza = str::from_utf8(stanza).unwrap_or_default();
         self.outbox.push_with(|out| {
-            out.extend_from_slice(stanza);
+            self.render(stanza, Some(&self.name), out);
             out.push(b'\n');
         })
+    }
+
+    /// Writes a canonical message as this device reads it, without LF. `to`: its own address; none for what another of the
+    /// user's devices has sent.
+    pub(crate) fn render(&self, stanza: &str, to: Option<&str>, out: &mut Vec<u8>) {
+        match Address::of(&self.name).domain {
+            Some(domain) => for_named(stanza, domain, to, out),
+            None => out.extend_from_slice(for_plain(stanza).as_bytes()),
+        }
+    }
+
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_alone(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Release);
+    }
+
+    /// Another connection has the device. A newer login of a named device says so; a client of the original is only closed.
+    pub(crate) fn displaced(&self, by_newer_login: bool) {
+        let mut last = Vec::new();
+        if by_newer_login && self.resource.is_named() {
+            replies::push(&mut last, replies::CONFLICT);
+        }
+        if by_newer_login && (self.resource.is_named() || !self.reading().is_plain()) {
+            replies::stream_error(&mut last, StreamCondition::Conflict, None);
+        }
+        self.outbox.close(str::from_utf8(last.trim_ascii_end()).unwrap_or_default());
     }
 
     /// Of a user's default device at its first login, without a socket.
     #[cfg(test)]
     pub(crate) fn alone(user: &str, number: u64, outbox: Arc<Outbox>) -> Arc<Self> {
-        Arc::new(Self {
-            user: user.into(),
-            name: user.into(),
-            resource: Resource::default_device(),
-            login: LoginId(number),
-            number,
-            outbox,
-            lookups: 0.into(),
-            reading: Mutex::new(Reading::new(crate::reading::Device::Plain)),
-            order: Mutex::default(),
-        })
+        Self::of_device(user, Resource::default_device(), number, outbox)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_device(user: &str, resource: Resource, number: u64, outbox: Arc<Outbox>) -> Arc<Self> {
+        let identity =
+            Identity { user: user.into(), name: user.into(), resource, login: LoginId(number), number };
+        Self::new(identity, outbox, Reading::new(crate::reading::Device::Plain))
     }
 
     pub(crate) fn reading(&self) -> MutexGuard<'_, Reading> {

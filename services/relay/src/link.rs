@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use kurir_directory::{ComponentId, Generation};
-use kurir_rpc::v1::{Batch, Bounces, Delivery, Displaced, Frame, frame};
+use kurir_rpc::v1::{Batch, Bounces, Delivery, Displaced, Frame, Sibling, frame};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -23,17 +23,20 @@ const BATCH_BYTES: usize = 128 * 1024;
 /// What a message on its way costs besides its bytes; counted, so that tiny messages are bounded too.
 const PARCEL_BYTES: usize = 128;
 
-/// Displacements waiting for one link. One more is dropped; the other relay's audit finds that connection.
-const DISPLACED: usize = 1024;
+/// News of users' devices waiting for one link. One more is dropped; the other relay's audit finds it.
+const NEWS: usize = 1024;
 
 /// A message whose fate is still open.
 #[derive(Debug)]
 pub(crate) struct Parcel {
-    pub(crate) from: Arc<Connection>,
+    /// Its sender here; none of a copy, which nobody is told of.
+    pub(crate) from: Option<Arc<Connection>>,
     /// Case-mapped name of the receiver.
     pub(crate) to: Bytes,
     /// What the receiver is to be sent: a canonical line with its LF.
     pub(crate) line: Bytes,
+    /// Only to this device.
+    pub(crate) device: Option<Box<str>>,
     pub(crate) trips: Trips,
 }
 
@@ -53,7 +56,9 @@ impl Parcel {
 
     /// Tells the sender (R15, R23).
     pub(crate) fn not_delivered(&self) {
-        self.from.not_delivered();
+        if let Some(from) = &self.from {
+            from.not_delivered();
+        }
     }
 }
 
@@ -137,7 +142,8 @@ struct State {
     /// For the other direction: the peer's batches that are handled, and what of them has to go back.
     acknowledge: Option<u64>,
     bounces: Vec<Bounces>,
-    displaced: Vec<Displaced>,
+    /// News of users' devices, in order.
+    news: VecDeque<frame::Frame>,
 }
 
 #[derive(Debug)]
@@ -165,7 +171,7 @@ impl Link {
             waiting: Vec::new(),
             acknowledge: None,
             bounces: Vec::new(),
-            displaced: Vec::new(),
+            news: VecDeque::new(),
         };
         Arc::new(Self {
             peer,
@@ -236,7 +242,7 @@ impl Link {
         let mut state = self.lock();
         let state = &mut *state;
         let mut frames: Vec<frame::Frame> = Vec::new();
-        frames.extend(mem::take(&mut state.displaced).into_iter().map(frame::Frame::Displaced));
+        frames.extend(mem::take(&mut state.news));
         frames.extend(mem::take(&mut state.bounces).into_iter().map(frame::Frame::Bounces));
         frames.extend(state.acknowledge.take().map(frame::Frame::Acknowledged));
         let next = state.sent + 1;
@@ -300,11 +306,20 @@ impl Link {
     }
 
     /// Tells the peer that one of its connections has lost its device to one here, on this stream or the next: late does no
-    /// harm, since that life of the peer gives the number to no other connection.
-    pub(crate) fn displaced(&self, user: &str, connection: u64) {
+    /// harm, since that life of the peer gives the number to no other connection. `conflict`: to a newer login.
+    pub(crate) fn displaced(&self, user: &str, connection: u64, conflict: bool) {
+        self.tell(frame::Frame::Displaced(Displaced { user: user.to_owned(), connection, conflict }));
+    }
+
+    /// Tells the peer, where the user is connected too, whether the user is connected here.
+    pub(crate) fn sibling(&self, user: &str, here: bool) {
+        self.tell(frame::Frame::Sibling(Sibling { user: user.to_owned(), here }));
+    }
+
+    fn tell(&self, news: frame::Frame) {
         let mut state = self.lock();
-        if state.standing != Standing::Dead && state.displaced.len() < DISPLACED {
-            state.displaced.push(Displaced { user: user.to_owned(), connection });
+        if state.standing != Standing::Dead && state.news.len() < NEWS {
+            state.news.push_back(news);
         }
         drop(state);
         self.wake();
@@ -356,7 +371,7 @@ impl Link {
         let waiting = mem::take(&mut state.waiting);
         self.standing.send_replace(state.standing);
         if state.standing == Standing::Dead {
-            state.displaced = Vec::new();
+            state.news = VecDeque::new();
             self.over.cancel();
         }
         let parcels = batches.into_iter().flat_map(OpenBatch::into_parcels).collect();
@@ -406,7 +421,8 @@ impl Parcel {
     fn delivery(&self) -> Delivery {
         // On the wire a stanza has no LF.
         let stanza = self.line.slice(..self.line.len().saturating_sub(1));
-        Delivery { to: self.to.clone(), stanza }
+        let resource = self.device.as_deref().map(str::to_owned);
+        Delivery { to: self.to.clone(), stanza, resource, copy: self.from.is_none() }
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use kurir_directory::UserEntries;
-use kurir_protocol::name::{Resource, UserKey};
+use kurir_protocol::name::UserKey;
 use tokio::{sync::Notify, time::sleep};
 
 use crate::{connection::Connection, link::Link, links::Links, relay::Relay};
@@ -166,12 +166,13 @@ pub(crate) async fn answer(relay: &Relay) {
 
 /// None: not on record yet, for the tables were lost and are being written again.
 fn of(entries: &UserEntries, links: &Arc<Links>) -> Option<Answer> {
-    let default = Resource::default_device();
-    let Some((_, route)) = entries.routes.iter().find(|(resource, _)| *resource == default) else {
-        return entries.complete.then_some(Answer::Nobody);
-    };
-    if links.is_me(&route.relay) {
-        return Some(Answer::Here);
+    // One of the user's relays will do: it passes on to the others.
+    let elsewhere = entries.routes.iter().filter(|(_, route)| !links.is_me(&route.relay));
+    let mut linked = elsewhere.filter_map(|(_, route)| links.get(&route.relay, route.generation));
+    match linked.next() {
+        Some(link) => Some(Answer::Link(link)),
+        None if entries.routes.iter().any(|(_, route)| links.is_me(&route.relay)) => Some(Answer::Here),
+        None if entries.routes.is_empty() => entries.complete.then_some(Answer::Nobody),
+        None => Some(Answer::Nobody),
     }
-    Some(links.get(&route.relay, route.generation).map_or(Answer::Nobody, Answer::Link))
 }

@@ -103,10 +103,11 @@ pub(crate) fn begin(relay: &Arc<Relay>, connection: &Arc<Connection>) {
 
 /// A log has grown: whoever reads it here goes on.
 pub(crate) fn heard(relay: &Arc<Relay>, user: &str, seq: u64) {
-    let Some(here) = relay.router.here(user) else { return };
-    let behind = here.reading().hear(seq);
-    if behind {
-        begin(relay, &here);
+    for here in relay.router.here(user) {
+        let behind = here.reading().hear(seq);
+        if behind {
+            begin(relay, &here);
+        }
     }
 }
 
@@ -178,13 +179,12 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
     let plain = connection.reading().is_plain();
     let complete = page.entries.last().map_or(page.after, |entry| entry.seq) >= page.last;
     for entry in &page.entries {
-        let own = entry.sent_by.as_deref() == Some(connection.resource.as_str());
-        let turn = connection.reading().turn(entry.seq, own);
+        let turn = connection.reading().turn(entry.seq, is_hidden(connection, entry, plain));
         let pushed = match turn {
             Turn::Known => continue,
             Turn::Skip => Ok(Fill::Light),
             Turn::Acknowledge(ack) => connection.outbox.push_quietly(&ack),
-            Turn::Show => connection.outbox.push_with(|out| append(out, entry, plain)),
+            Turn::Show => connection.outbox.push_with(|out| append(out, connection, entry, plain)),
         };
         // Only now: what is read counts as written once the outbox is empty.
         let Ok(fill) = pushed else { return false };
@@ -203,13 +203,23 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
     more
 }
 
-fn append(out: &mut Vec<u8>, entry: &LogEntry, plain: bool) {
+/// Its own message is not shown to a device again, and what another device has sent not to a client of the original.
+fn is_hidden(connection: &Connection, entry: &LogEntry, plain: bool) -> bool {
+    let original = plain && !connection.resource.is_named();
+    entry.sent_by.as_ref().is_some_and(|device| original || device == connection.resource.as_str())
+}
+
+fn append(out: &mut Vec<u8>, connection: &Connection, entry: &LogEntry, plain: bool) {
+    let to = entry.sent_by.is_none().then_some(&*connection.name);
     if plain {
-        out.extend_from_slice(entry.stanza.as_bytes());
+        connection.render(&entry.stanza, to, out);
         out.push(b'\n');
-    } else {
-        deliver(out, &entry.stanza, entry.seq, &entry.stanza_id, entry.ts_ms);
+        return;
     }
+    let mut stanza = Vec::new();
+    connection.render(&entry.stanza, to, &mut stanza);
+    // Rendered text is text.
+    deliver(out, str::from_utf8(&stanza).unwrap_or_default(), entry.seq, &entry.stanza_id, entry.ts_ms);
 }
 
 /// Asks where everybody's log ends, for as long as it is polled.
@@ -227,7 +237,9 @@ pub(crate) async fn keep_asking(relay: &Arc<Relay>) {
 }
 
 async fn ask(relay: &Arc<Relay>, connections: &[Arc<Connection>]) {
-    let users = connections.iter().map(|connection| connection.user.to_string()).collect();
+    // Those of one user are neighbours.
+    let mut users: Vec<_> = connections.iter().map(|connection| connection.user.to_string()).collect();
+    users.dedup();
     let request = GetHeadsRequest { users };
     // No answer: the next time is soon.
     let heads = call(relay, request, |mut client, request| async move { client.get_heads(request).await });

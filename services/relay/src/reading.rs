@@ -112,7 +112,7 @@ impl Reading {
         Begin::Here
     }
 
-    /// What becomes of the entry at `seq`. `own`: this device has sent it.
+    /// What becomes of the entry at `seq`. `own`: this device has sent it, or must not be shown it for another reason.
     pub(crate) fn turn(&mut self, seq: u64, own: bool) -> Turn {
         if seq <= self.seq {
             return Turn::Known;
@@ -165,11 +165,16 @@ impl Reading {
         None
     }
 
-    /// The device has everything up to `seq`.
-    pub(crate) fn acknowledged(&mut self, seq: u64) {
-        if !self.is_plain() && self.began_at.is_some() && seq <= self.seq {
+    /// The device has everything up to `seq`. False: it says so of what it was not sent.
+    pub(crate) fn acknowledged(&mut self, seq: u64) -> bool {
+        if self.is_plain() {
+            return true;
+        }
+        let sent = self.began_at.is_some() && seq <= self.seq;
+        if sent {
             self.cursor = self.cursor.max(seq);
         }
+        sent
     }
 
     /// The socket has taken everything that was read up to `seq`.
@@ -281,7 +286,7 @@ mod tests {
         plain.begin("a", 4, 6);
         assert_eq!(plain.cursor(), None);
         plain.read(5);
-        plain.acknowledged(5);
+        assert!(plain.acknowledged(5), "which means nothing");
         assert_eq!(plain.cursor(), None);
         plain.written(5);
         assert_eq!(plain.cursor(), Some(5));
@@ -289,15 +294,15 @@ mod tests {
         assert_eq!(plain.cursor(), None);
 
         let mut resuming = resuming(4, None);
-        resuming.acknowledged(4);
-        assert_eq!(resuming.cursor(), None, "of which log is not known yet");
+        assert!(!resuming.acknowledged(4), "of which log is not known yet");
+        assert_eq!(resuming.cursor(), None);
         resuming.begin("a", 4, 6);
         resuming.read(5);
         resuming.written(5);
         assert_eq!(resuming.cursor(), None);
-        resuming.acknowledged(9);
-        assert_eq!(resuming.cursor(), None, "what it was not sent it cannot have");
-        resuming.acknowledged(5);
+        assert!(!resuming.acknowledged(9), "what it was not sent it cannot have");
+        assert_eq!(resuming.cursor(), None);
+        assert!(resuming.acknowledged(5));
         assert_eq!(resuming.cursor(), Some(5));
     }
 }

@@ -1,7 +1,7 @@
 //! What all tasks of a relay share.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -20,6 +20,8 @@ pub(crate) struct Relay {
     pub(crate) member: Member,
     pub(crate) directory: Directory,
     pub(crate) discovery: Discovery,
+    /// What addresses have after their `@`, once a manager has said so.
+    pub(crate) domain: OnceLock<Box<str>>,
     pub(crate) fence: Arc<Fence>,
     pub(crate) router: Arc<Router>,
     pub(crate) links: Arc<Links>,

@@ -6,20 +6,25 @@
 //! wait in that receiver's line; nobody else's wait. What came back goes ahead of the line, unless a later
 //! message of the same sender was delivered meanwhile: then it is answered R15, since nothing may overtake.
 //!
+//! A user may have several devices, at this relay and at others. What comes for all of them goes to those here and, as a
+//! copy, to the other relays; those deliver a copy and pass it on no further. So senders need one way to any of the
+//! relays, and relays with devices of one user know each other: each says so to the others when a device comes and when
+//! its last one goes.
+//!
 //! No IO and no clock: look-ups are asked through [`LookUps`] and answered by [`Router::found`], links are moved by
 //! [`crate::streams`].
 
 use std::{mem, sync::Arc};
 
 use bytes::Bytes;
-use kurir_rpc::v1::Batch;
+use kurir_rpc::v1::{Batch, Delivery};
 use kurir_socket::outbox::Fill;
 
 use crate::{
     connection::Connection,
     link::{Link, Parcel, Position, Refusal, Rest, Settled, Trips},
     lookup::{Answer, LookUps, Question},
-    table::{Entry, Line, Path, Shard, Table, Wait, Waiting},
+    table::{Line, Path, Shard, Spread, Table, Wait, Waiting},
 };
 
 /// A connection that has just claimed its route may not be in the table yet when the directory already names it.
@@ -28,9 +33,11 @@ const LOOKS: u8 = 2;
 /// What became of a message.
 #[derive(Debug)]
 pub(crate) enum Routed {
-    /// The receiver is connected here: the caller writes into its outbox, and again for every later message until that
-    /// outbox is closed.
+    /// The receiver is connected here, and nowhere else: the caller writes into its outbox, and again for every later message
+    /// until that outbox is closed or the connection is not alone any more.
     Here(Arc<Connection>),
+    /// Delivered to several devices of the receiver, or on its way to them.
+    Spread(Fill),
     /// Put on its way to another relay; the caller wakes the link after the batch.
     Linked(Arc<Link>),
     /// Waits for the directory or for a link to settle. If it finds nobody the sender is told.
@@ -60,24 +67,36 @@ impl Router {
         Self { table, lookups, waiting }
     }
 
-    /// R14: where the message to `to` (case-mapped) goes. `write` appends it as a canonical line.
-    pub(crate) fn route(&self, to: &str, from: &Arc<Connection>, write: impl FnOnce(&mut Vec<u8>)) -> Routed {
+    /// R14: where the message to `to` (case-mapped), to all of its devices or to one, goes. `write` appends it as a canonical
+    /// line.
+    pub(crate) fn route(
+        &self,
+        (to, device): (&str, Option<&str>),
+        from: &Arc<Connection>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Routed {
         let parcel = |to: Bytes| {
             let mut line = Vec::new();
             write(&mut line);
-            Parcel { from: Arc::clone(from), to, line: line.into(), trips: Trips::Fresh }
+            let (from, device) = (Some(Arc::clone(from)), device.map(Into::into));
+            Parcel { from, to, line: line.into(), device, trips: Trips::Fresh }
         };
         let mut shard = self.table.shard(to);
         let Some(entry) = shard.get_mut(to) else {
             let Some(mut line) = self.line(to, from) else { return Routed::NotDelivered };
             line.push(parcel(Bytes::copy_from_slice(to.as_bytes())));
-            shard.insert(to.into(), Entry { here: None, path: Path::line(line) });
+            shard.entry(to).path = Path::line(line);
             return Routed::Waiting;
         };
         match &mut entry.path {
             Path::None => {
-                if let Some(here) = entry.open() {
+                if let (Some(here), None) = (entry.only(), device) {
                     return Routed::Here(Arc::clone(here));
+                }
+                if entry.is_open() {
+                    let Parcel { to, line, .. } = parcel(Bytes::copy_from_slice(to.as_bytes()));
+                    let spread = entry.spread(Spread { to: &to, device, line: &line });
+                    return spread.map_or(Routed::NotDelivered, Routed::Spread);
                 }
                 let Some(mut line) = self.line(to, from) else { return Routed::NotDelivered };
                 line.push(parcel(Bytes::copy_from_slice(to.as_bytes())));
@@ -111,19 +130,27 @@ impl Router {
         }
     }
 
-    /// R19, R16: messages of another relay, delivered here or nowhere.
+    /// R19, R16: messages of another relay, delivered here or nowhere, and passed on to where else the receiver is.
     pub(crate) fn arrived(&self, batch: &Batch) -> Arrived {
         let mut arrived = Arrived { back: Vec::new(), fill: Fill::Light };
         let mut last: Option<(&[u8], Arc<Connection>)> = None;
         for (index, delivery) in (0..).zip(&batch.deliveries) {
             let to: &[u8] = &delivery.to;
-            if last.as_ref().is_none_or(|(name, here)| *name != to || here.outbox.is_closed()) {
-                let here = str::from_utf8(to).ok().and_then(|to| self.here(to));
-                if let Some((_, before)) = mem::replace(&mut last, here.map(|here| (to, here))) {
+            let goes_on = |(name, here): &(&[u8], Arc<Connection>)| {
+                *name == to && here.is_alone() && !here.outbox.is_closed()
+            };
+            if !last.as_ref().is_some_and(goes_on) {
+                let only = str::from_utf8(to).ok().and_then(|to| self.only(to));
+                if let Some((_, before)) = mem::replace(&mut last, only.map(|here| (to, here))) {
                     before.outbox.wake();
                 }
             }
-            match last.as_ref().and_then(|(_, here)| here.push(&delivery.stanza).ok()) {
+            let alone = last.as_ref().filter(|_| delivery.resource.is_none());
+            let fill = match alone {
+                Some((_, here)) => here.deliver(&delivery.stanza).ok(),
+                None => self.spread(delivery),
+            };
+            match fill {
                 Some(Fill::Light) => {}
                 Some(Fill::Heavy) => arrived.fill = Fill::Heavy,
                 None => arrived.back.push(index),
@@ -135,14 +162,23 @@ impl Router {
         arrived
     }
 
+    fn spread(&self, delivery: &Delivery) -> Option<Fill> {
+        let user = str::from_utf8(&delivery.to).ok()?;
+        let mut shard = self.table.shard(user);
+        let entry = shard.get_mut(user).filter(|entry| entry.is_open())?;
+        let line: Bytes = [&*delivery.stanza, b"\n"].concat().into();
+        let message = Spread { to: &delivery.to, device: delivery.resource.as_deref(), line: &line };
+        if delivery.copy { entry.deliver(message) } else { entry.spread(message) }
+    }
+
     /// R6, R21: a user's device is reachable here from now on. Returns the connection that it replaces, closed.
     pub(crate) fn connect(&self, connection: &Arc<Connection>) -> Option<Arc<Connection>> {
         let mut shard = self.table.shard(&connection.user);
         let entry = shard.entry(&connection.user);
-        let replaced = entry.here.replace(Arc::clone(connection));
+        let replaced = entry.add(connection);
         if let Some(replaced) = &replaced {
             // Closed before anybody can find its successor: who has cached it asks again.
-            replaced.outbox.close("");
+            replaced.displaced(replaced.login < connection.login);
         }
         match mem::take(&mut entry.path) {
             Path::None => {}
@@ -153,24 +189,42 @@ impl Router {
                 shard.forgot_route();
             }
             Path::Line(line) if matches!(line.wait, Wait::Settled(_)) => entry.path = Path::Line(line),
-            Path::Line(line) => line.deliver(connection),
+            Path::Line(line) => line.deliver(entry),
         }
         replaced
     }
 
-    /// R9, R12, R22: that connection is over.
-    pub(crate) fn disconnect(&self, connection: &Arc<Connection>) {
+    /// R9, R12, R22: that connection is over. Returns the links to those who have to be told that the user has none here any
+    /// more.
+    pub(crate) fn disconnect(&self, connection: &Arc<Connection>) -> Vec<Arc<Link>> {
         let mut shard = self.table.shard(&connection.user);
-        let Some(entry) = shard.get_mut(&connection.user) else { return };
-        if entry.here.as_ref().is_some_and(|here| Arc::ptr_eq(here, connection)) {
-            entry.here = None;
-            shard.tidy(&connection.user);
+        let Some(entry) = shard.get_mut(&connection.user) else { return Vec::new() };
+        let told = entry.remove(connection);
+        shard.tidy(&connection.user);
+        told
+    }
+
+    /// The open connections of a user.
+    pub(crate) fn here(&self, user: &str) -> Vec<Arc<Connection>> {
+        self.table.shard(user).get_mut(user).map_or_else(Vec::new, |entry| entry.open().cloned().collect())
+    }
+
+    /// That relay has, or has not any more, connections of a user.
+    pub(crate) fn sibling(&self, user: &str, link: &Arc<Link>, here: bool) {
+        let mut shard = self.table.shard(user);
+        let Some(entry) = shard.get_mut(user) else { return };
+        if here { entry.at(link) } else { entry.not_at(link) }
+    }
+
+    /// All other relays that have connections of a user who is connected here.
+    pub(crate) fn siblings(&self, user: &str, links: Vec<Arc<Link>>) {
+        if let Some(entry) = self.table.shard(user).get_mut(user) {
+            entry.set_elsewhere(links);
         }
     }
 
-    /// The open connection of a user.
-    pub(crate) fn here(&self, user: &str) -> Option<Arc<Connection>> {
-        self.table.shard(user).get_mut(user).and_then(|entry| entry.open().cloned())
+    fn only(&self, user: &str) -> Option<Arc<Connection>> {
+        self.table.shard(user).get_mut(user).and_then(|entry| entry.only().cloned())
     }
 
     /// The directory's answer to a question of [`Router::lookups`].
@@ -183,19 +237,19 @@ impl Router {
         let current = |line: &Line| matches!(line.wait, Wait::Answer(number, _) if number == question.number);
         let Some(line) = entry.take_line(current) else { return };
         let look = if let Wait::Answer(_, look) = line.wait { look } else { LOOKS };
-        match (entry.open(), answer) {
-            (Some(here), _) => line.deliver(here),
-            (None, Answer::Link(link)) => {
+        match (entry.is_open(), answer) {
+            (true, _) => line.deliver(entry),
+            (false, Answer::Link(link)) => {
                 entry.path = line.forward(link);
                 if matches!(entry.path, Path::Link { .. }) {
                     shard.learned_route();
                 }
             }
-            (None, Answer::Here) if look < LOOKS => match self.ask(to, look + 1, &question.asker) {
+            (false, Answer::Here) if look < LOOKS => match self.ask(to, look + 1, &question.asker) {
                 Some(again) => entry.path = Path::line(line.waiting_for(again)),
                 None => line.refuse(),
             },
-            (None, Answer::Here | Answer::Nobody | Answer::Failed) => line.refuse(),
+            (false, Answer::Here | Answer::Nobody | Answer::Failed) => line.refuse(),
         }
         shard.tidy(to);
     }
@@ -206,6 +260,13 @@ impl Router {
             let to = parcel.to.clone();
             let Ok(user) = str::from_utf8(&to) else { continue };
             let mut shard = self.table.shard(user);
+            if parcel.from.is_none() {
+                // A copy: that relay has no connection of the user any more.
+                if let Some(entry) = shard.get_mut(user) {
+                    entry.not_at(link);
+                }
+                continue;
+            }
             let entry = shard.entry(user);
             if let Path::Link { link: on, last, .. } = &entry.path
                 && Arc::ptr_eq(on, link)
@@ -245,9 +306,9 @@ impl Router {
     }
 
     fn overtaken(&self, link: &Arc<Link>, position: Position, by: &Parcel) {
-        let Ok(user) = str::from_utf8(&by.to) else { return };
+        let (Ok(user), Some(from)) = (str::from_utf8(&by.to), &by.from) else { return };
         if let Some(entry) = self.table.shard(user).get_mut(user) {
-            entry.overtaken(link, position, &by.from);
+            entry.overtaken(link, position, from);
         }
     }
 
@@ -263,8 +324,8 @@ impl Router {
     fn go_on(&self, shard: &mut Shard<'_>, user: &str) {
         let Some(entry) = shard.get_mut(user) else { return };
         let Some(line) = entry.take_line(|line| matches!(line.wait, Wait::Settled(_))) else { return };
-        if let Some(here) = entry.open() {
-            line.deliver(here);
+        if entry.is_open() {
+            line.deliver(entry);
         } else if let Some(sender) = line.first_sender() {
             match self.ask(user, 1, sender) {
                 Some(asked) => entry.path = Path::line(line.waiting_for(asked)),
@@ -287,5 +348,7 @@ impl Router {
     }
 }
 
+#[cfg(test)]
+mod devices;
 #[cfg(test)]
 mod model;

@@ -2,7 +2,7 @@
 //! one.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -170,6 +170,7 @@ fn assemble(
         directory: member.directory().clone(),
         member,
         discovery,
+        domain: OnceLock::new(),
         fence,
         router,
         links,

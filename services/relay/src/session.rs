@@ -8,11 +8,14 @@ use std::{
 
 use kurir_protocol::{
     Malformed,
-    name::UserKey,
-    relay::{FromClient, Hello, Message, MessageId, Refusal, not_delivered, refuse},
+    name::{Address, UserKey},
+    relay::{FromClient, Hello, Message, MessageId, Refusal, not_delivered, readdress, refuse, refuse_ack},
     replies,
 };
-use kurir_socket::{Flow, Outbox, Pace, Session, outbox::Fill};
+use kurir_socket::{
+    Flow, Outbox, Pace, Session,
+    outbox::{Closed, Fill},
+};
 use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +74,44 @@ struct Receiver {
     owed: bool,
 }
 
+/// A message on its way.
+#[derive(Clone, Copy)]
+struct Outgoing<'a> {
+    me: &'a Arc<Connection>,
+    /// As the client wrote it.
+    address: &'a str,
+    to: Address<'a>,
+    message: &'a Message<'a>,
+}
+
+impl<'a> Outgoing<'a> {
+    fn new(me: &'a Arc<Connection>, address: &'a str, message: &'a Message<'a>) -> Self {
+        Self { me, address, to: Address::of(address), message }
+    }
+
+    /// As a canonical line.
+    fn write(&self, out: &mut Vec<u8>) {
+        if self.to.domain.is_none() {
+            return self.message.write(&self.me.name, out);
+        }
+        let mut line = Vec::new();
+        self.message.write(&self.me.name, &mut line);
+        let stanza = str::from_utf8(line.trim_ascii_end()).unwrap_or_default();
+        readdress(stanza, &self.me.name, self.to.name, out);
+        out.push(b'\n');
+    }
+
+    /// To a connection here, without waking it. Between clients of the original nothing is written but the line.
+    fn deliver(&self, to: &Connection) -> Result<Fill, Closed> {
+        if !self.me.resource.is_named() && !to.resource.is_named() {
+            return to.outbox.push_with(|out| self.write(out));
+        }
+        let mut line = Vec::new();
+        self.write(&mut line);
+        to.deliver(line.strip_suffix(b"\n").unwrap_or(&line))
+    }
+}
+
 enum Woken {
     Receiver(Arc<Connection>),
     Link(Arc<Link>),
@@ -115,7 +156,7 @@ impl Session for Client {
                 return Ok(Flow::Continue);
             }
             FromClient::Ack(seq) => {
-                self.acknowledged(seq);
+                self.acknowledged(seq, replies);
                 return Ok(Flow::Continue);
             }
             FromClient::Hello(hello) => hello,
@@ -183,7 +224,7 @@ impl Client {
             MessageId::Tracked(id) => return self.track(&me, id, message, replies),
             MessageId::Bad(id) => return refuse(replies, &me.name, id, Refusal::BadId),
         }
-        let sent = message.to().is_some_and(|to| self.send(&me, to, message));
+        let sent = message.to().is_some_and(|to| self.send(&Outgoing::new(&me, to, message)));
         if !sent {
             self.batch.refused += 1;
             replies::not_delivered(replies, &me.name);
@@ -192,11 +233,11 @@ impl Client {
 
     /// Part II: stored first, and then acknowledged.
     fn track(&mut self, me: &Arc<Connection>, id: &str, message: &Message<'_>, replies: &mut Vec<u8>) {
-        let Some(to) = message.to().and_then(|to| UserKey::of(to).ok()) else {
-            return not_delivered(replies, &me.name, id);
-        };
+        let address = message.to().filter(|to| self.is_ours(Address::of(to)));
+        let to = address.and_then(|to| UserKey::of(Address::of(to).name).ok());
+        let (Some(address), Some(to)) = (address, to) else { return not_delivered(replies, &me.name, id) };
         let mut line = Vec::new();
-        message.write(&me.name, &mut line);
+        Outgoing::new(me, address, message).write(&mut line);
         // A canonical line is text, and a stanza has no LF.
         let stanza = String::from_utf8(line).unwrap_or_default();
         if !self.relay.tracked.send(me, id, &to, stanza.trim_ascii_end().to_owned()) {
@@ -206,32 +247,50 @@ impl Client {
     }
 
     /// Part II: the device has everything up to `seq`.
-    fn acknowledged(&self, seq: u64) {
+    fn acknowledged(&self, seq: u64, replies: &mut Vec<u8>) {
         let Some(me) = &self.me else { return };
-        me.reading().acknowledged(seq);
-        self.relay.readers.moved(me);
+        if me.reading().acknowledged(seq) {
+            self.relay.readers.moved(me);
+        } else {
+            tracing::debug!(user = &*me.user, session = me.number, seq, "acknowledges what it was not sent");
+            refuse_ack(replies, seq);
+        }
+    }
+
+    /// Whether an address is one of this system's.
+    fn is_ours(&self, to: Address<'_>) -> bool {
+        to.domain.is_none() || self.relay.domain.get().is_some_and(|domain| to.is_at(domain))
     }
 
     /// False: nowhere, now.
-    fn send(&mut self, me: &Arc<Connection>, to: &str, message: &Message<'_>) -> bool {
+    fn send(&mut self, outgoing: &Outgoing<'_>) -> bool {
+        let Outgoing { me, address: to, .. } = *outgoing;
         if let Some(receiver) = self.receiver.as_mut().filter(|receiver| *receiver.to == *to)
-            && let Ok(fill) = receiver.connection.outbox.push_with(|out| message.write(&me.name, out))
+            && receiver.connection.is_alone()
+            && let Ok(fill) = outgoing.deliver(&receiver.connection)
         {
             receiver.owed = true;
             self.batch.here += 1;
             self.batch.heavy |= fill == Fill::Heavy;
             return true;
         }
-        let Some(user) = UserKey::map(to) else { return false };
+        let Some(user) = UserKey::map(outgoing.to.name).filter(|_| self.is_ours(outgoing.to)) else {
+            return false;
+        };
         for _ in 0..TRIES {
-            match self.relay.router.route(&user, me, |out| message.write(&me.name, out)) {
+            let receiver = (&*user, outgoing.to.resource);
+            match self.relay.router.route(receiver, me, |out| outgoing.write(out)) {
                 Routed::Here(connection) => {
-                    let pushed = connection.outbox.push_with(|out| message.write(&me.name, out));
                     // Closed since it was found: look again.
-                    let Ok(fill) = pushed else { continue };
+                    let Ok(fill) = outgoing.deliver(&connection) else { continue };
                     self.batch.here += 1;
                     self.batch.heavy |= fill == Fill::Heavy;
                     self.follow(to, connection);
+                    return true;
+                }
+                Routed::Spread(fill) => {
+                    self.batch.here += 1;
+                    self.batch.heavy |= fill == Fill::Heavy;
                     return true;
                 }
                 Routed::Linked(link) => {

@@ -160,6 +160,7 @@ async fn read(
             Some(frame::Frame::Acknowledged(number)) => router.settled(link, &link.acknowledged(number)?),
             Some(frame::Frame::Bounces(bounces)) => router.bounced(link, link.bounced(&bounces)?),
             Some(frame::Frame::Displaced(displaced)) => displace(router, &displaced),
+            Some(frame::Frame::Sibling(sibling)) => router.sibling(&sibling.user, link, sibling.here),
             // A second hello, or a frame of a newer version: not for us.
             Some(frame::Frame::Hello(_)) | None => {}
         }
@@ -183,9 +184,8 @@ async fn write(link: &Link, outgoing: Outgoing) {
 
 /// A device that was connected here has said hello elsewhere.
 fn displace(router: &Router, displaced: &Displaced) {
-    if let Some(here) = router.here(&displaced.user)
-        && here.number == displaced.connection
-    {
-        here.outbox.close("");
+    let here = router.here(&displaced.user);
+    if let Some(here) = here.iter().find(|here| here.number == displaced.connection) {
+        here.displaced(displaced.conflict);
     }
 }

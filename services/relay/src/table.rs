@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use kurir_socket::outbox::Fill;
 use rustc_hash::FxBuildHasher;
 
 use crate::{
@@ -38,8 +39,11 @@ struct Users {
 
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
-    /// The user's connection here. It may be closed already, and then counts as absent.
-    pub(crate) here: Option<Arc<Connection>>,
+    /// The user's connections here, one for each device. One that is closed already counts as absent.
+    here: Vec<Arc<Connection>>,
+    /// While there are some: the links to the relays that others of the user's devices are connected to. What is for all
+    /// devices goes there as a copy.
+    elsewhere: Vec<Arc<Link>>,
     pub(crate) path: Path,
 }
 
@@ -113,14 +117,16 @@ impl Table {
     pub(crate) fn connections(&self) -> impl Iterator<Item = Vec<Arc<Connection>>> + '_ {
         self.shards.iter().map(|shard| {
             let shard = Shard::of(shard);
-            shard.users.map.values().filter_map(|entry| entry.open().cloned()).collect()
+            shard.users.map.values().flat_map(Entry::open).cloned().collect()
         })
     }
 
     /// R25: forgets the routes over a link that is over.
     pub(crate) fn forget(&self, link: &Arc<Link>) {
         for shard in &self.shards {
-            Shard::of(shard).forget_routes(|over| Arc::ptr_eq(over, link));
+            let mut shard = Shard::of(shard);
+            shard.forget_routes(|over| Arc::ptr_eq(over, link));
+            shard.users.map.values_mut().for_each(|entry| entry.not_at(link));
         }
     }
 }
@@ -134,17 +140,13 @@ impl<'a> Shard<'a> {
         self.users.map.get_mut(user)
     }
 
-    pub(crate) fn insert(&mut self, user: Box<str>, entry: Entry) {
-        self.users.map.insert(user, entry);
-    }
-
     pub(crate) fn entry(&mut self, user: &str) -> &mut Entry {
         self.users.map.entry(user.into()).or_default()
     }
 
     /// Drops an entry that says nothing.
     pub(crate) fn tidy(&mut self, user: &str) {
-        let says = |entry: &Entry| entry.here.is_some() || !matches!(entry.path, Path::None);
+        let says = |entry: &Entry| !entry.here.is_empty() || !matches!(entry.path, Path::None);
         if self.users.map.get(user).is_some_and(|entry| !says(entry)) {
             self.users.map.remove(user);
             if self.users.map.capacity() > 1024 && self.users.map.len() < self.users.map.capacity() / 8 {
@@ -176,7 +178,7 @@ impl<'a> Shard<'a> {
             }
             entry.path = Path::None;
             users.routes = users.routes.saturating_sub(1);
-            entry.here.is_some()
+            !entry.here.is_empty()
         });
     }
 }
@@ -187,10 +189,110 @@ impl Path {
     }
 }
 
+/// A message for all devices of a user, or for one of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spread<'a> {
+    /// Case-mapped name of the receiver.
+    pub(crate) to: &'a Bytes,
+    pub(crate) device: Option<&'a str>,
+    /// A canonical line with its LF.
+    pub(crate) line: &'a Bytes,
+}
+
 impl Entry {
-    /// The connection here, if it is open.
-    pub(crate) fn open(&self) -> Option<&Arc<Connection>> {
-        self.here.as_ref().filter(|here| !here.outbox.is_closed())
+    /// The open connections here.
+    pub(crate) fn open(&self) -> impl Iterator<Item = &Arc<Connection>> {
+        self.here.iter().filter(|here| !here.outbox.is_closed())
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open().next().is_some()
+    }
+
+    /// The user's only connection, as far as is known here.
+    pub(crate) fn only(&self) -> Option<&Arc<Connection>> {
+        self.open().next().filter(|here| here.is_alone())
+    }
+
+    /// A device is connected here from now on. Returns the connection that it replaces.
+    pub(crate) fn add(&mut self, connection: &Arc<Connection>) -> Option<Arc<Connection>> {
+        let known = self.here.iter_mut().find(|known| known.resource == connection.resource);
+        let replaced = known.map(|known| mem::replace(known, Arc::clone(connection)));
+        if replaced.is_none() {
+            // Most users have one device.
+            self.here.reserve_exact(1);
+            self.here.push(Arc::clone(connection));
+        }
+        self.note_alone();
+        replaced
+    }
+
+    /// That connection is over. Returns who has to be told that none is left.
+    pub(crate) fn remove(&mut self, connection: &Arc<Connection>) -> Vec<Arc<Link>> {
+        self.here.retain(|known| !Arc::ptr_eq(known, connection));
+        let told = if self.here.is_empty() { mem::take(&mut self.elsewhere) } else { Vec::new() };
+        self.note_alone();
+        told
+    }
+
+    /// Where else the user is connected. Nothing is kept of one who is not connected here.
+    pub(crate) fn set_elsewhere(&mut self, links: Vec<Arc<Link>>) {
+        if !self.here.is_empty() {
+            self.elsewhere = links;
+            self.note_alone();
+        }
+    }
+
+    pub(crate) fn at(&mut self, link: &Arc<Link>) {
+        if !self.here.is_empty() && !self.elsewhere.iter().any(|known| Arc::ptr_eq(known, link)) {
+            self.elsewhere.push(Arc::clone(link));
+            self.note_alone();
+        }
+    }
+
+    pub(crate) fn not_at(&mut self, link: &Arc<Link>) {
+        if !self.elsewhere.is_empty() {
+            self.elsewhere.retain(|known| !Arc::ptr_eq(known, link));
+            self.note_alone();
+        }
+    }
+
+    fn note_alone(&self) {
+        let alone = self.here.len() == 1 && self.elsewhere.is_empty();
+        self.here.iter().for_each(|here| here.set_alone(alone));
+    }
+
+    /// Delivers a message here. None: to nobody.
+    pub(crate) fn deliver(&self, message: Spread<'_>) -> Option<Fill> {
+        let stanza = message.line.strip_suffix(b"\n").unwrap_or(message.line);
+        let meant =
+            |here: &&Arc<Connection>| message.device.is_none_or(|device| here.resource.as_str() == device);
+        let mut fullest = None;
+        for here in self.open().filter(meant) {
+            if let Ok(fill) = here.deliver(stanza) {
+                here.outbox.wake();
+                fullest = Some(if fill == Fill::Heavy { fill } else { fullest.unwrap_or(fill) });
+            }
+        }
+        fullest
+    }
+
+    /// Delivers a message here and, as a copy, wherever else the user is connected. None: to nobody.
+    pub(crate) fn spread(&self, message: Spread<'_>) -> Option<Fill> {
+        let fill = self.deliver(message);
+        if message.device.is_some() && fill.is_some() {
+            return fill;
+        }
+        let mut passed_on = false;
+        for link in &self.elsewhere {
+            let device = message.device.map(Into::into);
+            let (to, line) = (message.to.clone(), message.line.clone());
+            let copy = Parcel { from: None, to, line, device, trips: Trips::Bounced };
+            // A link that is down has its users found again by the audit.
+            passed_on |= link.push(copy).is_ok();
+            link.wake();
+        }
+        fill.or(passed_on.then_some(Fill::Light))
     }
 
     /// Takes the line if it is one that `which` means.
@@ -223,7 +325,8 @@ impl Entry {
             return;
         }
         line.bounced.retain(|(earlier, parcel)| {
-            let overtaken = *earlier < position && Arc::ptr_eq(&parcel.from, sender);
+            let from = parcel.from.as_ref();
+            let overtaken = *earlier < position && from.is_some_and(|from| Arc::ptr_eq(from, sender));
             if overtaken {
                 parcel.not_delivered();
             }
@@ -256,7 +359,7 @@ impl Line {
     /// None: it is empty.
     pub(crate) fn first_sender(&self) -> Option<&Arc<Connection>> {
         let bounced = self.bounced.first().map(|(_, parcel)| parcel);
-        bounced.or(self.fresh.first()).map(|parcel| &parcel.from)
+        bounced.or(self.fresh.first()).and_then(|parcel| parcel.from.as_ref())
     }
 
     /// The same messages, waiting for something else. What came back is in its place now.
@@ -266,14 +369,14 @@ impl Line {
         self
     }
 
-    /// Everything to a connection here.
-    pub(crate) fn deliver(mut self, here: &Connection) {
+    /// Everything to the user's connections.
+    pub(crate) fn deliver(mut self, entry: &Entry) {
         for parcel in self.take_parcels() {
-            if here.outbox.push_quietly(&parcel.line).is_err() {
+            let Parcel { to, line, device, .. } = &parcel;
+            if entry.spread(Spread { to, device: device.as_deref(), line }).is_none() {
                 parcel.not_delivered();
             }
         }
-        here.outbox.wake();
     }
 
     /// Everything onto a link. [`Path::None`] if it took nothing.

@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     fn key(key_id: &str) -> TicketKey {
-        TicketKey { key_id: key_id.to_owned(), public_key: vec![0; 32] }
+        TicketKey { key_id: key_id.to_owned(), public_key: vec![0; 32], ..TicketKey::default() }
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::object::{Fields, Key, truthy};
+use crate::{
+    name::Resource,
+    object::{Fields, Key, text, truthy},
+};
 
 /// An attempt to register or to log in.
 ///
@@ -17,6 +20,8 @@ pub struct Auth {
     pub password: Option<Password>,
     /// A new account is asked for: `register` was there and truthy.
     pub register: bool,
+    /// The device, the default one where none is named (Part II `resource`).
+    pub device: Option<Resource>,
 }
 
 impl Auth {
@@ -25,7 +30,16 @@ impl Auth {
             username: good(fields, Key::Username),
             password: good(fields, Key::Password).map(Password),
             register: fields.raw(Key::Register).is_some_and(truthy),
+            device: device(fields),
         }
+    }
+}
+
+/// None: there is a `resource`, and it is no name of a device.
+fn device(fields: &Fields<'_>) -> Option<Resource> {
+    match fields.given(Key::Resource) {
+        None => Some(Resource::default_device()),
+        Some(raw) => Resource::named(&text(raw)?).ok(),
     }
 }
 

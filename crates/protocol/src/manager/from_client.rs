@@ -1,6 +1,6 @@
 //! Which packet it is.
 
-use super::{Auth, PresenceRequest, RosterRequest};
+use super::{AccountRequest, Auth, PresenceRequest, RosterRequest};
 use crate::{
     Malformed, iq,
     object::{Fields, Key},
@@ -18,6 +18,8 @@ pub enum FromClient {
     GetRelay,
     /// Contacts (§3).
     Roster(RosterRequest),
+    /// The own account (Part II).
+    Account(AccountRequest),
     /// Presence (§4).
     Presence(PresenceRequest),
     /// Answered by [`iq::Request::answer`], before login by [`iq::Request::answer_before_login`].
@@ -51,6 +53,9 @@ impl FromClient {
         }
         if fields.says(Key::Namespace, "roster") {
             return Ok(RosterRequest::read(fields)?.map_or(Self::Ignored, Self::Roster));
+        }
+        if fields.says(Key::Namespace, "account") {
+            return Ok(AccountRequest::read(fields)?.map_or(Self::Ignored, Self::Account));
         }
         Ok(iq::Request::of(fields).map_or(Self::Ignored, Self::Iq))
     }

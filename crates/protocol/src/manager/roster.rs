@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use crate::{
     Malformed, iq,
-    name::UserKey,
+    name::{Address, UserKey},
     object::{Fields, Key, is_null, text},
 };
 
@@ -103,9 +103,10 @@ impl NewName {
 pub struct Sender(String);
 
 impl Sender {
-    /// Whether it names this user.
-    pub fn is(&self, user: &UserKey) -> bool {
-        UserKey::map(&self.0).is_some_and(|key| key == user.as_str())
+    /// Whether it names this user, by name or by an address of `domain`.
+    pub fn is(&self, user: &UserKey, domain: &str) -> bool {
+        let address = Address::of(&self.0);
+        address.is_at(domain) && UserKey::map(address.name).is_some_and(|key| key == user.as_str())
     }
 
     pub(super) fn of(name: String) -> Self {

@@ -36,11 +36,15 @@ pub enum ToClient<'a> {
     AccountCreated {
         /// Where to connect.
         relay: Option<RelayEntry<'a>>,
+        /// The full address of a device that has named itself (Part II).
+        jid: Option<&'a str>,
     },
     /// 200 after a login.
     LoggedIn {
         /// Where to connect.
         relay: Option<RelayEntry<'a>>,
+        /// As above.
+        jid: Option<&'a str>,
     },
     /// 200 after `get_relay_less_connection`, in an array.
     RelayLessConnection {
@@ -96,11 +100,18 @@ pub enum ToClient<'a> {
         to: &'a str,
     },
     /// Presence told to everybody: initial, bio.
-    Presence(&'a Presence),
+    Presence {
+        /// Whose.
+        presence: &'a Presence,
+        /// That user, as the receiver addresses it; so below.
+        from: &'a str,
+    },
     /// Presence told to one user in answer: a contact's.
     PresenceTo {
         /// Whose.
         presence: &'a Presence,
+        /// Who.
+        from: &'a str,
         /// To whom.
         to: &'a str,
     },
@@ -108,6 +119,8 @@ pub enum ToClient<'a> {
     PresenceDirected {
         /// Whose.
         presence: &'a Presence,
+        /// Who.
+        from: &'a str,
         /// To whom.
         to: &'a str,
     },
@@ -134,11 +147,15 @@ impl ToClient<'_> {
     /// Appends the packet as one canonical line.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::AccountCreated { relay } => relay_reply(out, "Account created", 201, relay.as_ref()),
-            Self::LoggedIn { relay } => relay_reply(out, "Login successfull", 200, relay.as_ref()),
+            Self::AccountCreated { relay, jid } => {
+                relay_reply(out, "Account created", 201, relay.as_ref(), *jid);
+            }
+            Self::LoggedIn { relay, jid } => {
+                relay_reply(out, "Login successfull", 200, relay.as_ref(), *jid);
+            }
             Self::RelayLessConnection { relay } => {
                 out.push(b'[');
-                relay_reply(out, "Relay Less Connection", 200, relay.as_ref());
+                relay_reply(out, "Relay Less Connection", 200, relay.as_ref(), None);
                 out.push(b']');
             }
             Self::Roster { items, to, id } => {
@@ -162,10 +179,12 @@ impl ToClient<'_> {
             Self::Unsubscribed { from, to } => {
                 stanza(out).text("from", from).text("to", to).text("type", "unsubscribed").end();
             }
-            Self::Presence(presence) => write_presence(out, presence).end(),
-            Self::PresenceTo { presence, to } => write_presence(out, presence).text("to", to).end(),
-            Self::PresenceDirected { presence, to } => {
-                write_presence(out, presence).text("to", to).raw("directed_entity", "true").end();
+            Self::Presence { presence, from } => write_presence(out, presence, from).end(),
+            Self::PresenceTo { presence, from, to } => {
+                write_presence(out, presence, from).text("to", to).end();
+            }
+            Self::PresenceDirected { presence, from, to } => {
+                write_presence(out, presence, from).text("to", to).raw("directed_entity", "true").end();
             }
             Self::Unavailable { from } => stanza(out).text("from", from).text("type", "unavailable").end(),
             Self::PresenceForbidden { to } => {
@@ -180,7 +199,7 @@ impl ToClient<'_> {
     }
 }
 
-fn relay_reply(out: &mut Vec<u8>, msg: &str, code: i64, relay: Option<&RelayEntry<'_>>) {
+fn relay_reply(out: &mut Vec<u8>, msg: &str, code: i64, relay: Option<&RelayEntry<'_>>, jid: Option<&str>) {
     Object::begin(out)
         .raw("error", "false")
         .text("msg", msg)
@@ -197,6 +216,7 @@ fn relay_reply(out: &mut Vec<u8>, msg: &str, code: i64, relay: Option<&RelayEntr
                     .end();
             });
         })
+        .text_if("jid", jid)
         .end();
 }
 
@@ -225,9 +245,9 @@ fn stanza(out: &mut Vec<u8>) -> Object<'_> {
     Object::begin(out).text("stanza", "presence")
 }
 
-fn write_presence<'o>(out: &'o mut Vec<u8>, presence: &Presence) -> Object<'o> {
+fn write_presence<'o>(out: &'o mut Vec<u8>, presence: &Presence, from: &str) -> Object<'o> {
     stanza(out)
-        .text("from", &presence.username)
+        .text("from", from)
         .text("username", &presence.username)
         .text("bio", &presence.bio)
         .number("online", presence.online.into())

@@ -2,6 +2,7 @@
 
 use std::{borrow::Borrow, cmp::Ordering, fmt, hash, sync::Arc};
 
+use precis_profiles::{OpaqueString, precis_core::profile::PrecisFastInvocation};
 use serde::{Deserialize, Serialize};
 
 /// The name of the device of everybody who names none.
@@ -27,6 +28,21 @@ impl Resource {
     /// The device of everybody who names none.
     pub const fn default_device() -> Self {
         Self(None)
+    }
+
+    /// A device as its client names it: an RFC 7622 resourcepart, as RFC 8265's `OpaqueString` writes it, and not the
+    /// default one, which cannot be named.
+    pub fn named(resource: &str) -> Result<Self, BadResource> {
+        let resource = OpaqueString::enforce(resource).map_err(|_| BadResource)?;
+        match Self::try_from(resource.as_ref())? {
+            Self(None) => Err(BadResource),
+            named => Ok(named),
+        }
+    }
+
+    /// Whether its client has given it a name.
+    pub fn is_named(&self) -> bool {
+        self.0.is_some()
     }
 
     /// The resource as text.
@@ -107,5 +123,15 @@ mod tests {
         assert_eq!(Resource::try_from("default"), Ok(Resource::default_device()));
         assert_eq!(Resource::try_from(""), Err(BadResource));
         assert!(Resource::try_from("phone").unwrap() > Resource::default_device());
+    }
+
+    #[test]
+    fn a_client_names_its_device_by_a_resourcepart_other_than_the_default_one() {
+        for good in ["phone", "my phone", "a/b@c", "ｐhone", "d\u{e9}faut"] {
+            assert!(Resource::named(good).is_ok_and(|resource| resource.is_named()), "{good:?}");
+        }
+        for bad in ["", "default", "a\nb", "a\u{7f}b", &"a".repeat(MAX_BYTES + 1)] {
+            assert_eq!(Resource::named(bad), Err(BadResource), "{bad:?}");
+        }
     }
 }

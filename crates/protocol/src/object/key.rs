@@ -83,6 +83,9 @@ keys! {
     Reset "reset"
     First "first"
     AfterMs "after_ms"
+    Devices "devices"
+    Remove "remove"
+    SeenAt "seen_at"
     RetryAfterMs "retry_after_ms"
 }
 

@@ -57,6 +57,16 @@ pub fn not_delivered(out: &mut Vec<u8>, to: &str, id: &str) {
     no_receiver(out, to).text("id", id).end_line();
 }
 
+/// Tells a device that it has acknowledged what it was not sent, as a canonical line.
+pub fn refuse_ack(out: &mut Vec<u8>, seq: u64) {
+    Object::begin(out)
+        .text("stanza", "ack")
+        .text("type", "error")
+        .raw("seq", &seq.to_string())
+        .value("error", |out| crate::iq::error(out, ("modify", "unexpected-request")))
+        .end_line();
+}
+
 /// The answer to a hello with `resume`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ready<'a> {

@@ -54,21 +54,37 @@ fn m8_register_and_m11_login() {
     manager(
         r#"{"type":"auth","username":"esa","password":"12345","register":true}"#,
         &expect![[
-            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: true }))"#
+            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: true, device: Some(Resource(None)) }))"#
         ]],
     );
     manager(
         r#"{"type":"auth","username":"esa","password":"12345"}"#,
         &expect![[
-            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: false }))"#
+            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: false, device: Some(Resource(None)) }))"#
         ]],
     );
     manager(
         r#"{"type":"AUTH","username":"\u0065sa","password":"\ud83d\ude00"}"#,
         &expect![[
-            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: false }))"#
+            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: false, device: Some(Resource(None)) }))"#
         ]],
     );
+}
+
+#[test]
+fn a_device_is_named_in_auth() {
+    for (resource, expected) in [
+        ("\"phone\"", Some("phone")),
+        ("null", Some("default")),
+        ("\"default\"", None),
+        ("\"\"", None),
+        ("1", None),
+    ] {
+        let packet =
+            format!(r#"{{"type":"auth","username":"esa","password":"12345","resource":{resource}}}"#);
+        let Ok(manager::FromClient::Auth(auth)) = manager::FromClient::parse(&packet) else { panic!() };
+        assert_eq!(auth.device.as_ref().map(AsRef::as_ref), expected, "{resource}");
+    }
 }
 
 #[test]
@@ -200,8 +216,8 @@ fn the_asker_is_compared_case_mapped() {
         panic!("{value}")
     };
     let manager::RosterAction::Get { from } = request.action else { panic!("{request:?}") };
-    assert!(from.is(&UserKey::of("FAJAR").unwrap()));
-    assert!(!from.is(&UserKey::of("esa").unwrap()));
+    assert!(from.is(&UserKey::of("FAJAR").unwrap(), "a.example"));
+    assert!(!from.is(&UserKey::of("esa").unwrap(), "a.example"));
 }
 
 #[test]

@@ -95,7 +95,7 @@ proptest! {
         };
         let me = UserKey::of(from).unwrap();
         let RosterAction::Get { from: asker } = parse(&ToServer::RosterGet { from, id }) else { panic!() };
-        prop_assert!(asker.is(&me));
+        prop_assert!(asker.is(&me, "a.example"));
         let RosterAction::Set { jid: added, name: named, .. } = parse(&ToServer::RosterSet { from, jid, name, id }) else { panic!() };
         prop_assert_eq!((added.as_str(), named), (jid, NewName::Set(called.clone())));
         let RosterAction::Remove { jid: removed, .. } = parse(&ToServer::RosterRemove { from, jid, id }) else { panic!() };
@@ -144,10 +144,11 @@ proptest! {
     #[test]
     fn presence(framing in framing(), username in words(), bio in words(), online: bool, updated_at_ms: i64) {
         let presence = Presence { username, bio, online, updated_at_ms };
+        let from = presence.username.as_str();
         for (packet, was_directed) in [
-            (ToClient::Presence(&presence), false),
-            (ToClient::PresenceTo { presence: &presence, to: "fajar" }, false),
-            (ToClient::PresenceDirected { presence: &presence, to: "fajar" }, true),
+            (ToClient::Presence { presence: &presence, from }, false),
+            (ToClient::PresenceTo { presence: &presence, from, to: "fajar" }, false),
+            (ToClient::PresenceDirected { presence: &presence, from, to: "fajar" }, true),
         ] {
             let FromServer::Presence(read) = to_client(framing, &packet) else { panic!() };
             prop_assert_eq!((&read.from, &read.bio), (&presence.username, &presence.bio));
@@ -175,8 +176,8 @@ fn relays_come_with_their_ticket() {
         other => panic!("{other:?}"),
     };
     for (code, packet) in [
-        (201, ToClient::AccountCreated { relay: relay() }),
-        (200, ToClient::LoggedIn { relay: relay() }),
+        (201, ToClient::AccountCreated { relay: relay(), jid: None }),
+        (200, ToClient::LoggedIn { relay: relay(), jid: None }),
         (0, ToClient::RelayLessConnection { relay: relay() }),
     ] {
         let (was, relay) = read(packet);

@@ -67,17 +67,19 @@ fn m8_m11_m13_m14_replies_that_name_a_relay() {
         &expect![[
             r#"{"error":false,"msg":"Account created","code":201,"component":[{"username":"relay-5010","ip_local":"127.0.0.1","port":51476,"type":"relay","connection":1}]}"#
         ]],
-        &ToClient::AccountCreated { relay: Some(RELAY) },
+        &ToClient::AccountCreated { relay: Some(RELAY), jid: None },
     );
     written(
         &expect![[
             r#"{"error":false,"msg":"Login successfull","code":200,"component":[{"username":"relay-5010","ip_local":"127.0.0.1","port":51476,"type":"relay","connection":1,"token":"e.y.j"}]}"#
         ]],
-        &ToClient::LoggedIn { relay: Some(RelayEntry { token: Some("e.y.j"), ..RELAY }) },
+        &ToClient::LoggedIn { relay: Some(RelayEntry { token: Some("e.y.j"), ..RELAY }), jid: None },
     );
     written(
-        &expect![[r#"{"error":false,"msg":"Login successfull","code":200,"component":[]}"#]],
-        &ToClient::LoggedIn { relay: None },
+        &expect![[
+            r#"{"error":false,"msg":"Login successfull","code":200,"component":[],"jid":"esa@a.example/phone"}"#
+        ]],
+        &ToClient::LoggedIn { relay: None, jid: Some("esa@a.example/phone") },
     );
     written(
         &expect![[
@@ -192,20 +194,20 @@ fn m24_to_m30_presence() {
         &expect![[
             r#"{"stanza":"presence","from":"esa","username":"esa","bio":"Feel happy using this application! ;D","online":1,"updated_at":1726223542222}"#
         ]],
-        &ToClient::Presence(&presence),
+        &ToClient::Presence { presence: &presence, from: "esa" },
     );
     written(
         &expect![[
             r#"{"stanza":"presence","from":"esa","username":"esa","bio":"Feel happy using this application! ;D","online":1,"updated_at":1726223542222,"to":"fajar"}"#
         ]],
-        &ToClient::PresenceTo { presence: &presence, to: "fajar" },
+        &ToClient::PresenceTo { presence: &presence, from: "esa", to: "fajar" },
     );
     let offline = Presence { online: false, ..presence };
     written(
         &expect![[
-            r#"{"stanza":"presence","from":"esa","username":"esa","bio":"Feel happy using this application! ;D","online":0,"updated_at":1726223542222,"to":"fajar","directed_entity":true}"#
+            r#"{"stanza":"presence","from":"esa@a.example","username":"esa","bio":"Feel happy using this application! ;D","online":0,"updated_at":1726223542222,"to":"fajar","directed_entity":true}"#
         ]],
-        &ToClient::PresenceDirected { presence: &offline, to: "fajar" },
+        &ToClient::PresenceDirected { presence: &offline, from: "esa@a.example", to: "fajar" },
     );
     written(
         &expect![[r#"{"stanza":"presence","from":"esa","type":"unavailable"}"#]],

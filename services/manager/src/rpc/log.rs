@@ -11,7 +11,8 @@ use crate::{
     manager::Manager,
     store::{
         StoreError,
-        log::{Appended, Cursor, Logged, MOST_MESSAGES},
+        device::Cursor,
+        log::{Appended, Logged, MOST_MESSAGES},
     },
 };
 

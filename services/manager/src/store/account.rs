@@ -1,6 +1,6 @@
 //! Who exists: registration (M8, M10), login (M11), and when a user was last heard of.
 
-use kurir_protocol::name::{BadName, LoginId, UserKey, Username};
+use kurir_protocol::name::{BadName, LoginId, Resource, UserKey, Username};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, EntityTrait, ExprTrait, QueryFilter, SqlErr, UpdateMany,
@@ -8,7 +8,7 @@ use sea_orm::{
 };
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, device,
     entity::account::{ActiveModel, Column, Entity, Model},
     storable,
 };
@@ -42,6 +42,8 @@ pub struct NewAccount {
     pub password_hash: PasswordHash,
     pub bio: String,
     pub now_ms: i64,
+    /// The device that it is registered with.
+    pub device: Resource,
 }
 
 /// Why there is no new account.
@@ -72,6 +74,7 @@ impl Store {
     pub async fn create_account(&self, new: NewAccount) -> Result<Account, CreateError> {
         self.within(self.timeout, async {
             let _turn = self.turn_to_write().await;
+            let transaction = self.begin().await?;
             // The constraint decides. Whoever looks first and inserts then, registers a name twice.
             let row = Entity::insert(ActiveModel {
                 username_key: Set(new.username.key().into()),
@@ -82,12 +85,14 @@ impl Store {
                 login: Set(FIRST_LOGIN.0.cast_signed()),
                 ..ActiveModel::default()
             })
-            .exec_with_returning(&self.database)
+            .exec_with_returning(&transaction)
             .await
             .map_err(|error| match error.sql_err() {
                 Some(SqlErr::UniqueConstraintViolation(_)) => CreateError::Taken,
                 _ => CreateError::Store(error.into()),
             })?;
+            device::logs_in(&transaction, row.id, &new.device, new.now_ms).await?;
+            transaction.commit().await.map_err(StoreError::from)?;
             Ok(Account::try_from(row)?)
         })
         .await
@@ -101,17 +106,25 @@ impl Store {
         .await
     }
 
-    /// Counts a login and sets `updated_at`. Of two logins of an account, at any managers, the later has the larger id.
-    pub async fn record_login(&self, id: AccountId, now_ms: i64) -> Result<LoginId, StoreError> {
+    /// Counts a login of a device and sets `updated_at`. Of two logins of an account, at any managers, the later has the larger id.
+    pub async fn record_login(
+        &self,
+        id: AccountId,
+        device: &Resource,
+        now_ms: i64,
+    ) -> Result<LoginId, StoreError> {
         self.within(self.timeout, async {
             let _turn = self.turn_to_write().await;
+            let transaction = self.begin().await?;
             let rows = Entity::update_many()
                 .col_expr(Column::Login, Expr::col(Column::Login).add(1))
                 .col_expr(Column::UpdatedAtMs, Expr::value(now_ms))
                 .filter(Column::Id.eq(id.0))
-                .exec_with_returning(&self.database)
+                .exec_with_returning(&transaction)
                 .await?;
             let row = rows.into_iter().next().ok_or(BrokenRow::Missing(id.0))?;
+            device::logs_in(&transaction, id.0, device, now_ms).await?;
+            transaction.commit().await?;
             Ok(login_of(&row)?)
         })
         .await

@@ -12,14 +12,14 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DerivePartialModel, EntityTrait,
     ExprTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Alias, Expr, LockType, OnConflict},
+    sea_query::{LockType, OnConflict},
 };
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
     account::BrokenRow,
-    entity::{account, device, log, log_entry},
+    entity::{account, log, log_entry},
 };
 
 /// How often an append is tried that collides with others.
@@ -85,14 +85,6 @@ pub struct Page {
     /// The log's last `seq`; 0: it is empty.
     pub last: u64,
     pub entries: Vec<Logged>,
-}
-
-/// How far a device has read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    pub user: UserKey,
-    pub device: Resource,
-    pub seq: u64,
 }
 
 /// Which message of which device.
@@ -200,65 +192,10 @@ impl Store {
         })
         .await
     }
-
-    /// How far a device has read; 0 for one that has read nothing.
-    pub async fn cursor(&self, user: &UserKey, device: &Resource) -> Result<u64, StoreError> {
-        self.within(self.timeout, async {
-            let Some(account) = account_ids(&self.database, [user.as_str()]).await?.remove(user.as_str())
-            else {
-                return Ok(0);
-            };
-            let id = (account, device.as_str().to_owned());
-            let row = device::Entity::find_by_id(id).one(&self.database).await?;
-            Ok::<_, StoreError>(row.map_or(0, |row| unsigned(row.cursor)))
-        })
-        .await
-    }
-
-    /// Moves cursors forward: never back, and never beyond the end of the log.
-    pub async fn move_cursors(&self, cursors: &[Cursor]) -> Result<(), StoreError> {
-        self.within(self.timeout, async {
-            let keys: BTreeSet<&str> = cursors.iter().map(|cursor| cursor.user.as_str()).collect();
-            let accounts = account_ids(&self.database, keys).await?;
-            let heads = log::Entity::find().filter(log::Column::AccountId.is_in(accounts.values().copied()));
-            let heads = heads.all(&self.database).await?;
-            let heads: HashMap<i64, i64> =
-                heads.iter().map(|head| (head.account_id, head.last_seq)).collect();
-            // By account and device, so that two of these take their rows in the same order.
-            let mut furthest = BTreeMap::new();
-            for cursor in cursors {
-                let Some(account) = accounts.get(cursor.user.as_str()) else { continue };
-                let seq = Ord::min(signed(cursor.seq), heads.get(account).copied().unwrap_or_default());
-                let known = furthest.entry((*account, cursor.device.as_str())).or_insert(seq);
-                *known = Ord::max(seq, *known);
-            }
-            if furthest.is_empty() {
-                return Ok(());
-            }
-            let rows = furthest.into_iter().map(|((account, resource), seq)| device::ActiveModel {
-                account_id: Set(account),
-                resource: Set(resource.to_owned()),
-                cursor: Set(seq),
-            });
-            let [before, after] =
-                ["device", "excluded"].map(|row| Expr::col((Alias::new(row), device::Column::Cursor)));
-            let forward = OnConflict::columns([device::Column::AccountId, device::Column::Resource])
-                .update_column(device::Column::Cursor)
-                .action_and_where(before.lt(after))
-                .to_owned();
-            let _turn = self.turn_to_write().await;
-            device::Entity::insert_many(rows)
-                .on_conflict(forward)
-                .exec_without_returning(&self.database)
-                .await?;
-            Ok(())
-        })
-        .await
-    }
 }
 
 /// The ids of those of these users who have an account.
-async fn account_ids(
+pub(super) async fn account_ids(
     database: &impl ConnectionTrait,
     users: impl IntoIterator<Item = &str>,
 ) -> Result<HashMap<String, i64>, StoreError> {
@@ -434,11 +371,11 @@ impl From<log_entry::Model> for Logged {
     }
 }
 
-fn unsigned(seq: i64) -> u64 {
+pub(super) fn unsigned(seq: i64) -> u64 {
     u64::try_from(seq).unwrap_or_default()
 }
 
 /// Beyond what the database can count nothing is ever stored.
-fn signed(seq: u64) -> i64 {
+pub(super) fn signed(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }

@@ -2,6 +2,7 @@
 
 mod m0001_accounts_and_rosters;
 mod m0002_logs;
+mod m0003_devices;
 
 use std::time::Duration;
 
@@ -20,7 +21,11 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_accounts_and_rosters::Migration), Box::new(m0002_logs::Migration)]
+        vec![
+            Box::new(m0001_accounts_and_rosters::Migration),
+            Box::new(m0002_logs::Migration),
+            Box::new(m0003_devices::Migration),
+        ]
     }
 }
 

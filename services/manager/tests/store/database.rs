@@ -4,7 +4,7 @@ use kurir_manager::{
     password::{PasswordConfig, PasswordHash, Passwords},
     store::{Account, CreateError, DatabaseConfig, NewAccount, Store, Subscription},
 };
-use kurir_protocol::name::{UserKey, Username};
+use kurir_protocol::name::{Resource, UserKey, Username};
 use kurir_service::config::Secret;
 use sea_orm::{Database, DatabaseConnection};
 use tempfile::TempDir;
@@ -70,6 +70,7 @@ pub(crate) async fn new_account(name: &str) -> NewAccount {
         password_hash: password_hash().await,
         bio: "Feel happy using this application! ;D".to_owned(),
         now_ms: REGISTERED_AT_MS,
+        device: Resource::default_device(),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use kurir_manager::store::{
     Store,
-    log::{Appended, Cursor, Logged, NewMessage},
+    device::Cursor,
+    log::{Appended, Logged, NewMessage},
 };
 use kurir_protocol::name::Resource;
 use tokio::task::JoinSet;
@@ -232,6 +233,8 @@ async fn cursors_move_forward_only_and_not_beyond_the_end(database: TestDatabase
         let cursor = Cursor { user: user.clone(), device: device.clone(), seq };
         store.move_cursors(&[cursor]).await.unwrap();
     };
+    let (fajar, tablet) = (store.account(&user).await.unwrap().unwrap(), Resource::named("tablet").unwrap());
+    store.record_login(fajar.id, &tablet, 1).await.unwrap();
     assert_eq!(at().await, 0);
     to(5).await;
     assert_eq!(at().await, 0, "nothing is there to be read");
@@ -242,7 +245,7 @@ async fn cursors_move_forward_only_and_not_beyond_the_end(database: TestDatabase
         assert_eq!(at().await, expected);
     }
     let nobody = Cursor { user: key("siapa"), device: device.clone(), seq: 1 };
-    let tablet = Cursor { user: user.clone(), device: Resource::try_from("tablet").unwrap(), seq: 4 };
+    let tablet = Cursor { user: user.clone(), device: tablet, seq: 4 };
     store.move_cursors(&[nobody, tablet.clone(), Cursor { seq: 2, ..tablet.clone() }]).await.unwrap();
     assert_eq!(store.cursor(&user, &tablet.device).await.unwrap(), 4);
     store.move_cursors(&[]).await.unwrap();

@@ -10,6 +10,7 @@
 
 mod accounts;
 mod database;
+mod devices;
 mod logs;
 mod migrations;
 mod outages;

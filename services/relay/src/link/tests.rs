@@ -8,7 +8,7 @@ fn sender() -> Arc<Connection> {
 
 fn parcel(line: &'static str) -> Parcel {
     let (to, line) = (Bytes::from_static(b"fajar"), Bytes::from_static(line.as_bytes()));
-    Parcel { from: sender(), to, line, trips: Trips::Fresh }
+    Parcel { from: Some(sender()), to, line, device: None, trips: Trips::Fresh }
 }
 
 fn link(limit_bytes: usize) -> Arc<Link> {
@@ -131,19 +131,19 @@ fn displacements_wait_for_the_next_stream_unless_that_life_of_the_peer_is_over()
         numbers.collect()
     };
     let link = link(10_000);
-    link.displaced("fajar", 1);
+    link.displaced("fajar", 1, false);
     assert!(link.up());
     assert_eq!(displaced(&link), [1]);
-    link.displaced("fajar", 2);
+    link.displaced("fajar", 2, false);
     let _ = link.close(Standing::Down);
     for number in 3..2000 {
-        link.displaced("fajar", number);
+        link.displaced("fajar", number, false);
     }
     assert!(link.up());
-    assert_eq!(displaced(&link), (2..2 + DISPLACED as u64).collect::<Vec<_>>());
-    link.displaced("fajar", 2000);
+    assert_eq!(displaced(&link), (2..2 + NEWS as u64).collect::<Vec<_>>());
+    link.displaced("fajar", 2000, false);
     let _ = link.close(Standing::Dead);
-    link.displaced("fajar", 2001);
+    link.displaced("fajar", 2001, false);
     assert!(displaced(&link).is_empty());
 }
 

@@ -98,7 +98,7 @@ async fn a_dead_peers_routes_are_forgotten_what_is_on_its_way_is_answered_and_it
     let link = links.get(&peer, generation).unwrap();
     assert!(link.up());
     let esa = connection("esa");
-    let route = || links.router.route("fajar", &esa, |out| out.extend_from_slice(b"{}\n"));
+    let route = || links.router.route(("fajar", None), &esa, |out| out.extend_from_slice(b"{}\n"));
     assert!(matches!(route(), Routed::Waiting));
     for question in links.router.lookups.take(1) {
         links.router.found(&question, &Answer::Link(Arc::clone(&link)));

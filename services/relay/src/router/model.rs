@@ -218,14 +218,14 @@ impl World {
         let router = &self.relays[sender.relay].router;
         let write = |out: &mut Vec<u8>| out.extend_from_slice(line.as_bytes());
         for _ in 0..3 {
-            match router.route(&format!("receiver-{receiver}"), &sender.connection, write) {
+            match router.route((&format!("receiver-{receiver}"), None), &sender.connection, write) {
                 Routed::Here(here) => {
                     if here.outbox.push_quietly(line.as_bytes()).is_ok() {
                         sender.cached = Some((receiver, here));
                         return;
                     }
                 }
-                Routed::Linked(_) | Routed::Waiting => return,
+                Routed::Linked(_) | Routed::Spread(_) | Routed::Waiting => return,
                 Routed::NotDelivered => break,
             }
         }
@@ -239,7 +239,7 @@ impl World {
         let connection = narrow_connection(&format!("receiver-{receiver}"), number, outbox_bytes);
         self.relays[relay].router.connect(&connection);
         if let Some((there, number)) = before.filter(|(there, _)| *there != relay) {
-            self.links[&(relay, there)].displaced(&connection.user, number);
+            self.links[&(relay, there)].displaced(&connection.user, number, false);
         }
         self.receivers[receiver].push(Receiver { connection, relay, received: Vec::new() });
     }
@@ -292,12 +292,12 @@ impl World {
             frame::Frame::Bounces(bounces) => router.bounced(link, link.bounced(&bounces).unwrap()),
             frame::Frame::Displaced(displaced) => {
                 let here = router.here(&displaced.user);
-                if let Some(here) = here.filter(|here| here.number == displaced.connection) {
-                    here.outbox.close("");
-                    router.disconnect(&here);
+                if let Some(here) = here.iter().find(|here| here.number == displaced.connection) {
+                    here.displaced(displaced.conflict);
+                    router.disconnect(here);
                 }
             }
-            frame::Frame::Hello(_) => unreachable!(),
+            frame::Frame::Hello(_) | frame::Frame::Sibling(_) => unreachable!(),
         }
     }
 
@@ -471,7 +471,7 @@ fn what_comes_back_goes_ahead_of_what_was_sent_meanwhile() {
 fn what_may_not_wait_is_answered_at_once() {
     let router = Router::new(Table::new(1), LookUps::new(2), Waiting::new(1, 1000));
     let sender = connection("sender-0", 0);
-    let route = |to: &str| router.route(to, &sender, |out| out.extend_from_slice(b"line\n"));
+    let route = |to: &str| router.route((to, None), &sender, |out| out.extend_from_slice(b"line\n"));
     assert!(matches!(route("receiver-0"), Routed::Waiting));
     assert!(matches!(route("receiver-0"), Routed::NotDelivered), "the line is full");
     assert!(matches!(route("receiver-1"), Routed::Waiting));
@@ -488,7 +488,8 @@ fn what_may_not_wait_is_answered_at_once() {
 fn who_has_many_look_ups_open_leaves_the_rest_to_others() {
     let router = Router::new(Table::new(1), LookUps::new(400), Waiting::new(1000, 1_000_000));
     let (greedy, modest) = (connection("sender-0", 0), connection("sender-1", 0));
-    let route = |to: usize, from| router.route(&format!("receiver-{to}"), from, |out| out.push(b'\n'));
+    let route =
+        |to: usize, from| router.route((&format!("receiver-{to}"), None), from, |out| out.push(b'\n'));
     let waits = |to, from| matches!(route(to, from), Routed::Waiting);
     assert!((0..=100).all(|to| waits(to, &greedy)), "few are open");
     assert!(!waits(101, &greedy));
@@ -504,7 +505,7 @@ fn who_has_many_look_ups_open_leaves_the_rest_to_others() {
 fn all_lines_together_are_bounded() {
     let router = Router::new(Table::new(1), LookUps::new(100), Waiting::new(1000, 1));
     let sender = connection("sender-0", 0);
-    let route = |to: &str| router.route(to, &sender, |out| out.extend_from_slice(b"line\n"));
+    let route = |to: &str| router.route((to, None), &sender, |out| out.extend_from_slice(b"line\n"));
     assert!(matches!(route("receiver-0"), Routed::Waiting));
     assert!(matches!(route("receiver-0"), Routed::NotDelivered));
     assert!(matches!(route("receiver-1"), Routed::NotDelivered));
@@ -520,7 +521,7 @@ fn not_found_is_not_cached() {
     let router = Router::new(Table::new(1), LookUps::new(2), Waiting::new(1000, 1000));
     let sender = connection("sender-0", 0);
     for _ in 0..2 {
-        router.route("receiver-0", &sender, |out| out.extend_from_slice(b"line\n"));
+        router.route(("receiver-0", None), &sender, |out| out.extend_from_slice(b"line\n"));
         let question = router.lookups.take(1).pop().unwrap();
         router.found(&question, &Answer::Nobody);
         assert!(router.table.shard("receiver-0").get_mut("receiver-0").is_none());

@@ -53,6 +53,9 @@ use tokio_stream::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, Streaming};
 
+/// Of addresses, as the managers here say.
+pub(crate) const DOMAIN: &str = "a.example";
+
 /// Nothing here takes nearly as long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -278,7 +281,11 @@ impl Manager {
         let (reported, reports) = watch::channel(LoadReport::default());
         let (ends, _) = broadcast::channel(16);
         let attached = Attached {
-            key: TicketKey { key_id: key_id.clone(), public_key: pair.public_key().as_ref().to_vec() },
+            key: TicketKey {
+                key_id: key_id.clone(),
+                public_key: pair.public_key().as_ref().to_vec(),
+                domain: DOMAIN.to_owned(),
+            },
             reported: Arc::new(reported),
             ends: ends.clone(),
         };
@@ -358,7 +365,8 @@ impl Manager {
     }
 
     pub(crate) fn end_session(&self, user: &str, login: u64) {
-        let end = EndSession { user: user.to_owned(), resource: "default".to_owned(), login };
+        let end =
+            EndSession { user: user.to_owned(), resource: "default".to_owned(), login, conflict: false };
         self.ends.send(end).unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! How far a device has read its account's log.
+//! A device, and how far it has read its account's log.
 
 use sea_orm::entity::prelude::*;
 
@@ -10,6 +10,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub resource: String,
     pub cursor: i64,
+    pub seen_ms: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,0 +1,135 @@
+//! The devices of an account: listing and removing them for their owner, and forgetting those that nobody has seen for long
+//! (Part II `account`).
+
+use std::{sync::Arc, time::Duration};
+
+use kurir_directory::{DirectoryError, SessionEnd};
+use kurir_protocol::{
+    iq::Condition,
+    manager::{AccountAction, AccountAnswer, AccountRequest, ListedDevice},
+    name::Resource,
+};
+use kurir_socket::Flow;
+use rand::RngExt;
+
+use crate::{
+    manager::{Manager, Temporary, now_ms},
+    online::Online,
+};
+
+/// Old devices are looked for this often, first after a part of it: managers begin at different moments.
+const FORGET_EVERY: Duration = Duration::from_hours(1);
+
+/// Devices that are noted as seen with one statement.
+const SEEN_AT_ONCE: usize = 256;
+
+impl Manager {
+    /// Answers a request about the asker's own account.
+    pub(crate) async fn account(
+        &self,
+        online: &Arc<Online>,
+        request: &AccountRequest,
+        replies: &mut Vec<u8>,
+    ) -> Flow {
+        let answer = AccountAnswer { to: Some(online.reader().to), id: request.id.as_ref() };
+        let done = match &request.action {
+            AccountAction::Bad => {
+                answer.refused(replies, Condition::BadRequest);
+                return Flow::Continue;
+            }
+            AccountAction::Devices => {
+                self.list(online).await.map(|devices| answer.devices(replies, &devices))
+            }
+            AccountAction::Remove(device) => match self.remove_device(online, device).await {
+                Ok(true) => {
+                    answer.removed(replies);
+                    // Its own end: nothing more is to be said to it.
+                    return if *device == online.device { Flow::Close } else { Flow::Continue };
+                }
+                Ok(false) => {
+                    answer.refused(replies, Condition::ItemNotFound);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = done {
+            self.metrics.temporary_failure();
+            tracing::warn!(user = %online.user, error = &error as &dyn std::error::Error, "account request failed");
+            answer.refused(replies, Condition::Temporary);
+        }
+        Flow::Continue
+    }
+
+    async fn list(&self, online: &Online) -> Result<Vec<ListedDevice>, Temporary> {
+        let entries = self.member.directory().user(&online.user).await?;
+        let is_online = |device: &Resource| entries.sessions.iter().any(|(known, _)| known == device);
+        let devices = self.store.devices(online.account).await?.into_iter();
+        let listed = |device: crate::store::device::Device| ListedDevice {
+            online: is_online(&device.resource),
+            seen_at_ms: device.seen_ms,
+            resource: device.resource.into(),
+        };
+        Ok(devices.map(listed).collect())
+    }
+
+    /// Forgets a device, and ends its session wherever that is. False: there is none of that name.
+    async fn remove_device(&self, online: &Online, device: &Resource) -> Result<bool, Temporary> {
+        let user = &online.user;
+        // First: whoever cannot be found could not be told of the end.
+        let entries = self.member.directory().user(user).await?;
+        if !entries.complete {
+            return Err(DirectoryError::Recovering.into());
+        }
+        if !self.store.remove_device(online.account, device).await? {
+            return Ok(false);
+        }
+        for (_, session) in entries.sessions.iter().filter(|(known, _)| known == device) {
+            if session.login == online.login {
+                // The asker's own connection is closed by its answer.
+                Box::pin(self.depart(online, SessionEnd::Ended)).await;
+            } else if self.sessions.get(user, device).is_some_and(|here| here.login == session.login) {
+                Box::pin(self.session_over(user, device, session.login, true)).await;
+            } else {
+                self.peers.removed(session.generation, user, device, session.login);
+            }
+        }
+        for (_, route) in entries.routes.iter().filter(|(known, _)| known == device) {
+            self.relays.end_session(Some(&route.relay), user, device, route.login, false);
+        }
+        Ok(true)
+    }
+
+    /// Forgets devices that were not seen for `life`, for as long as it is polled.
+    pub(crate) async fn forget_devices(&self, life: Duration) {
+        let mut wait = FORGET_EVERY.mul_f64(rand::rng().random_range(0.02..0.2));
+        loop {
+            tokio::time::sleep(wait).await;
+            wait = FORGET_EVERY;
+            match self.forget_unseen(life).await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "devices forgotten that were not seen for long"),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "old devices not forgotten yet");
+                }
+            }
+        }
+    }
+
+    async fn forget_unseen(&self, life: Duration) -> Result<u64, Temporary> {
+        let here: Vec<_> =
+            self.sessions.all().iter().map(|online| (online.account, online.device.clone())).collect();
+        for some in here.chunks(SEEN_AT_ONCE) {
+            self.store.devices_seen(some, now_ms()).await?;
+        }
+        let before = now_ms().saturating_sub(i64::try_from(life.as_millis()).unwrap_or(i64::MAX));
+        let mut forgotten = 0;
+        loop {
+            match self.store.forget_devices(before).await? {
+                0 => return Ok(forgotten),
+                count => forgotten += count,
+            }
+        }
+    }
+}

@@ -14,12 +14,12 @@ pub fn relay() -> Value {
 
 /// The reply to a registration that worked.
 pub fn account_created() -> Value {
-    json!({"error": false, "msg": "Account created", "code": 201, "component": [relay()]})
+    json!({"error": false, "msg": "Account created", "code": 201, "component": [relay()], "session": TEXT})
 }
 
 /// The reply to a login that worked, in the original's spelling.
 pub fn logged_in() -> Value {
-    json!({"error": false, "msg": "Login successfull", "code": 200, "component": [relay()]})
+    json!({"error": false, "msg": "Login successfull", "code": 200, "component": [relay()], "session": TEXT})
 }
 
 /// The reply to `get_relay_less_connection`.

@@ -57,8 +57,7 @@ impl Membership {
         resource: &Resource,
         new: NewSession,
     ) -> Result<SessionClaim, DirectoryError> {
-        let (device, login) = (Device::of(resource), new.login);
-        let rule = |found: &Found| rules::new_session(device, login, found.current);
+        let rule = |found: &Found| rules::new_session(new.displaces, new.login, found.current);
         let granted =
             self.put(user, resource, Claim::New, |generation| self.session(&new, generation), rule).await?;
         Ok(match granted {
@@ -147,6 +146,7 @@ impl Membership {
             since_ms: new.since_ms,
             client_address: new.client_address,
             presence_counter: new.presence_counter,
+            displaces: new.displaces,
         }
     }
 
@@ -187,7 +187,8 @@ impl Membership {
         let current = match case.on_record::<E>() {
             Some(current) => {
                 let life = self.life(current.owner(), &case.view).await?;
-                Some(Current { login: current.login(), unique: current.unique(), life })
+                let (login, unique, displaces) = (current.login(), current.unique(), current.displaces());
+                Some(Current { login, unique, displaces, life })
             }
             None => None,
         };

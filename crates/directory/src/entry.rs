@@ -24,6 +24,9 @@ pub struct Session {
     pub client_address: IpAddr,
     /// How many presences of this login were published so far: an older one is dropped by whoever has seen a newer.
     pub presence_counter: u64,
+    /// It may have taken the device from an older login, which then does not come back for it.
+    #[serde(default)]
+    pub displaces: bool,
 }
 
 /// What a manager says of a session that it claims; the rest is its own.
@@ -39,6 +42,8 @@ pub struct NewSession {
     pub client_address: IpAddr,
     /// Presences of this login published so far; 0 at login.
     pub presence_counter: u64,
+    /// Whether it takes the device from an older login that is online. Otherwise it is refused.
+    pub displaces: bool,
 }
 
 /// A device that has a message connection at a relay.

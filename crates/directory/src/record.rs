@@ -17,6 +17,8 @@ pub(crate) trait Entry: Clone + Serialize + DeserializeOwned + Send + Sync {
     fn login(&self) -> LoginId;
     /// What tells this claim of the field from others by the same owner.
     fn unique(&self) -> u64;
+    /// Whether the login before it lost the device for good.
+    fn displaces(&self) -> bool;
 }
 
 impl Entry for Session {
@@ -33,6 +35,10 @@ impl Entry for Session {
     fn unique(&self) -> u64 {
         self.login.0
     }
+
+    fn displaces(&self) -> bool {
+        self.displaces
+    }
 }
 
 impl Entry for Route {
@@ -48,6 +54,10 @@ impl Entry for Route {
 
     fn unique(&self) -> u64 {
         self.connection
+    }
+
+    fn displaces(&self) -> bool {
+        true
     }
 }
 

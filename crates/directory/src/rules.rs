@@ -19,6 +19,8 @@ pub(crate) struct Current {
     pub(crate) login: LoginId,
     /// Which claim of its owner it is.
     pub(crate) unique: u64,
+    /// The login before it lost the device for good.
+    pub(crate) displaces: bool,
     pub(crate) life: Life,
 }
 
@@ -44,15 +46,14 @@ impl Device {
     }
 }
 
-/// A login.
-pub(crate) fn new_session(device: Device, login: LoginId, current: Option<Current>) -> Ruling {
-    match (current, device) {
-        (None | Some(Current { life: Life::Dead, .. }), _) => Ruling::Take,
+/// A login. `displaces`: of a named device, or one that comes back by its session.
+pub(crate) fn new_session(displaces: bool, login: LoginId, current: Option<Current>) -> Ruling {
+    match current {
+        None | Some(Current { life: Life::Dead, .. }) => Ruling::Take,
         // The same claim once more: its first answer was lost.
-        (Some(Current { life: Life::Own, login: on_record, .. }), _) if on_record == login => Ruling::Take,
-        (Some(_), Device::Default) => Ruling::Refuse,
-        (Some(current), Device::Named) if current.login > login => Ruling::Refuse,
-        (Some(_), Device::Named) => Ruling::Displace,
+        Some(Current { life: Life::Own, login: on_record, .. }) if on_record == login => Ruling::Take,
+        Some(current) if !displaces || current.login > login => Ruling::Refuse,
+        Some(_) => Ruling::Displace,
     }
 }
 
@@ -75,8 +76,8 @@ pub(crate) fn new_route(
 pub(crate) enum Meanwhile {
     /// Dead, for its generation is another now: whoever claimed meanwhile did so rightly.
     Dead,
-    /// Alive: of two owners the conflict rule chooses. The device without a name stays with its older login, a named one
-    /// goes to the newer.
+    /// Alive: of two owners the conflict rule chooses. The device without a name stays with its older login, unless the newer
+    /// one has displaced it; a named one goes to the newer.
     Alive,
 }
 
@@ -91,7 +92,8 @@ pub(crate) fn old_session(
         None | Some(Current { life: Life::Dead, .. }) => Ruling::Take,
         Some(Current { life: Life::Own, login: on_record, .. }) if on_record == login => Ruling::Take,
         Some(current) => {
-            let older_stays = device == Device::Default && meanwhile == Meanwhile::Alive;
+            let older_stays =
+                device == Device::Default && meanwhile == Meanwhile::Alive && !current.displaces;
             let keeps = match device {
                 Device::Default => older_stays && login < current.login,
                 Device::Named => login > current.login,
@@ -140,7 +142,7 @@ mod tests {
 
     #[expect(clippy::unnecessary_wraps, reason = "what the rules take")]
     fn on_record(login: LoginId, life: Life) -> Option<Current> {
-        Some(Current { login, unique: login.0, life })
+        Some(Current { login, unique: login.0, displaces: false, life })
     }
 
     #[test]
@@ -148,7 +150,7 @@ mod tests {
         for login in [OLDER, MINE, NEWER] {
             let dead = on_record(login, Life::Dead);
             for device in [Device::Default, Device::Named] {
-                assert_eq!(new_session(device, MINE, dead), Ruling::Take);
+                assert_eq!(new_session(device == Device::Named, MINE, dead), Ruling::Take);
                 assert_eq!(old_session(device, MINE, Meanwhile::Dead, dead), Ruling::Take);
                 assert_eq!(old_session(device, MINE, Meanwhile::Alive, dead), Ruling::Take);
             }
@@ -160,16 +162,16 @@ mod tests {
     #[test]
     fn m12_the_default_device_that_is_online_refuses_another_login() {
         for life in [Life::Live, Life::Own] {
-            assert_eq!(new_session(Device::Default, MINE, on_record(OLDER, life)), Ruling::Refuse);
-            assert_eq!(new_session(Device::Default, MINE, on_record(NEWER, life)), Ruling::Refuse);
+            assert_eq!(new_session(false, MINE, on_record(OLDER, life)), Ruling::Refuse);
+            assert_eq!(new_session(false, MINE, on_record(NEWER, life)), Ruling::Refuse);
         }
-        assert_eq!(new_session(Device::Default, MINE, on_record(MINE, Life::Own)), Ruling::Take);
+        assert_eq!(new_session(false, MINE, on_record(MINE, Life::Own)), Ruling::Take);
     }
 
     #[test]
     fn a_named_device_goes_to_the_newer_login() {
-        assert_eq!(new_session(Device::Named, MINE, on_record(OLDER, Life::Live)), Ruling::Displace);
-        assert_eq!(new_session(Device::Named, MINE, on_record(NEWER, Life::Live)), Ruling::Refuse);
+        assert_eq!(new_session(true, MINE, on_record(OLDER, Life::Live)), Ruling::Displace);
+        assert_eq!(new_session(true, MINE, on_record(NEWER, Life::Live)), Ruling::Refuse);
         assert_eq!(
             old_session(Device::Named, MINE, Meanwhile::Alive, on_record(OLDER, Life::Live)),
             Ruling::Displace
@@ -187,6 +189,8 @@ mod tests {
         assert_eq!(old_session(Device::Default, MINE, Meanwhile::Dead, newer), Ruling::Refuse);
         let older = on_record(OLDER, Life::Live);
         assert_eq!(old_session(Device::Default, MINE, Meanwhile::Alive, older), Ruling::Refuse);
+        let came_back = newer.map(|newer| Current { displaces: true, ..newer });
+        assert_eq!(old_session(Device::Default, MINE, Meanwhile::Alive, came_back), Ruling::Refuse);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kurir_protocol::name::LoginId;
 
-use self::world::{Puppet, TIMING, World, default_device, login, named, user};
+use self::world::{Puppet, TIMING, World, default_device, displacing, login, named, user};
 use crate::backend::{Ended, Swap};
 use crate::{DirectoryError, Event, Fenced, Kind, Reclaimed, RouteClaim, SessionClaim, SessionEnd, Timing};
 
@@ -92,13 +92,14 @@ async fn a_named_device_goes_to_its_newer_login(world: World) {
     let (m2, _e2) = world.join(Kind::Manager, "m2").await;
     let (esa, device) = (user("esa"), named("phone"));
     m1.claim_session(&esa, &device, login(1)).await.unwrap();
-    let SessionClaim::Granted { displaced, .. } = m2.claim_session(&esa, &device, login(2)).await.unwrap()
+    let SessionClaim::Granted { displaced, .. } =
+        m2.claim_session(&esa, &device, displacing(2)).await.unwrap()
     else {
         panic!("the newer login must be granted")
     };
     let displaced: Vec<_> = displaced.into_iter().map(|it| (it.manager, it.login)).collect();
     assert_eq!(displaced, [(m1.id().clone(), LoginId(1))]);
-    assert_eq!(m1.claim_session(&esa, &device, login(1)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
+    assert_eq!(m1.claim_session(&esa, &device, displacing(1)).await.unwrap(), SessionClaim::AlreadyLoggedIn);
 }
 
 async fn a_second_hello_replaces_the_first_and_is_told_which(world: World) {

@@ -8,7 +8,7 @@ mod roster;
 mod to_client;
 
 pub use account::{AccountAction, AccountAnswer, AccountRequest, ListedDevice};
-pub use auth::{Auth, Password};
+pub use auth::{Auth, Password, Session};
 pub use from_client::FromClient;
 pub use presence::{Presence, PresenceRequest};
 pub use roster::{

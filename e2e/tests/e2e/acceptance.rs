@@ -5,7 +5,7 @@ use kurir_e2e::packets::{
     relay_less_connection, remove_contact, roster, roster_error, roster_removed, roster_set, subscribed,
     unavailable,
 };
-use kurir_e2e::pattern::ANY;
+use kurir_e2e::pattern::{ANY, TEXT};
 use kurir_e2e::{PATIENCE, Person, Plan, System, Topology};
 use serde_json::{Value, json};
 
@@ -42,7 +42,11 @@ async fn acceptance_run_on_separate_processes() {
     assert_eq!(system.names(&anybody.receives(json!([ANY])).await), ["manager-1"]);
     let mut early = system.at_manager("dini", 1).await;
     early.sends(json!({"type": "auth", "username": "dini", "password": "12345", "register": true})).await;
-    early.receives(json!({"error": false, "msg": "Account created", "code": 201, "component": []})).await;
+    early
+        .receives(
+            json!({"error": false, "msg": "Account created", "code": 201, "component": [], "session": TEXT}),
+        )
+        .await;
 
     // The first relay joins, and the manager names it.
     system.starts("relay-1").await;

@@ -145,8 +145,7 @@ async fn packets_are_printed_as_json() {
     let system = System::start(Topology::OneProcess).await;
     system.person("esa").registers().await.logs_out().await;
     let mut esa = Terminal::start(&system, "esa", &["--json"]);
-    let is_there =
-        serde_json::json!({"error": false, "msg": "Login successfull", "code": 200, "component": ANY});
+    let is_there = serde_json::json!({"error": false, "msg": "Login successfull", "code": 200, "component": ANY, "session": ANY});
     esa.prints(&is_there).await;
     esa.types("/roster").await;
     let items = serde_json::json!({"items": []});

@@ -1,8 +1,8 @@
 //! PROTOCOL Part II `resource`: one account on several devices, at several managers and relays.
 
 use kurir_e2e::packets::{
-    FIRST_BIO, add_contact, bad_request, item, logged_in, message, not_delivered, presence_to, refusal,
-    relay, roster_set, subscribed, with,
+    FIRST_BIO, account_created, add_contact, bad_request, item, logged_in, message, not_delivered,
+    presence_to, refusal, roster_set, subscribed, with,
 };
 use kurir_e2e::pattern::{NUMBER, TEXT};
 use kurir_e2e::{PATIENCE, Plan, Raw, System, Topology};
@@ -58,10 +58,6 @@ fn auth(user: &str, device: Option<&str>) -> Value {
     }
 }
 
-fn created() -> Value {
-    json!({"error": false, "msg": "Account created", "code": 201, "component": [relay()]})
-}
-
 fn jid(user: &str, device: &str) -> String {
     format!("{user}@{DOMAIN}/{device}")
 }
@@ -80,12 +76,13 @@ async fn several_devices_on_separate_processes() {
 }
 
 async fn run(system: &System, near: At, far: At) {
-    let mut esa = Device::comes(system, near, with(auth("esa", None), "register", true), created()).await;
+    let mut esa =
+        Device::comes(system, near, with(auth("esa", None), "register", true), account_created()).await;
     let mut refused = system.at_manager("fajar", near.manager).await;
     refused.sends(with(auth("fajar", Some("default")), "register", true)).await;
     refused.receives(bad_request()).await;
     let register = with(auth("fajar", Some("phone")), "register", true);
-    let created = with(created(), "jid", jid("fajar", "phone"));
+    let created = with(account_created(), "jid", jid("fajar", "phone"));
     let mut phone = Device::comes(system, near, register, created).await;
     let laptop_is_here = with(logged_in(), "jid", jid("fajar", "laptop"));
     let mut laptop = Device::comes(system, far, auth("fajar", Some("laptop")), laptop_is_here).await;

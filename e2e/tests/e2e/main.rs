@@ -44,5 +44,6 @@ mod original;
 mod pauses;
 mod relays;
 mod report;
+mod sessions;
 mod tickets;
 mod tracked;

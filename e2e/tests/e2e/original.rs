@@ -46,7 +46,8 @@ async fn user(system: &System, name: &str, register: bool) -> (Raw, Raw) {
     let mut manager =
         Raw::connect(format!("{name} at the manager"), system.manager(1), Speaks::Original).await;
     manager.sends_bytes(&wire(r#"{"ip_local": "192.168.1.6", "port": 62998, "type": "client"}"#)).await;
-    let mut reply = json!({"error": false, "msg": "Login successfull", "code": 200, "component": [ANY]});
+    let mut reply =
+        json!({"error": false, "msg": "Login successfull", "code": 200, "component": [ANY], "session": ANY});
     if register {
         let auth =
             format!(r#"{{"type": "auth", "username": "{name}", "password": "12345", "register": true}}"#);

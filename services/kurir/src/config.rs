@@ -189,6 +189,7 @@ fn outside(config: &Config) -> Option<(&'static str, &'static str)> {
         ("relay.id", is_id(&relay.id), NO_ID),
         ("manager.domain", is_domain(&manager.domain), "expected a domain name, as in user@chat.example"),
         ("manager.device_days", manager.device_days >= 1, "must be at least 1"),
+        ("manager.session_days", manager.session_days >= 1, "must be at least 1"),
         ("manager.trackers", manager.trackers.iter().all(|url| is_url(url)), NO_URL),
         ("relay.trackers", relay.trackers.iter().all(|url| is_url(url)), NO_URL),
         (

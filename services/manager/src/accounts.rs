@@ -8,7 +8,7 @@ use std::{
 
 use kurir_directory::{DirectoryError, Generation, NewSession, Session, SessionClaim, SessionEnd};
 use kurir_protocol::{
-    manager::Auth,
+    manager::{Auth, Session as Token},
     name::{LoginId, Resource, UserKey, Username},
     replies,
 };
@@ -19,7 +19,11 @@ use crate::{
     metrics::AuthResult,
     online::Online,
     presence::EndOfRelay,
-    store::{Account, CreateError, FIRST_LOGIN, NewAccount},
+    store::{
+        Account, CreateError, FIRST_LOGIN, NewAccount,
+        device::{Login, NewSession as NewToken},
+        session::{SessionToken, SessionUse},
+    },
 };
 
 const FIRST_BIO: &str = "Feel happy using this application! ;D";
@@ -40,6 +44,21 @@ struct Claimed {
     displaced: Vec<Session>,
 }
 
+/// Somebody who is online now.
+#[derive(Debug)]
+pub(crate) struct Welcome {
+    pub(crate) online: Arc<Online>,
+    /// What the device logs in with again.
+    pub(crate) session: Token,
+}
+
+/// Whether a login takes the device from an older one that is online.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Older {
+    Stays,
+    GivesWay,
+}
+
 /// Why nobody is logged in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -49,6 +68,8 @@ pub(crate) enum Refusal {
     BadRequest,
     #[error("there is no such account")]
     UserNotFound,
+    #[error("the session is nobody's, over, or revoked")]
+    Unauthorized,
     #[error("the device is online already")]
     AlreadyLoggedIn,
     #[error(transparent)]
@@ -92,6 +113,7 @@ impl Refusal {
             Refusal::UsernameUsed => replies::USERNAME_USED,
             Refusal::BadRequest => replies::BAD_REQUEST,
             Refusal::UserNotFound => replies::USER_NOT_FOUND,
+            Refusal::Unauthorized => replies::UNAUTHORIZED,
             Refusal::AlreadyLoggedIn => replies::ALREADY_LOGGED_IN,
             Refusal::Temporary(_) => replies::TEMPORARY_FAILURE,
         }
@@ -102,6 +124,7 @@ impl Refusal {
             Refusal::UsernameUsed => AuthResult::UsernameUsed,
             Refusal::BadRequest => AuthResult::BadRequest,
             Refusal::UserNotFound => AuthResult::UserNotFound,
+            Refusal::Unauthorized => AuthResult::Unauthorized,
             Refusal::AlreadyLoggedIn => AuthResult::AlreadyLoggedIn,
             Refusal::Temporary(_) => AuthResult::Temporary,
         }
@@ -110,18 +133,22 @@ impl Refusal {
 
 impl Manager {
     /// Registers or logs in; the user is then online here.
-    pub(crate) async fn authenticate(&self, auth: &Auth, client: Client) -> Result<Arc<Online>, Refusal> {
-        let result =
-            if auth.register { self.register(auth, client).await } else { self.log_in(auth, client).await };
+    pub(crate) async fn authenticate(&self, auth: &Auth, client: Client) -> Result<Welcome, Refusal> {
+        let result = match &auth.session {
+            _ if auth.register => self.register(auth, client).await,
+            Some(session) => self.come_back(auth, session, client).await,
+            None => self.log_in(auth, client).await,
+        };
         self.metrics.authenticated(match &result {
             Ok(_) if auth.register => AuthResult::Created,
+            Ok(_) if auth.session.is_some() => AuthResult::CameBack,
             Ok(_) => AuthResult::LoggedIn,
             Err(refusal) => refusal.result(),
         });
         result
     }
 
-    async fn register(&self, auth: &Auth, client: Client) -> Result<Arc<Online>, Refusal> {
+    async fn register(&self, auth: &Auth, client: Client) -> Result<Welcome, Refusal> {
         let name = auth.username.as_deref().ok_or(Refusal::BadRequest)?;
         if self.is_taken(name).await? {
             return Err(Refusal::UsernameUsed);
@@ -138,16 +165,19 @@ impl Manager {
         if self.is_taken(name).await? {
             return Err(Refusal::UsernameUsed);
         }
-        let claimed = match self.claim(&username, device, FIRST_LOGIN, client.address).await {
+        let claimed = match self.claim(&username, (device, Older::Stays), FIRST_LOGIN, client.address).await {
             Err(Refusal::AlreadyLoggedIn) if self.is_taken(name).await? => return Err(Refusal::UsernameUsed),
             // Somebody else is about to have it.
             Err(Refusal::AlreadyLoggedIn) => return Err(Temporary::Unsettled.into()),
             claimed => claimed?,
         };
         let (bio, device) = (FIRST_BIO.to_owned(), device.clone());
-        let new = NewAccount { username, password_hash, bio, now_ms: now_ms(), device: device.clone() };
+        let session = self.new_session();
+        let token = session.token.clone();
+        let new =
+            NewAccount { username, password_hash, bio, now_ms: now_ms(), device: device.clone(), session };
         match self.store.create_account(new).await {
-            Ok(account) => Ok(self.go_online(&account, claimed, client).await),
+            Ok(account) => Ok(self.go_online(&account, claimed, &token, client).await),
             Err(error) => {
                 // Not released: the member goes on trying by itself.
                 let _ = self.member.release_session(&key, &device, FIRST_LOGIN, SessionEnd::Lost).await;
@@ -172,7 +202,7 @@ impl Manager {
         Ok(Username::register(name).is_err() || self.store.account(&key).await?.is_some())
     }
 
-    async fn log_in(&self, auth: &Auth, client: Client) -> Result<Arc<Online>, Refusal> {
+    async fn log_in(&self, auth: &Auth, client: Client) -> Result<Welcome, Refusal> {
         let name = auth.username.as_deref().ok_or(Refusal::BadRequest)?;
         let password = auth.password.as_ref().ok_or(Refusal::BadRequest)?;
         let device = auth.device.as_ref().ok_or(Refusal::BadRequest)?;
@@ -189,9 +219,45 @@ impl Manager {
         if !device.is_named() && self.is_online(&key, device).await? {
             return Err(Refusal::AlreadyLoggedIn);
         }
-        let login = self.store.record_login(account.id, device, now_ms()).await.map_err(Temporary::from)?;
+        let older = if device.is_named() { Older::GivesWay } else { Older::Stays };
+        let session = self.new_session();
+        let login = Login { device, now_ms: now_ms(), session: Some(&session) };
+        let login = self.store.record_login(account.id, &login).await.map_err(Temporary::from)?;
+        let claimed = self.claim(&account.username, (device, older), login, client.address).await?;
+        Ok(self.go_online(&account, claimed, &session.token, client).await)
+    }
+
+    /// A login by the token of the last one (Part II `session`): no password, and no argon2.
+    async fn come_back(&self, auth: &Auth, token: &Token, client: Client) -> Result<Welcome, Refusal> {
+        let name = auth.username.as_deref().ok_or(Refusal::BadRequest)?;
+        let named = auth.device.as_ref().ok_or(Refusal::BadRequest)?;
+        let key = UserKey::of(name).map_err(|_| Refusal::UserNotFound)?;
+        let account =
+            self.store.account(&key).await.map_err(Temporary::from)?.ok_or(Refusal::UserNotFound)?;
+        let token = SessionToken::parse(token.expose()).ok_or(Refusal::Unauthorized)?;
+        // One that does not name its device is the token's.
+        let of = Some(named).filter(|device| device.is_named());
+        // Nothing is used up for whom the directory could not take now.
+        self.takes_logins(&key).await?;
+        let used = self.store.use_session(account.id, &token, of, now_ms(), self.session_life_ms).await;
+        let (device, next) = match used.map_err(Temporary::from)? {
+            SessionUse::Renewed { device, next } => (device, next),
+            SessionUse::Revoked(device) => {
+                tracing::warn!(user = %key, %device, "an old session token was used: the device's session is revoked");
+                self.end_device(&key, &device).await?;
+                return Err(Refusal::Unauthorized);
+            }
+            SessionUse::Refused => return Err(Refusal::Unauthorized),
+        };
+        let login = Login { device: &device, now_ms: now_ms(), session: None };
+        let login = self.store.record_login(account.id, &login).await.map_err(Temporary::from)?;
+        let device = (&device, Older::GivesWay);
         let claimed = self.claim(&account.username, device, login, client.address).await?;
-        Ok(self.go_online(&account, claimed, client).await)
+        Ok(self.go_online(&account, claimed, &next, client).await)
+    }
+
+    fn new_session(&self) -> NewToken {
+        NewToken { token: SessionToken::first(), expires_ms: now_ms().saturating_add(self.session_life_ms) }
     }
 
     async fn is_online(&self, user: &UserKey, device: &Resource) -> Result<bool, Temporary> {
@@ -214,7 +280,7 @@ impl Manager {
     async fn claim(
         &self,
         username: &Username,
-        device: &Resource,
+        (device, older): (&Resource, Older),
         login: LoginId,
         address: IpAddr,
     ) -> Result<Claimed, Refusal> {
@@ -224,6 +290,7 @@ impl Manager {
             since_ms: now_ms(),
             client_address: address,
             presence_counter: 0,
+            displaces: older == Older::GivesWay,
         };
         let claim = self.member.claim_session(&username.key(), device, session.clone()).await;
         match claim.map_err(Temporary::from)? {
@@ -234,7 +301,13 @@ impl Manager {
         }
     }
 
-    async fn go_online(&self, account: &Account, claimed: Claimed, client: Client) -> Arc<Online> {
+    async fn go_online(
+        &self,
+        account: &Account,
+        claimed: Claimed,
+        token: &SessionToken,
+        client: Client,
+    ) -> Welcome {
         let Claimed { device, session, generation, displaced } = claimed;
         let online = Online::new(account, device, &self.domain, &session, generation, client.outbox);
         let online = Arc::new(online);
@@ -250,6 +323,6 @@ impl Manager {
             // Renewed between the claim and now: that round may have passed this session by.
             self.restore_soon(&online).await;
         }
-        online
+        Welcome { online, session: Token::new(token.expose()) }
     }
 }

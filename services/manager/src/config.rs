@@ -30,6 +30,8 @@ pub struct Config {
 
     /// A device that was not online for so many days is forgotten: a later login of it is that of a new one.
     pub device_days: u32,
+    /// What a device logs in with again in place of its password is good for so many days after its last login.
+    pub session_days: u32,
 
     /// Which relay a user is given.
     pub relay_choice: RelayChoice,
@@ -98,6 +100,7 @@ impl Default for Config {
             private: false,
             trackers: vec!["http://127.0.0.1:5100".to_owned()],
             device_days: 30,
+            session_days: 30,
             relay_choice: RelayChoice::Fewest,
             ticket_seconds: 60,
             relay_silence_seconds: 4,
@@ -134,6 +137,10 @@ impl Config {
 
     pub(crate) fn device_life(&self) -> Duration {
         Duration::from_hours(24).saturating_mul(self.device_days.max(1))
+    }
+
+    pub(crate) fn session_life_ms(&self) -> i64 {
+        i64::from(self.session_days.max(1)) * 24 * 60 * 60 * 1000
     }
 
     pub(crate) fn login_deadline(&self) -> Duration {

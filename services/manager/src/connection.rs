@@ -11,7 +11,7 @@ use kurir_protocol::{
     Malformed,
     iq::Condition,
     manager::{
-        AccountAnswer, AccountRequest, Auth, FromClient, PresenceRequest, RelayEntry, RosterCondition,
+        self, AccountAnswer, AccountRequest, Auth, FromClient, PresenceRequest, RelayEntry, RosterCondition,
         RosterRequest, ToClient,
     },
     replies,
@@ -21,7 +21,7 @@ use kurir_socket::{Flow, Outbox, Pace};
 use tokio::net::TcpStream;
 
 use crate::{
-    accounts::{Client, Refusal},
+    accounts::{self, Client, Refusal},
     choice::Chosen,
     manager::{Manager, Temporary},
     online::Online,
@@ -68,10 +68,9 @@ struct KnownRelays {
 }
 
 /// Which reply brings a relay.
-#[derive(Clone, Copy)]
 enum Welcome {
-    Created,
-    LoggedIn,
+    Created(manager::Session),
+    LoggedIn(manager::Session),
     Asked,
 }
 
@@ -131,10 +130,11 @@ impl Connection {
     async fn authenticate(&mut self, auth: &Auth, replies: &mut Vec<u8>) -> Flow {
         let client = Client { address: self.address, outbox: Arc::clone(&self.outbox) };
         match self.manager.authenticate(auth, client).await {
-            Ok(online) => {
+            Ok(accounts::Welcome { online, session }) => {
                 self.rules.logged_in();
-                let welcome = if auth.register { Welcome::Created } else { Welcome::LoggedIn };
-                self.offer_relay(&online, welcome, replies);
+                let welcome =
+                    if auth.register { Welcome::Created(session) } else { Welcome::LoggedIn(session) };
+                self.offer_relay(&online, &welcome, replies);
                 self.online = Some(online);
                 Flow::Continue
             }
@@ -170,7 +170,7 @@ impl Connection {
             (_, Err(error)) => Err(error),
             (FromClient::Presence(request), Ok(())) => manager.presence(online, request, replies).await,
             (FromClient::GetRelay, Ok(())) => {
-                self.offer_relay(online, Welcome::Asked, replies);
+                self.offer_relay(online, &Welcome::Asked, replies);
                 Ok(())
             }
             // Served before.
@@ -216,7 +216,7 @@ impl Connection {
     }
 
     /// M13, M14: whoever asks again has failed on the relay given before.
-    fn offer_relay(&mut self, online: &Online, welcome: Welcome, replies: &mut Vec<u8>) {
+    fn offer_relay(&mut self, online: &Online, welcome: &Welcome, replies: &mut Vec<u8>) {
         let now = Instant::now();
         let failed = self.relays.given.take();
         if let Some(failed) = &failed {
@@ -227,8 +227,8 @@ impl Connection {
         let offer = self.manager.relays.offer(online, failed.as_ref(), avoid);
         let relay = offer.as_ref().map(entry);
         match welcome {
-            Welcome::Created => ToClient::AccountCreated { relay, jid: online.jid() },
-            Welcome::LoggedIn => ToClient::LoggedIn { relay, jid: online.jid() },
+            Welcome::Created(session) => ToClient::AccountCreated { relay, jid: online.jid(), session },
+            Welcome::LoggedIn(session) => ToClient::LoggedIn { relay, jid: online.jid(), session },
             Welcome::Asked => ToClient::RelayLessConnection { relay },
         }
         .write(replies);

@@ -3,11 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kurir_directory::{DirectoryError, SessionEnd};
+use kurir_directory::{DirectoryError, SessionEnd, UserEntries};
 use kurir_protocol::{
     iq::Condition,
     manager::{AccountAction, AccountAnswer, AccountRequest, ListedDevice},
-    name::Resource,
+    name::{Resource, UserKey},
 };
 use kurir_socket::Flow;
 use rand::RngExt;
@@ -84,10 +84,28 @@ impl Manager {
         if !self.store.remove_device(online.account, device).await? {
             return Ok(false);
         }
+        self.end_sessions(user, device, &entries, Some(online)).await;
+        Ok(true)
+    }
+
+    /// Ends a device's session wherever that is; its tokens are worthless by now.
+    pub(crate) async fn end_device(&self, user: &UserKey, device: &Resource) -> Result<(), Temporary> {
+        let entries = self.member.directory().user(user).await?;
+        self.end_sessions(user, device, &entries, None).await;
+        Ok(())
+    }
+
+    async fn end_sessions(
+        &self,
+        user: &UserKey,
+        device: &Resource,
+        entries: &UserEntries,
+        asker: Option<&Online>,
+    ) {
         for (_, session) in entries.sessions.iter().filter(|(known, _)| known == device) {
-            if session.login == online.login {
+            if let Some(asker) = asker.filter(|asker| asker.login == session.login) {
                 // The asker's own connection is closed by its answer.
-                Box::pin(self.depart(online, SessionEnd::Ended)).await;
+                Box::pin(self.depart(asker, SessionEnd::Ended)).await;
             } else if self.sessions.get(user, device).is_some_and(|here| here.login == session.login) {
                 Box::pin(self.session_over(user, device, session.login, true)).await;
             } else {
@@ -97,7 +115,6 @@ impl Manager {
         for (_, route) in entries.routes.iter().filter(|(known, _)| known == device) {
             self.relays.end_session(Some(&route.relay), user, device, route.login, false);
         }
-        Ok(true)
     }
 
     /// Forgets devices that were not seen for `life`, for as long as it is polled.

@@ -39,6 +39,8 @@ pub(crate) struct Manager {
     /// For so long a user who asks for another relay is not given the one that failed.
     pub(crate) relay_failed: Duration,
     pub(crate) store: Store,
+    /// How long a session's token is good.
+    pub(crate) session_life_ms: i64,
     pub(crate) passwords: Passwords,
     pub(crate) registering: Registering,
     pub(crate) member: Member,

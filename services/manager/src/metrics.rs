@@ -32,9 +32,11 @@ pub(crate) struct Metrics {
 pub(crate) enum AuthResult {
     Created,
     LoggedIn,
+    CameBack,
     UsernameUsed,
     BadRequest,
     UserNotFound,
+    Unauthorized,
     AlreadyLoggedIn,
     Temporary,
 }

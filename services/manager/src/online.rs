@@ -34,6 +34,7 @@ pub(crate) struct Online {
     named: Option<Box<Named>>,
     pub(crate) login: LoginId,
     pub(crate) client_address: IpAddr,
+    displaces: bool,
     since_ms: i64,
     outbox: Arc<Outbox>,
     state: Mutex<State>,
@@ -132,6 +133,7 @@ impl Online {
             account: account.id,
             login: session.login,
             client_address: session.client_address,
+            displaces: session.displaces,
             since_ms: session.since_ms,
             outbox,
             state: Mutex::new(State::new(generation, session.presence_counter)),
@@ -159,6 +161,8 @@ impl Online {
             since_ms: self.since_ms,
             client_address: self.client_address,
             presence_counter: self.lock().counter,
+            // It was on record already.
+            displaces: self.displaces,
         }
     }
 

@@ -3,7 +3,7 @@
 use kurir_directory::{Route, SessionEnd};
 use kurir_protocol::{
     manager::{PresenceRequest, ToClient},
-    name::{Address, Resource, UserKey, Username},
+    name::{Address, LoginId, Resource, UserKey, Username},
 };
 
 use crate::{
@@ -21,6 +21,8 @@ pub(crate) struct Departure {
     user: UserKey,
     username: Username,
     device: Resource,
+    login: LoginId,
+    end: SessionEnd,
     /// Newer than everything else of that login.
     version: Version,
     at_ms: i64,
@@ -165,6 +167,8 @@ impl Manager {
             user: online.user.clone(),
             username: online.username.clone(),
             device: device.clone(),
+            login: online.login,
+            end,
             version: online.last_version(),
             at_ms,
         };
@@ -179,6 +183,10 @@ impl Manager {
             self.store.touch(departure.account, departure.at_ms).await?;
             let device = (departure.account, departure.device.clone());
             self.store.devices_seen(&[device], departure.at_ms).await?;
+            if departure.end == SessionEnd::Ended {
+                let Departure { account, device, login, .. } = departure;
+                self.store.revoke_session(*account, device, *login).await?;
+            }
             self.store.roster(departure.account).await
         };
         let contacts = match read.await {

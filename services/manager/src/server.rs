@@ -171,6 +171,7 @@ impl Bound {
             outbox_bytes: config.outbox_bytes,
             relay_failed: Duration::from_secs(config.relay_failed_seconds),
             store,
+            session_life_ms: config.session_life_ms(),
             passwords,
             registering: Registering::default(),
             sessions: Sessions::default(),

@@ -4,6 +4,7 @@
 //! - [`roster`]: who has whom as a contact, kept in step on both sides (PROTOCOL §3)
 //! - [`log`]: what each account has received and sent
 //! - [`device`]: an account's devices, and how far each has read
+//! - [`session`]: what a device logs in with again
 //! - [`subscription`]: the rules of a pair of contacts, without a database
 //! - `entity`, `migration`: the tables
 //! - `connection`, `error`: pools, deadlines, and what a failure means
@@ -17,6 +18,7 @@ pub mod account;
 pub mod device;
 pub mod log;
 pub mod roster;
+pub mod session;
 pub mod subscription;
 
 mod connection;

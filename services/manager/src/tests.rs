@@ -64,7 +64,7 @@ pub(crate) async fn registered(manager: &Manager, username: &str) -> Arc<Online>
 
 pub(crate) async fn registered_on(manager: &Manager, username: &str, outbox: Arc<Outbox>) -> Arc<Online> {
     let client = Client { outbox, ..client() };
-    manager.authenticate(&registration(username), client).await.unwrap()
+    manager.authenticate(&registration(username), client).await.unwrap().online
 }
 
 /// Esa, and fajar who sees her and was told that she is online.

@@ -394,6 +394,7 @@ fn new_session(connection: &Connection) -> NewSession {
         since_ms: 0,
         client_address: Ipv4Addr::LOCALHOST.into(),
         presence_counter: 0,
+        displaces: connection.device.resource().is_named(),
     }
 }
 

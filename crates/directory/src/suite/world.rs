@@ -53,7 +53,13 @@ pub(super) fn login(login: u64) -> NewSession {
         since_ms: 1,
         client_address: Ipv4Addr::LOCALHOST.into(),
         presence_counter: 0,
+        displaces: false,
     }
+}
+
+/// One that takes the device from an older login.
+pub(super) fn displacing(number: u64) -> NewSession {
+    NewSession { displaces: true, ..login(number) }
 }
 
 pub(super) enum World {

@@ -22,6 +22,8 @@ pub struct Auth {
     pub register: bool,
     /// The device, the default one where none is named (Part II `resource`).
     pub device: Option<Resource>,
+    /// What the last login's reply gave, in place of the password (Part II `session`). What is no string is nobody's.
+    pub session: Option<Session>,
 }
 
 impl Auth {
@@ -31,6 +33,9 @@ impl Auth {
             password: good(fields, Key::Password).map(Password),
             register: fields.raw(Key::Register).is_some_and(truthy),
             device: device(fields),
+            session: fields
+                .given(Key::Session)
+                .map(|raw| Session(text(raw).unwrap_or_default().into_owned())),
         }
     }
 }
@@ -47,6 +52,28 @@ fn device(fields: &Fields<'_>) -> Option<Resource> {
 fn good(fields: &Fields<'_>, key: Key) -> Option<String> {
     let text = fields.text(key)?;
     (!text.is_empty() && !text.contains(char::is_whitespace)).then(|| text.into_owned())
+}
+
+/// A session's token, opaque to clients. Its `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Session(String);
+
+impl Session {
+    /// A token to be given to a client.
+    pub fn new(token: &str) -> Self {
+        Self(token.to_owned())
+    }
+
+    /// The token itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Session(…)")
+    }
 }
 
 /// A password that is not bad. Its `Debug` hides it.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Item, Presence, RosterCondition};
+use super::{Item, Presence, RosterCondition, Session};
 use crate::{
     iq,
     write::{self, Object},
@@ -38,6 +38,8 @@ pub enum ToClient<'a> {
         relay: Option<RelayEntry<'a>>,
         /// The full address of a device that has named itself (Part II).
         jid: Option<&'a str>,
+        /// What the device logs in with again (Part II).
+        session: &'a Session,
     },
     /// 200 after a login.
     LoggedIn {
@@ -45,6 +47,8 @@ pub enum ToClient<'a> {
         relay: Option<RelayEntry<'a>>,
         /// As above.
         jid: Option<&'a str>,
+        /// As above.
+        session: &'a Session,
     },
     /// 200 after `get_relay_less_connection`, in an array.
     RelayLessConnection {
@@ -147,15 +151,15 @@ impl ToClient<'_> {
     /// Appends the packet as one canonical line.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::AccountCreated { relay, jid } => {
-                relay_reply(out, "Account created", 201, relay.as_ref(), *jid);
+            Self::AccountCreated { relay, jid, session } => {
+                relay_reply(out, "Account created", 201, relay.as_ref(), *jid, Some(session.expose()));
             }
-            Self::LoggedIn { relay, jid } => {
-                relay_reply(out, "Login successfull", 200, relay.as_ref(), *jid);
+            Self::LoggedIn { relay, jid, session } => {
+                relay_reply(out, "Login successfull", 200, relay.as_ref(), *jid, Some(session.expose()));
             }
             Self::RelayLessConnection { relay } => {
                 out.push(b'[');
-                relay_reply(out, "Relay Less Connection", 200, relay.as_ref(), None);
+                relay_reply(out, "Relay Less Connection", 200, relay.as_ref(), None, None);
                 out.push(b']');
             }
             Self::Roster { items, to, id } => {
@@ -199,7 +203,14 @@ impl ToClient<'_> {
     }
 }
 
-fn relay_reply(out: &mut Vec<u8>, msg: &str, code: i64, relay: Option<&RelayEntry<'_>>, jid: Option<&str>) {
+fn relay_reply(
+    out: &mut Vec<u8>,
+    msg: &str,
+    code: i64,
+    relay: Option<&RelayEntry<'_>>,
+    jid: Option<&str>,
+    session: Option<&str>,
+) {
     Object::begin(out)
         .raw("error", "false")
         .text("msg", msg)
@@ -217,6 +228,7 @@ fn relay_reply(out: &mut Vec<u8>, msg: &str, code: i64, relay: Option<&RelayEntr
             });
         })
         .text_if("jid", jid)
+        .text_if("session", session)
         .end();
 }
 

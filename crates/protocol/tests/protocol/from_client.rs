@@ -54,19 +54,19 @@ fn m8_register_and_m11_login() {
     manager(
         r#"{"type":"auth","username":"esa","password":"12345","register":true}"#,
         &expect![[
-            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: true, device: Some(Resource(None)) }))"#
+            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: true, device: Some(Resource(None)), session: None }))"#
         ]],
     );
     manager(
         r#"{"type":"auth","username":"esa","password":"12345"}"#,
         &expect![[
-            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: false, device: Some(Resource(None)) }))"#
+            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: false, device: Some(Resource(None)), session: None }))"#
         ]],
     );
     manager(
         r#"{"type":"AUTH","username":"\u0065sa","password":"\ud83d\ude00"}"#,
         &expect![[
-            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: false, device: Some(Resource(None)) }))"#
+            r#"Ok(Auth(Auth { username: Some("esa"), password: Some(Password(…)), register: false, device: Some(Resource(None)), session: None }))"#
         ]],
     );
 }

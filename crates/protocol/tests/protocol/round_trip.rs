@@ -4,7 +4,8 @@ use kurir_protocol::{
     client::{FromServer, ToServer},
     framing::{Framing, Limits, encode},
     manager::{
-        self, Item, NewName, Presence, PresenceRequest, RelayEntry, RosterAction, Subscription, ToClient,
+        self, Item, NewName, Presence, PresenceRequest, RelayEntry, RosterAction, Session, Subscription,
+        ToClient,
     },
     name::UserKey,
     object::text,
@@ -175,9 +176,10 @@ fn relays_come_with_their_ticket() {
         FromServer::RelayLessConnection { relay } => (0, relay),
         other => panic!("{other:?}"),
     };
+    let session = Session::new("s");
     for (code, packet) in [
-        (201, ToClient::AccountCreated { relay: relay(), jid: None }),
-        (200, ToClient::LoggedIn { relay: relay(), jid: None }),
+        (201, ToClient::AccountCreated { relay: relay(), jid: None, session: &session }),
+        (200, ToClient::LoggedIn { relay: relay(), jid: None, session: &session }),
         (0, ToClient::RelayLessConnection { relay: relay() }),
     ] {
         let (was, relay) = read(packet);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use kurir_protocol::{
-    manager::{self, Item, Presence, RelayEntry, RosterCondition, Subscription, ToClient},
+    manager::{self, Item, Presence, RelayEntry, RosterCondition, Session, Subscription, ToClient},
     relay, replies,
     tracker::{self, Component, Kind},
 };
@@ -21,6 +21,10 @@ fn line(expected: &Expect, write: impl FnOnce(&mut Vec<u8>)) {
 
 fn written(expected: &Expect, packet: &ToClient<'_>) {
     line(expected, |out| packet.write(out));
+}
+
+fn session() -> Session {
+    Session::new("5e55")
 }
 
 const RELAY: RelayEntry<'_> =
@@ -65,21 +69,25 @@ fn t4_the_components() {
 fn m8_m11_m13_m14_replies_that_name_a_relay() {
     written(
         &expect![[
-            r#"{"error":false,"msg":"Account created","code":201,"component":[{"username":"relay-5010","ip_local":"127.0.0.1","port":51476,"type":"relay","connection":1}]}"#
+            r#"{"error":false,"msg":"Account created","code":201,"component":[{"username":"relay-5010","ip_local":"127.0.0.1","port":51476,"type":"relay","connection":1}],"session":"5e55"}"#
         ]],
-        &ToClient::AccountCreated { relay: Some(RELAY), jid: None },
+        &ToClient::AccountCreated { relay: Some(RELAY), jid: None, session: &session() },
     );
     written(
         &expect![[
-            r#"{"error":false,"msg":"Login successfull","code":200,"component":[{"username":"relay-5010","ip_local":"127.0.0.1","port":51476,"type":"relay","connection":1,"token":"e.y.j"}]}"#
+            r#"{"error":false,"msg":"Login successfull","code":200,"component":[{"username":"relay-5010","ip_local":"127.0.0.1","port":51476,"type":"relay","connection":1,"token":"e.y.j"}],"session":"5e55"}"#
         ]],
-        &ToClient::LoggedIn { relay: Some(RelayEntry { token: Some("e.y.j"), ..RELAY }), jid: None },
+        &ToClient::LoggedIn {
+            relay: Some(RelayEntry { token: Some("e.y.j"), ..RELAY }),
+            jid: None,
+            session: &session(),
+        },
     );
     written(
         &expect![[
-            r#"{"error":false,"msg":"Login successfull","code":200,"component":[],"jid":"esa@a.example/phone"}"#
+            r#"{"error":false,"msg":"Login successfull","code":200,"component":[],"jid":"esa@a.example/phone","session":"5e55"}"#
         ]],
-        &ToClient::LoggedIn { relay: None, jid: Some("esa@a.example/phone") },
+        &ToClient::LoggedIn { relay: None, jid: Some("esa@a.example/phone"), session: &session() },
     );
     written(
         &expect![[

@@ -8,7 +8,8 @@ use sea_orm::{
 };
 
 use super::{
-    Store, StoreError, device,
+    Store, StoreError,
+    device::{self, Login, NewSession},
     entity::account::{ActiveModel, Column, Entity, Model},
     storable,
 };
@@ -42,8 +43,9 @@ pub struct NewAccount {
     pub password_hash: PasswordHash,
     pub bio: String,
     pub now_ms: i64,
-    /// The device that it is registered with.
+    /// The device that it is registered with, and its session.
     pub device: Resource,
+    pub session: NewSession,
 }
 
 /// Why there is no new account.
@@ -91,7 +93,8 @@ impl Store {
                 Some(SqlErr::UniqueConstraintViolation(_)) => CreateError::Taken,
                 _ => CreateError::Store(error.into()),
             })?;
-            device::logs_in(&transaction, row.id, &new.device, new.now_ms).await?;
+            let login = Login { device: &new.device, now_ms: new.now_ms, session: Some(&new.session) };
+            device::logs_in(&transaction, row.id, &login, FIRST_LOGIN).await?;
             transaction.commit().await.map_err(StoreError::from)?;
             Ok(Account::try_from(row)?)
         })
@@ -107,25 +110,21 @@ impl Store {
     }
 
     /// Counts a login of a device and sets `updated_at`. Of two logins of an account, at any managers, the later has the larger id.
-    pub async fn record_login(
-        &self,
-        id: AccountId,
-        device: &Resource,
-        now_ms: i64,
-    ) -> Result<LoginId, StoreError> {
+    pub async fn record_login(&self, id: AccountId, login: &Login<'_>) -> Result<LoginId, StoreError> {
         self.within(self.timeout, async {
             let _turn = self.turn_to_write().await;
             let transaction = self.begin().await?;
             let rows = Entity::update_many()
                 .col_expr(Column::Login, Expr::col(Column::Login).add(1))
-                .col_expr(Column::UpdatedAtMs, Expr::value(now_ms))
+                .col_expr(Column::UpdatedAtMs, Expr::value(login.now_ms))
                 .filter(Column::Id.eq(id.0))
                 .exec_with_returning(&transaction)
                 .await?;
             let row = rows.into_iter().next().ok_or(BrokenRow::Missing(id.0))?;
-            device::logs_in(&transaction, id.0, device, now_ms).await?;
+            let number = login_of(&row)?;
+            device::logs_in(&transaction, id.0, login, number).await?;
             transaction.commit().await?;
-            Ok(login_of(&row)?)
+            Ok(number)
         })
         .await
     }

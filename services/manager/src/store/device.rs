@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use kurir_protocol::name::{Resource, UserKey};
+use kurir_protocol::name::{LoginId, Resource, UserKey};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -16,6 +16,7 @@ use super::{
     AccountId, Store, StoreError,
     entity::{device, log},
     log::{account_ids, signed, unsigned},
+    session::SessionToken,
 };
 
 /// Devices forgotten with one statement.
@@ -27,6 +28,23 @@ pub struct Device {
     pub resource: Resource,
     /// When it last logged in or went, in milliseconds since the Unix epoch.
     pub seen_ms: i64,
+}
+
+/// A login of a device, as it is put down.
+#[derive(Debug, Clone, Copy)]
+pub struct Login<'a> {
+    pub device: &'a Resource,
+    pub now_ms: i64,
+    /// None: it has used a token, and with it got the next.
+    pub session: Option<&'a NewSession>,
+}
+
+/// The first token of a login with the password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSession {
+    pub token: SessionToken,
+    /// When it ends, in milliseconds since the Unix epoch.
+    pub expires_ms: i64,
 }
 
 /// How far a device has read.
@@ -160,6 +178,7 @@ impl Store {
                     resource: Set(row.resource),
                     cursor: Set(row.cursor),
                     seen_ms: Set(row.seen_ms),
+                    ..Default::default()
                 })
                 .collect();
             if rows.is_empty() {
@@ -193,11 +212,21 @@ fn any_of<'a>(devices: impl Iterator<Item = (i64, &'a str)>) -> Condition {
 pub(super) async fn logs_in(
     transaction: &impl ConnectionTrait,
     account: i64,
-    device: &Resource,
-    now_ms: i64,
+    login: &Login<'_>,
+    id: LoginId,
 ) -> Result<(), StoreError> {
-    let seen = device::Entity::update_many()
+    let Login { device, now_ms, session } = *login;
+    let mut update = device::Entity::update_many()
         .col_expr(device::Column::SeenMs, Expr::value(now_ms))
+        .col_expr(device::Column::Login, Expr::value(id.0.cast_signed()));
+    if let Some(NewSession { token, expires_ms }) = session {
+        update = update
+            .col_expr(device::Column::Family, Expr::value(token.family_hash()))
+            .col_expr(device::Column::Current, Expr::value(token.hash()))
+            .col_expr(device::Column::Former, Expr::value(None::<Vec<u8>>))
+            .col_expr(device::Column::ExpiresMs, Expr::value(expires_ms));
+    }
+    let seen = update
         .filter(device::Column::AccountId.eq(account))
         .filter(device::Column::Resource.eq(device.as_str()))
         .exec(transaction)
@@ -212,9 +241,21 @@ pub(super) async fn logs_in(
         resource: Set(device.as_str().to_owned()),
         cursor: Set(head.map_or(0, |head| head.last_seq)),
         seen_ms: Set(now_ms),
+        login: Set(id.0.cast_signed()),
+        family: Set(session.map(|session| session.token.family_hash())),
+        current: Set(session.map(|session| session.token.hash())),
+        former: Set(None),
+        expires_ms: Set(session.map(|session| session.expires_ms)),
     };
     let by_another = OnConflict::columns([device::Column::AccountId, device::Column::Resource])
-        .update_column(device::Column::SeenMs)
+        .update_columns([
+            device::Column::SeenMs,
+            device::Column::Login,
+            device::Column::Family,
+            device::Column::Current,
+            device::Column::Former,
+            device::Column::ExpiresMs,
+        ])
         .to_owned();
     device::Entity::insert(new).on_conflict(by_another).exec_without_returning(transaction).await?;
     Ok(())

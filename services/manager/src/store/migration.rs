@@ -3,6 +3,7 @@
 mod m0001_accounts_and_rosters;
 mod m0002_logs;
 mod m0003_devices;
+mod m0004_sessions;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_accounts_and_rosters::Migration),
             Box::new(m0002_logs::Migration),
             Box::new(m0003_devices::Migration),
+            Box::new(m0004_sessions::Migration),
         ]
     }
 }

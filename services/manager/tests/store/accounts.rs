@@ -5,7 +5,7 @@ use kurir_protocol::name::{LoginId, Resource};
 use tokio::task::JoinSet;
 
 use crate::{
-    database::{REGISTERED_AT_MS, TestDatabase, key, new_account, register},
+    database::{REGISTERED_AT_MS, TestDatabase, key, log_in, new_account, register},
     on_both_databases,
 };
 
@@ -69,7 +69,7 @@ async fn m11_logins_are_counted_across_managers_without_gap_or_repetition(databa
     for i in 0..20 {
         let store = managers[i % 2].clone();
         logins.spawn(async move {
-            store.record_login(esa.id, &Resource::default_device(), REGISTERED_AT_MS + 1).await.unwrap()
+            log_in(&store, esa.id, &Resource::default_device(), REGISTERED_AT_MS + 1).await.unwrap()
         });
     }
     let mut logins = logins.join_all().await;
@@ -109,10 +109,7 @@ async fn an_account_that_is_gone_is_an_error_and_not_a_success(database: TestDat
     let store = database.store().await;
     let id: AccountId = register(&store, "esa").await.unwrap().id;
     database.raw().await.execute_unprepared("DELETE FROM account").await.unwrap();
-    assert!(matches!(
-        store.record_login(id, &Resource::default_device(), 1).await,
-        Err(StoreError::Other(_))
-    ));
+    assert!(matches!(log_in(&store, id, &Resource::default_device(), 1).await, Err(StoreError::Other(_))));
     assert!(matches!(store.touch(id, 1).await, Err(StoreError::Other(_))));
     assert!(matches!(store.set_bio(id, "", 1).await, Err(StoreError::Other(_))));
     assert!(store.add_contact(id, &key("fajar"), None).await.is_err());

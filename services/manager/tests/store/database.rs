@@ -2,9 +2,13 @@
 
 use kurir_manager::{
     password::{PasswordConfig, PasswordHash, Passwords},
-    store::{Account, CreateError, DatabaseConfig, NewAccount, Store, Subscription},
+    store::{
+        Account, AccountId, CreateError, DatabaseConfig, NewAccount, Store, StoreError, Subscription,
+        device::{Login, NewSession},
+        session::SessionToken,
+    },
 };
-use kurir_protocol::name::{Resource, UserKey, Username};
+use kurir_protocol::name::{LoginId, Resource, UserKey, Username};
 use kurir_service::config::Secret;
 use sea_orm::{Database, DatabaseConnection};
 use tempfile::TempDir;
@@ -64,6 +68,22 @@ pub(crate) async fn password_hash() -> PasswordHash {
     Passwords::new(&config).unwrap().hash("12345").await.unwrap()
 }
 
+/// A token that is good for long.
+pub(crate) fn session() -> NewSession {
+    NewSession { token: SessionToken::first(), expires_ms: i64::MAX }
+}
+
+/// Puts down a login with the password.
+pub(crate) async fn log_in(
+    store: &Store,
+    account: AccountId,
+    device: &Resource,
+    now_ms: i64,
+) -> Result<LoginId, StoreError> {
+    let session = session();
+    store.record_login(account, &Login { device, now_ms, session: Some(&session) }).await
+}
+
 pub(crate) async fn new_account(name: &str) -> NewAccount {
     NewAccount {
         username: Username::register(name).unwrap(),
@@ -71,6 +91,7 @@ pub(crate) async fn new_account(name: &str) -> NewAccount {
         bio: "Feel happy using this application! ;D".to_owned(),
         now_ms: REGISTERED_AT_MS,
         device: Resource::default_device(),
+        session: session(),
     }
 }
 

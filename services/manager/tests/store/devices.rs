@@ -5,7 +5,7 @@ use kurir_protocol::name::Resource;
 use uuid::Uuid;
 
 use crate::{
-    database::{REGISTERED_AT_MS, TestDatabase, key, register},
+    database::{REGISTERED_AT_MS, TestDatabase, key, log_in, register},
     on_both_databases,
 };
 
@@ -50,7 +50,7 @@ async fn a_device_is_there_from_its_first_login_until_it_is_removed(database: Te
     let (store, esa) = account(&database).await;
     let default = ("default".to_owned(), REGISTERED_AT_MS);
     assert_eq!(devices(&store, &esa).await, std::slice::from_ref(&default));
-    store.record_login(esa.id, &phone(), LATER_MS).await.unwrap();
+    log_in(&store, esa.id, &phone(), LATER_MS).await.unwrap();
     assert_eq!(devices(&store, &esa).await, [default.clone(), ("phone".to_owned(), LATER_MS)]);
     store.devices_seen(&[(esa.id, phone())], LATER_MS + 1).await.unwrap();
     store.devices_seen(&[(esa.id, phone())], LATER_MS).await.unwrap();
@@ -66,17 +66,17 @@ async fn a_named_device_begins_where_the_log_ends_and_the_default_one_at_the_beg
     let (store, esa) = account(&database).await;
     let at = async |device: &Resource| store.cursor(&key("esa"), device).await.unwrap();
     note(&store, "1").await;
-    store.record_login(esa.id, &phone(), LATER_MS).await.unwrap();
+    log_in(&store, esa.id, &phone(), LATER_MS).await.unwrap();
     assert_eq!(at(&phone()).await, 1, "what was written before is history");
     assert_eq!(at(&Resource::default_device()).await, 0, "which was there before");
     note(&store, "2").await;
-    store.record_login(esa.id, &phone(), LATER_MS).await.unwrap();
+    log_in(&store, esa.id, &phone(), LATER_MS).await.unwrap();
     assert_eq!(at(&phone()).await, 1, "a later login changes nothing");
 }
 
 async fn what_a_removed_device_has_read_does_not_bring_it_back(database: TestDatabase) {
     let (store, esa) = account(&database).await;
-    store.record_login(esa.id, &phone(), LATER_MS).await.unwrap();
+    log_in(&store, esa.id, &phone(), LATER_MS).await.unwrap();
     note(&store, "1").await;
     store.remove_device(esa.id, &phone()).await.unwrap();
     let read = Cursor { user: key("esa"), device: phone(), seq: 1 };
@@ -86,7 +86,7 @@ async fn what_a_removed_device_has_read_does_not_bring_it_back(database: TestDat
 
 async fn devices_that_nobody_has_seen_are_forgotten(database: TestDatabase) {
     let (store, esa) = account(&database).await;
-    store.record_login(esa.id, &phone(), LATER_MS).await.unwrap();
+    log_in(&store, esa.id, &phone(), LATER_MS).await.unwrap();
     assert_eq!(store.forget_devices(REGISTERED_AT_MS).await.unwrap(), 0);
     assert_eq!(store.forget_devices(LATER_MS).await.unwrap(), 1);
     assert_eq!(devices(&store, &esa).await, [("phone".to_owned(), LATER_MS)]);

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::{
-    database::{TestDatabase, key, register},
+    database::{TestDatabase, key, log_in, register},
     on_both_databases,
 };
 
@@ -234,7 +234,7 @@ async fn cursors_move_forward_only_and_not_beyond_the_end(database: TestDatabase
         store.move_cursors(&[cursor]).await.unwrap();
     };
     let (fajar, tablet) = (store.account(&user).await.unwrap().unwrap(), Resource::named("tablet").unwrap());
-    store.record_login(fajar.id, &tablet, 1).await.unwrap();
+    log_in(&store, fajar.id, &tablet, 1).await.unwrap();
     assert_eq!(at().await, 0);
     to(5).await;
     assert_eq!(at().await, 0, "nothing is there to be read");

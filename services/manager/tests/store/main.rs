@@ -16,6 +16,7 @@ mod migrations;
 mod outages;
 mod postgres;
 mod rosters;
+mod sessions;
 
 /// Makes tests of the functions named: one on `PostgreSQL` and one on `SQLite`, each with an empty database.
 macro_rules! on_both_databases {

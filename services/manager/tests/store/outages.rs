@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait, DbBackend, TransactionTrait};
 use tokio::time::timeout;
 
 use crate::{
-    database::{TestDatabase, key, new_account, register, roster},
+    database::{TestDatabase, key, log_in, new_account, register, roster},
     on_both_databases,
     postgres::Server,
 };
@@ -38,7 +38,7 @@ async fn a_stopped_postgres_is_unavailable_and_works_again_at_once_when_it_is_ba
     let started = Instant::now();
     assert!(matches!(store.account(&esa.key).await, Err(StoreError::Unavailable(_))));
     assert!(matches!(store.account(&key("nobody")).await, Err(StoreError::Unavailable(_))));
-    assert!(matches!(store.record_login(esa.id, &DEFAULT, 1).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(log_in(&store, esa.id, &DEFAULT, 1).await, Err(StoreError::Unavailable(_))));
     assert!(matches!(store.touch(esa.id, 1).await, Err(StoreError::Unavailable(_))));
     assert!(matches!(store.roster(esa.id).await, Err(StoreError::Unavailable(_))));
     let created = store.create_account(new_account("fajar").await).await;
@@ -50,7 +50,7 @@ async fn a_stopped_postgres_is_unavailable_and_works_again_at_once_when_it_is_ba
 
     server.start();
     assert_eq!(store.account(&esa.key).await.unwrap().as_ref(), Some(&esa));
-    for result in join_all((0..8).map(|_| store.record_login(esa.id, &DEFAULT, 1))).await {
+    for result in join_all((0..8).map(|_| log_in(&store, esa.id, &DEFAULT, 1))).await {
         result.unwrap();
     }
 }
@@ -95,7 +95,7 @@ async fn a_postgres_that_hangs_is_unavailable_within_the_deadline_and_works_when
 
     server.freeze();
     let started = Instant::now();
-    for result in join_all((0..30).map(|_| store.record_login(esa.id, &DEFAULT, 1))).await {
+    for result in join_all((0..30).map(|_| log_in(&store, esa.id, &DEFAULT, 1))).await {
         assert!(matches!(result, Err(StoreError::Unavailable(_))), "{result:?}");
     }
     assert!(matches!(store.account(&esa.key).await, Err(StoreError::Unavailable(_))));
@@ -106,7 +106,7 @@ async fn a_postgres_that_hangs_is_unavailable_within_the_deadline_and_works_when
     // It answers the connections that were opened meanwhile first.
     let again = async { while store.account(&esa.key).await.is_err() {} };
     timeout(PATIENCE, again).await.expect("does not work again");
-    patient.record_login(esa.id, &DEFAULT, 1).await.unwrap();
+    log_in(&patient, esa.id, &DEFAULT, 1).await.unwrap();
 }
 
 async fn a_row_that_somebody_else_holds_is_unavailable_within_the_deadline(database: TestDatabase) {
@@ -120,7 +120,7 @@ async fn a_row_that_somebody_else_holds_is_unavailable_within_the_deadline(datab
     let started = Instant::now();
     let added = store.add_contact(esa.id, &fajar.key, None).await;
     assert!(matches!(added, Err(RosterError::Store(StoreError::Unavailable(_)))), "{added:?}");
-    let login = store.record_login(esa.id, &DEFAULT, 1).await;
+    let login = log_in(&store, esa.id, &DEFAULT, 1).await;
     assert!(matches!(login, Err(StoreError::Unavailable(_))), "{login:?}");
     assert!(started.elapsed() < Duration::from_millis(3_500));
     // Who only reads does not wait.
@@ -128,7 +128,7 @@ async fn a_row_that_somebody_else_holds_is_unavailable_within_the_deadline(datab
 
     holding.rollback().await.unwrap();
     // SQLite may still be trying, for the caller that has gone, until its own deadline.
-    let again = async { while store.record_login(esa.id, &DEFAULT, 1).await.is_err() {} };
+    let again = async { while log_in(&store, esa.id, &DEFAULT, 1).await.is_err() {} };
     timeout(PATIENCE, again).await.expect("does not work again");
     patient.add_contact(esa.id, &fajar.key, None).await.unwrap();
 }
@@ -148,7 +148,7 @@ async fn callers_that_go_away_leave_nothing_half_done(database: TestDatabase) {
         let _ = tokio::time::timeout(patience, store.add_contact(esa.id, &fajar.key, None)).await;
         let _ = tokio::time::timeout(patience, store.remove_contact(esa.id, &fajar.key)).await;
         // On a connection left inside a transaction this would be lost, and nobody else would see it.
-        let login = store.record_login(esa.id, &DEFAULT, 1).await.unwrap();
+        let login = log_in(&store, esa.id, &DEFAULT, 1).await.unwrap();
         assert!(login > logins);
         logins = login;
         assert_eq!(witness.account(&esa.key).await.unwrap().unwrap().login, login);

@@ -352,6 +352,7 @@ impl Manager {
             since_ms: 0,
             client_address,
             presence_counter: 0,
+            displaces: false,
         };
         let claim = self.member.claim_session(&claims.sub, &claims.res, session).await.unwrap();
         assert!(matches!(claim, SessionClaim::Granted { .. }), "{claim:?}");

@@ -11,6 +11,13 @@ pub struct Model {
     pub resource: String,
     pub cursor: i64,
     pub seen_ms: i64,
+    /// Its newest login.
+    pub login: i64,
+    /// Hashes of its session's tokens: of what they share, of the next one, of the one before.
+    pub family: Option<Vec<u8>>,
+    pub current: Option<Vec<u8>>,
+    pub former: Option<Vec<u8>>,
+    pub expires_ms: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

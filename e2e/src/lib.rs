@@ -9,6 +9,7 @@
 //! | [`ports`] | a block of free ports, laid out as `kurir up` lays out its own |
 //! | [`process`] | one process: its log, signals, memory |
 //! | [`redis`], [`postgres`] | the real servers, in a temporary directory |
+//! | [`proxy`] | what lies between two parts, to be broken |
 //! | [`system`] | Kurir itself, as one process or as many |
 //! | [`pattern`] | what a packet must look like |
 //! | [`packets`] | the packets of PROTOCOL Part I, as patterns |
@@ -33,6 +34,7 @@ pub mod person;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod redis;
 pub mod rows;

@@ -9,7 +9,7 @@
 //! | [`ports`] | a block of free ports, laid out as `kurir up` lays out its own |
 //! | [`process`] | one process: its log, signals, memory |
 //! | [`redis`], [`postgres`] | the real servers, in a temporary directory |
-//! | [`proxy`] | what lies between two parts, to be broken |
+//! | [`proxy`], [`dialler`], [`network`] | what lies between the parts, to be broken |
 //! | [`system`] | Kurir itself, as one process or as many |
 //! | [`pattern`] | what a packet must look like |
 //! | [`packets`] | the packets of PROTOCOL Part I, as patterns |
@@ -28,6 +28,8 @@
 
 pub mod crowd;
 pub mod deadline;
+pub mod dialler;
+pub mod network;
 pub mod packets;
 pub mod pattern;
 pub mod person;

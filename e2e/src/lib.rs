@@ -16,6 +16,7 @@
 //! | [`raw`] | a scripted connection |
 //! | [`person`] | a user with a manager connection and a relay connection |
 //! | [`crowd`] | many people who keep coming back, for faults |
+//! | [`checker`] | devices that send and read tracked messages under faults, and the verdict on what they saw |
 //! | [`rows`] | which test shows which row of the protocol |
 #![allow(
     clippy::unwrap_used,
@@ -26,6 +27,7 @@
     reason = "a scenario fails by panicking and reports by printing; nothing but tests uses this crate"
 )]
 
+pub mod checker;
 pub mod crowd;
 pub mod deadline;
 pub mod dialler;

@@ -17,6 +17,10 @@ test:
 e2e:
     ./test e2e
 
+# Nothing lost while everything fails: KURIR_SOAK_MINUTES=60 just soak (10 otherwise); KURIR_SEED=n for the same faults again.
+soak:
+    KURIR_SOAK_MINUTES="${KURIR_SOAK_MINUTES:-10}" ./test e2e soak --nocapture
+
 # Fuzz a target of crates/protocol for a minute (needs cargo-fuzz and nightly).
 fuzz target="decode":
     cd crates/protocol && cargo +nightly fuzz run {{target}} -- -max_total_time=60

@@ -9,12 +9,14 @@
 //! | [`ports`] | a block of free ports, laid out as `kurir up` lays out its own |
 //! | [`process`] | one process: its log, signals, memory |
 //! | [`redis`], [`postgres`] | the real servers, in a temporary directory |
+//! | [`proxy`], [`dialler`], [`network`] | what lies between the parts, to be broken |
 //! | [`system`] | Kurir itself, as one process or as many |
 //! | [`pattern`] | what a packet must look like |
 //! | [`packets`] | the packets of PROTOCOL Part I, as patterns |
 //! | [`raw`] | a scripted connection |
 //! | [`person`] | a user with a manager connection and a relay connection |
 //! | [`crowd`] | many people who keep coming back, for faults |
+//! | [`checker`] | devices that send and read tracked messages under faults, and the verdict on what they saw |
 //! | [`rows`] | which test shows which row of the protocol |
 #![allow(
     clippy::unwrap_used,
@@ -25,14 +27,18 @@
     reason = "a scenario fails by panicking and reports by printing; nothing but tests uses this crate"
 )]
 
+pub mod checker;
 pub mod crowd;
 pub mod deadline;
+pub mod dialler;
+pub mod network;
 pub mod packets;
 pub mod pattern;
 pub mod person;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod redis;
 pub mod rows;

@@ -59,6 +59,16 @@ impl Ports {
         client_port + 100
     }
 
+    /// Where the proxy listens that passes on to a port of this block, one of a component's two or a store's.
+    pub fn proxied(&self, port: u16) -> u16 {
+        match port - self.base {
+            client @ ..20 => self.base + 120 + client,
+            grpc @ 100..120 => self.base + 40 + grpc,
+            store @ 180..190 => self.base + store - 20,
+            other => panic!("nobody listens at {other}"),
+        }
+    }
+
     /// The admin port of the `index`th process.
     pub fn admin(&self, index: u16) -> u16 {
         self.base + 90 - index

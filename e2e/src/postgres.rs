@@ -66,6 +66,12 @@ impl Postgres {
         self.process.end(PATIENCE).await;
     }
 
+    /// Its "immediate" stop: sessions are cut and nothing more is written; the next start recovers as after a crash.
+    pub async fn crash(&mut self) {
+        self.process.signal(Signal::QUIT);
+        self.process.end(PATIENCE).await;
+    }
+
     /// Starts it again on the same port and data.
     pub async fn start_again(&mut self) {
         self.process.start_again();

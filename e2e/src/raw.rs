@@ -227,6 +227,18 @@ impl Raw {
         }
     }
 
+    /// The next packet from a server that may die in the middle of one; none when the connection is over.
+    pub async fn next_whole_packet(&mut self) -> Option<Value> {
+        loop {
+            if let Some(packet) = self.take_packet() {
+                return Some(packet);
+            }
+            if !self.read_more().await {
+                return None;
+            }
+        }
+    }
+
     /// Goes away without a goodbye: the server's side sees a reset.
     pub fn cut(self) {
         self.stream.set_zero_linger().expect("a socket option");

@@ -1,5 +1,8 @@
 //! Kurir itself, as one process or as many, on free ports in a temporary directory.
 
+mod admin;
+mod configuration;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -10,11 +13,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use self::admin::http_get;
 use crate::deadline::{PATIENCE, until, within};
+use crate::network::Network;
 use crate::person::{Login, Person};
 use crate::ports::{Ports, local};
 use crate::postgres::Postgres;
@@ -48,6 +51,7 @@ pub struct Plan {
     managers: u16,
     relays: u16,
     env: Vec<(String, String)>,
+    proxied: bool,
 }
 
 impl Plan {
@@ -57,7 +61,7 @@ impl Plan {
             Topology::OneProcess => (1, 2),
             Topology::Separate => (2, 3),
         };
-        Plan { topology, managers, relays, env: Vec::new() }
+        Plan { topology, managers, relays, env: Vec::new(), proxied: false }
     }
 
     /// How many managers.
@@ -84,6 +88,13 @@ impl Plan {
     #[must_use]
     pub fn cheap_passwords(self) -> Plan {
         self.setting("manager.argon2_memory_kib", 64).setting("manager.argon2_iterations", 1)
+    }
+
+    /// Every part, and every client, reaches every other through a proxy: see [`System::network`].
+    #[must_use]
+    pub fn proxied(self) -> Plan {
+        assert_eq!(self.topology, Topology::Separate, "one process has no network inside");
+        Plan { proxied: true, ..self }
     }
 
     /// Every name of the plan's components, as the tracker is to list them.
@@ -123,7 +134,15 @@ impl Plan {
                 Some(Postgres::start(&ports, dir.path()).await),
             ),
         };
-        System { plan: self, parts: BTreeMap::new(), redis, postgres, ports, dir, _turn: turn }
+        let proxied = self.proxied;
+        let parts = BTreeMap::new();
+        let mut system =
+            System { plan: self, parts, redis, postgres, ports, network: None, dir, _turn: turn };
+        if proxied {
+            let components = system.client_ports();
+            system.network = Some(Network::start(&system.ports, &components, system.dir.path()).await);
+        }
+        system
     }
 }
 
@@ -137,6 +156,7 @@ pub struct System {
     redis: Option<Redis>,
     postgres: Option<Postgres>,
     ports: Ports,
+    network: Option<Network>,
     dir: TempDir,
     _turn: SemaphorePermit<'static>,
 }
@@ -149,17 +169,22 @@ impl System {
 
     /// Where clients find the tracker.
     pub fn tracker(&self) -> SocketAddr {
-        local(self.ports.base())
+        self.reached(self.ports.base())
     }
 
     /// Where clients find a manager; they count from 1.
     pub fn manager(&self, number: u16) -> SocketAddr {
-        local(self.ports.manager(number))
+        self.reached(self.ports.manager(number))
     }
 
     /// Where clients find a relay; they count from 1.
     pub fn relay(&self, number: u16) -> SocketAddr {
-        local(self.ports.relay(number))
+        self.reached(self.ports.relay(number))
+    }
+
+    /// The network between its parts, where it was planned as proxied.
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("a system that was planned as proxied")
     }
 
     /// How many managers are planned.
@@ -170,6 +195,11 @@ impl System {
     /// How many relays are planned.
     pub fn relays(&self) -> u16 {
         self.plan.relays
+    }
+
+    /// Every name of the plan's components.
+    pub fn components(&self) -> Vec<String> {
+        self.plan.components()
     }
 
     /// The ports that it uses.
@@ -256,6 +286,13 @@ impl System {
         self.is_ready(name).await;
     }
 
+    /// Ends a component with SIGTERM and starts it again.
+    pub async fn restarts(&mut self, name: &str) {
+        self.part(name).signal(Signal::TERM);
+        self.part(name).end(STOPS_WITHIN).await;
+        self.start_again(name).await;
+    }
+
     /// Waits until `/readyz` of a component says so.
     pub async fn is_ready(&mut self, name: &str) {
         let admin = self.admin(name);
@@ -266,36 +303,6 @@ impl System {
             http_get(admin, "/readyz").await.filter(|(status, _)| *status == 200)
         };
         until(PATIENCE * 2, &format!("/readyz of {name}"), ready).await;
-    }
-
-    /// What a component's admin port answers: status and body.
-    pub async fn admin_says(&self, name: &str, path: &str) -> Option<(u16, String)> {
-        http_get(self.admin(name), path).await
-    }
-
-    /// One sample of a component's metrics now, such as `kurir_relay_users` or `kurir_manager_relay_load{relay="relay-1"}`.
-    /// None: the component is away, or shows no such sample.
-    pub async fn gauge(&self, component: &str, sample: &str) -> Option<i64> {
-        let (part, sample) = match self.plan.topology {
-            Topology::Separate => (component, sample.to_string()),
-            Topology::OneProcess => (UP, self.labelled(component, sample)),
-        };
-        let (_, metrics) = self.admin_says(part, "/metrics").await?;
-        let values = metrics.lines().filter_map(|line| line.rsplit_once(' '));
-        let (_, value) = values.into_iter().find(|(name, _)| *name == sample)?;
-        value.parse().ok()
-    }
-
-    /// Waits until a sample of a component's metrics has this value.
-    pub async fn shows(&self, component: &str, sample: &str, value: i64) {
-        let what = format!("{sample} of {component} is {value}");
-        let look = async || self.gauge(component, sample).await.filter(|shown| *shown == value);
-        until(PATIENCE, &what, look).await;
-    }
-
-    /// Waits until a manager names so many relays: each has attached to it and reported.
-    pub async fn knows_relays(&self, manager: u16, relays: u16) {
-        self.shows(&format!("manager-{manager}"), "kurir_manager_relays", relays.into()).await;
     }
 
     /// Waits until a relay has a stream to so many other relays.
@@ -312,13 +319,6 @@ impl System {
         self.shows(&relay, "kurir_relay_users", before - 1).await;
     }
 
-    /// What a component's `/metrics` says now, for a scenario that fails.
-    pub async fn metrics(&self, part: &str) -> String {
-        self.admin_says(part, "/metrics")
-            .await
-            .map_or_else(|| format!("{part} is away"), |(_, metrics)| metrics)
-    }
-
     /// Waits until every planned component has met every other.
     pub async fn is_joined(&self) {
         for manager in 1..=self.managers() {
@@ -327,26 +327,6 @@ impl System {
         for relay in 1..=self.relays() {
             self.is_linked(relay, self.relays() - 1).await;
         }
-    }
-
-    /// A sample as one process with every role shows it: labelled with its component, which has its port as its number.
-    fn labelled(&self, component: &str, sample: &str) -> String {
-        let id = match component.split_once('-') {
-            Some((role, number)) => format!("{role}-{}", self.client_port(role, number)),
-            None => component.to_string(),
-        };
-        match sample.split_once('{') {
-            Some((name, labels)) => format!("{name}{{component=\"{id}\",{labels}"),
-            None => format!("{sample}{{component=\"{id}\"}}"),
-        }
-    }
-
-    /// Where a component's health and metrics are.
-    pub fn admin(&self, name: &str) -> SocketAddr {
-        let parts = self.planned_parts();
-        let index =
-            parts.iter().position(|part| part == name).unwrap_or_else(|| panic!("no {name} is planned"));
-        local(self.ports.admin(u16::try_from(index).expect("few parts")))
     }
 
     /// The names of the components that the tracker gives out now, in order; none where the tracker is away.
@@ -410,8 +390,8 @@ impl System {
     fn name(&self, component: &Value) -> String {
         let port =
             component["port"].as_u64().unwrap_or_else(|| panic!("a component without a port: {component}"));
-        let managers = (1..=9).map(|number| ("manager", number, self.ports.manager(number)));
-        let relays = (1..=9).map(|number| ("relay", number, self.ports.relay(number)));
+        let managers = (1..=9).map(|number| ("manager", number, self.manager(number).port()));
+        let relays = (1..=9).map(|number| ("relay", number, self.relay(number).port()));
         let found = managers.chain(relays).find(|(_, _, at)| u64::from(*at) == port);
         let (role, number, _) = found.unwrap_or_else(|| panic!("whose component is {component}?"));
         let shape = json!({"ip_local": "127.0.0.1", "port": port, "type": role, "is_private": "0"});
@@ -427,68 +407,6 @@ impl System {
                 std::iter::once("tracker".to_string()).chain(self.plan.components()).collect()
             }
         }
-    }
-
-    fn launch_of(&self, name: &str) -> Launch {
-        let args = match self.plan.topology {
-            Topology::OneProcess => self.up_arguments(),
-            Topology::Separate => {
-                let role = name.split('-').next().unwrap_or(name);
-                let file = self.dir().join(format!("{name}.toml"));
-                std::fs::write(&file, self.configuration(name)).expect("a configuration file");
-                vec![role.into(), "--config".into(), file.display().to_string()]
-            }
-        };
-        Launch {
-            name: name.into(),
-            program: binary(),
-            args,
-            env: self.plan.env.clone(),
-            user: None,
-            logs: self.dir().to_path_buf(),
-        }
-    }
-
-    fn up_arguments(&self) -> Vec<String> {
-        let data = self.dir().join("data").display().to_string();
-        let (base, relays) = (self.ports.base().to_string(), self.plan.relays.to_string());
-        let managers = self.plan.managers.to_string();
-        let args =
-            ["up", "--port-base", &base, "--relays", &relays, "--managers", &managers, "--data", &data];
-        args.map(String::from).to_vec()
-    }
-
-    fn client_port(&self, role: &str, number: &str) -> u16 {
-        let number: u16 = number.parse().expect("a component's number");
-        match role {
-            "manager" => self.ports.manager(number),
-            "relay" => self.ports.relay(number),
-            _ => self.ports.base(),
-        }
-    }
-
-    /// The configuration file of one component.
-    pub fn configuration(&self, name: &str) -> String {
-        let (role, number) = name.split_once('-').unwrap_or((name, "1"));
-        let port = self.client_port(role, number);
-        let mut lines = vec![format!("[{role}]"), format!("listen = \"{}\"", local(port))];
-        lines.push(format!("grpc_listen = \"{}\"", local(Ports::grpc(port))));
-        if role != "tracker" {
-            lines.push(format!("id = \"{name}\""));
-            lines.push(format!("trackers = [\"http://{}\"]", local(Ports::grpc(self.ports.base()))));
-            lines.push(format!(
-                "[directory]\nurl = \"{}\"",
-                self.redis.as_ref().map(Redis::url).unwrap_or_default()
-            ));
-        }
-        if role == "manager" {
-            lines.push(format!(
-                "[database]\nurl = \"{}\"",
-                self.postgres.as_ref().map(Postgres::url).unwrap_or_default()
-            ));
-        }
-        lines.push(format!("[admin]\nlisten = \"{}\"\n", self.admin(name)));
-        lines.join("\n")
     }
 }
 
@@ -526,20 +444,6 @@ pub fn binary() -> PathBuf {
         binary.display()
     );
     binary
-}
-
-/// Status and body, if somebody answers.
-async fn http_get(at: SocketAddr, path: &str) -> Option<(u16, String)> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(at).await.ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_string()))
-    };
-    tokio::time::timeout(Duration::from_secs(3), exchange).await.ok()?
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //! | [`tracked`] | messages that are stored, and devices that resume |
 //! | [`client`], [`chat`] | the user component: the library and the terminal client |
 //! | [`faults`], [`pauses`] | parts that die, lose everything, or stop and go on |
+//! | [`soak`] | nothing lost, whatever fails: the checker |
 //! | [`load`], [`bench`] | a thousand users, `kurir bench` |
 //! | [`hostile`] | clients that mean harm |
 //! | [`operations`] | configuration, ports, stores that are away, stopping |
@@ -45,5 +46,6 @@ mod pauses;
 mod relays;
 mod report;
 mod sessions;
+mod soak;
 mod tickets;
 mod tracked;

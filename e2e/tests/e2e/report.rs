@@ -22,6 +22,7 @@ const TABLES: &[&[Shown]] = &[
     crate::bench::SHOWN,
     crate::hostile::SHOWN,
     crate::operations::SHOWN,
+    crate::soak::SHOWN,
     SHOWN,
 ];
 

@@ -1,0 +1,328 @@
+//! A device: it writes to others and reads what is written to it, whatever happens to the parts that it talks to.
+//!
+//! It does what PROTOCOL Part II asks of a client that loses nothing: it sends every message with the same id until that is
+//! acknowledged, and comes back with the last `seq` that it has.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+
+use super::RESOURCES;
+use super::dice::Dice;
+use super::history::{self, Event, Message};
+use super::journal::Journal;
+use super::outgoing::Outgoing;
+use super::session::{GONE, LOOK, Offer, SILENT, STEP, Session, pause, sends};
+use crate::packets::{self, with};
+use crate::raw::{Raw, Speaks};
+
+/// A device that has so many messages without an ack writes no new one.
+const MOST_UNACKED: usize = 40;
+
+/// After a refusal the messages are sent again.
+const REFUSED_PAUSE: Duration = Duration::from_millis(200);
+
+/// A relay that answers pings but no message for so long is left: longer than the verdict's bound, or that would never be
+/// broken.
+const NO_ANSWER: Duration = Duration::from_secs(15);
+
+/// How long a hello is waited for to be answered.
+const READY: Duration = Duration::from_secs(6);
+
+/// A device leaves its relay by itself once in so many looks at the clock.
+const LEAVES: usize = 60;
+
+/// It says how far it has read after so many messages.
+const ACK_EVERY: u64 = 8;
+
+/// What the devices are to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Write to each other.
+    Writing,
+    /// Only what is not acked yet, and read.
+    Settling,
+}
+
+/// One device, from its first login on.
+#[derive(Debug)]
+pub struct Device {
+    me: history::Device,
+    name: String,
+    /// How many accounts there are to write to.
+    accounts: usize,
+    journal: Journal,
+    phase: watch::Receiver<Phase>,
+    dice: Dice,
+    /// Between two messages, on the average.
+    pace: Duration,
+    outgoing: Outgoing,
+    /// The last place in the log that it has, and the log.
+    seq: u64,
+    log: Option<String>,
+    wants: mpsc::Sender<oneshot::Sender<Offer>>,
+}
+
+/// The accounts of all devices.
+pub fn accounts_of_devices(accounts: usize) -> Vec<usize> {
+    (0..accounts * RESOURCES.len()).map(account_of).collect()
+}
+
+fn account_of(device: history::Device) -> usize {
+    device / RESOURCES.len()
+}
+
+/// Whether this is an account's name, or a full address of it: devices with a `resource` are told those.
+fn is(address: &Value, account: usize) -> bool {
+    let bare = address.as_str().and_then(|address| address.split(['@', '/']).next());
+    bare == Some(&*name_of(account))
+}
+
+/// What an account is called.
+pub fn name_of(account: usize) -> String {
+    format!("orang{account}")
+}
+
+/// What all devices share.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Where managers are.
+    pub managers: Vec<SocketAddr>,
+    /// How many accounts there are.
+    pub accounts: usize,
+    /// Between two messages of one device, on the average.
+    pub pace: Duration,
+    /// The history.
+    pub journal: Journal,
+    /// What is to be done.
+    pub phase: watch::Receiver<Phase>,
+}
+
+impl World {
+    /// Lives one device's life for as long as it is polled.
+    pub async fn lives(self, device: history::Device, mut dice: Dice) {
+        let (wants, wanted) = mpsc::channel(1);
+        let World { managers, accounts, pace, journal, phase } = self;
+        let name = name_of(account_of(device));
+        let session = Session {
+            device,
+            name: name.clone(),
+            resource: RESOURCES[device % RESOURCES.len()],
+            managers,
+            wanted,
+            dice: dice.fork(),
+            journal: journal.clone(),
+        };
+        let outgoing = Outgoing::of(device);
+        let device = Device {
+            me: device,
+            name,
+            accounts,
+            journal,
+            phase,
+            dice,
+            pace,
+            outgoing,
+            seq: 0,
+            log: None,
+            wants,
+        };
+        tokio::join!(session.keep(), device.keeps_online());
+    }
+}
+
+impl Device {
+    async fn keeps_online(mut self) {
+        loop {
+            if let Some(mut raw) = self.comes_online().await {
+                self.outgoing.connected();
+                self.talks(&mut raw).await;
+                self.journal.record(Event::Offline { device: self.me });
+                if self.dice.once_in(2) {
+                    raw.cut();
+                }
+            }
+            pause(&mut self.dice).await;
+        }
+    }
+
+    async fn comes_online(&mut self) -> Option<Raw> {
+        let (wanted, offer) = oneshot::channel();
+        self.wants.send(wanted).await.ok()?;
+        let Offer { relay, number, token } = offer.await.ok()?;
+        let who = format!("{} at relay {number}", self.name);
+        let mut raw = timeout(STEP, Raw::try_connect(&who, relay, Speaks::Lines)).await.ok()?.ok()?;
+        let mut hello =
+            json!({"username": self.name, "message": "hello!", "token": token, "resume": self.seq});
+        if let Some(log) = &self.log {
+            hello["log"] = json!(log);
+        }
+        raw.try_send(&hello).await.ok()?;
+        let ready = timeout(READY, raw.next_whole_packet()).await.ok()??;
+        if ready["type"] != "ready" {
+            // 401 or 503: with another ticket, or in a moment.
+            return None;
+        }
+        let (end, log) = (ready["seq"].as_u64().unwrap_or_default(), ready["log"].as_str());
+        let same = self.log.is_none() || self.log.as_deref() == log;
+        if ready["reset"] == true || end < self.seq || !same {
+            self.strange(format!("after {} of {:?} the relay was ready with {ready}", self.seq, self.log));
+        }
+        self.log = log.map(String::from);
+        self.journal.record(Event::Online { device: self.me, relay: number });
+        Some(raw)
+    }
+
+    /// Until the connection is over.
+    async fn talks(&mut self, raw: &mut Raw) {
+        let mut heard = Instant::now();
+        // When the relay last said something of a message, or had nothing to say.
+        let mut answered = Instant::now();
+        let mut retry = Instant::now();
+        let mut next = Instant::now() + self.until_next();
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = self.seq;
+        loop {
+            let writes = *self.phase.borrow() == Phase::Writing && self.outgoing.len() < MOST_UNACKED;
+            let held = self.outgoing.is_held();
+            tokio::select! {
+                packet = raw.next_whole_packet() => {
+                    let Some(packet) = packet else { return };
+                    heard = Instant::now();
+                    if self.reads(&packet) {
+                        answered = heard;
+                    }
+                    if !held && self.outgoing.is_held() {
+                        retry = heard + REFUSED_PAUSE;
+                    }
+                }
+                () = sleep_until(next), if writes => {
+                    let others = self.dice.below(self.accounts - 1);
+                    let own = account_of(self.me);
+                    self.outgoing.push(if others < own { others } else { others + 1 });
+                    next = Instant::now() + self.until_next();
+                }
+                () = sleep_until(retry), if held => self.outgoing.retry(),
+                _ = looks.tick() => {
+                    let unanswered = self.outgoing.waits() && answered.elapsed() > NO_ANSWER;
+                    let leaves = *self.phase.borrow() == Phase::Writing && self.dice.once_in(LEAVES);
+                    if heard.elapsed() > GONE || unanswered || leaves {
+                        return;
+                    }
+                    if heard.elapsed() > SILENT && !sends(raw, &packets::ping("relay")).await {
+                        return;
+                    }
+                }
+            }
+            if !self.outgoing.waits() {
+                answered = Instant::now();
+            }
+            if !self.writes(raw).await {
+                return;
+            }
+            if self.seq >= told + ACK_EVERY {
+                told = self.seq;
+                if !sends(raw, &json!({"stanza": "ack", "seq": told})).await {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// What waits to be written. False: the connection is over.
+    async fn writes(&mut self, raw: &mut Raw) -> bool {
+        for (message, to) in self.outgoing.take() {
+            let packet = packets::message(&self.name, &name_of(to), &body(message, to));
+            // Before it is written, or its ack could come first.
+            self.journal.record(Event::Sent { message, to });
+            if !sends(raw, &with(packet, "id", message.id())).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What a packet says. True: it says what became of a message of this device.
+    fn reads(&mut self, packet: &Value) -> bool {
+        let device = self.me;
+        match (packet["stanza"].as_str(), packet["type"].as_str()) {
+            (Some("message"), Some("ack")) => self.acked(packet),
+            (Some("message"), Some("error")) => {
+                let waits =
+                    packet["from"] == "relay" && packet["error"]["condition"] == "resource-constraint";
+                match id(packet).filter(|_| waits) {
+                    Some(message) => {
+                        self.outgoing.refused(message);
+                        self.journal.record(Event::Refused { message });
+                    }
+                    None => self.strange(packet.to_string()),
+                }
+                return true;
+            }
+            (Some("message"), _) => {
+                self.delivered(packet);
+                return false;
+            }
+            (Some("iq" | "stream"), _) => return false,
+            // What comes before the end of a connection.
+            _ if matches!(packet["code"].as_u64(), Some(401 | 409 | 503)) => return false,
+            _ => self.journal.record(Event::Strange { device, what: packet.to_string() }),
+        }
+        true
+    }
+
+    fn acked(&mut self, packet: &Value) {
+        let (Some(message), Some(stanza_id), Some(seq)) =
+            (id(packet), packet["stanza_id"].as_str(), packet["seq"].as_u64())
+        else {
+            return self.strange(packet.to_string());
+        };
+        self.outgoing.acked(message);
+        self.seq = self.seq.max(seq);
+        self.journal.record(Event::Acked { message, stanza_id: stanza_id.into(), seq });
+    }
+
+    fn delivered(&mut self, packet: &Value) {
+        let (Some(message), Some(stanza_id), Some(seq)) =
+            (id(packet), packet["stanza_id"].as_str(), packet["seq"].as_u64())
+        else {
+            return self.strange(packet.to_string());
+        };
+        let (from, own) = (account_of(message.from), account_of(self.me));
+        let to = (0..self.accounts).find(|account| is(&packet["to"], *account));
+        let whole = is(&packet["from"], from) && to.is_some_and(|to| packet["body"] == body(message, to));
+        if !whole || (to != Some(own) && from != own) {
+            self.strange(packet.to_string());
+        }
+        self.seq = self.seq.max(seq);
+        let device = self.me;
+        self.journal.record(Event::Delivered { device, message, stanza_id: stanza_id.into(), seq });
+    }
+
+    fn strange(&self, what: String) {
+        self.journal.record(Event::Strange { device: self.me, what });
+    }
+
+    /// Half the pace to one and a half of it.
+    fn until_next(&mut self) -> Duration {
+        self.pace * u32::try_from(50 + self.dice.below(100)).expect("less than 150") / 100
+    }
+}
+
+fn id(packet: &Value) -> Option<Message> {
+    Message::of_id(packet["id"].as_str()?)
+}
+
+/// Each message says something else, of which both sides know what it is: short for most, long for some.
+fn body(message: Message, to: usize) -> String {
+    let long = if message.number.is_multiple_of(50) {
+        8000
+    } else {
+        usize::try_from(message.number % 200).unwrap_or(0)
+    };
+    format!("{message} untuk {to}\n“\u{80}”{}", "x".repeat(long))
+}

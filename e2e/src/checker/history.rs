@@ -1,0 +1,144 @@
+//! What happened, as the devices saw it.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A device, by its place in [`History::devices`].
+pub type Device = usize;
+
+/// A message: who sent it, and which of theirs it is, from 1 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Message {
+    /// The device that sent it.
+    pub from: Device,
+    /// In the order in which that device first sent.
+    pub number: u64,
+}
+
+impl Message {
+    /// The id that it is sent with.
+    pub fn id(self) -> String {
+        format!("{}-{}", self.from, self.number)
+    }
+
+    /// Which message this is the id of.
+    pub fn of_id(id: &str) -> Option<Message> {
+        let (from, number) = id.split_once('-')?;
+        Some(Message { from: from.parse().ok()?, number: number.parse().ok()? })
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id())
+    }
+}
+
+/// Something that a device did or saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A relay has answered the device's hello: from here on it is to get what there is.
+    Online {
+        /// Who.
+        device: Device,
+        /// Where.
+        relay: u16,
+    },
+    /// It has no relay connection any more.
+    Offline {
+        /// Who.
+        device: Device,
+    },
+    /// It has written a message to its relay connection, for the first time or again.
+    Sent {
+        /// Which.
+        message: Message,
+        /// The receiving account, by its place in the order of accounts.
+        to: usize,
+    },
+    /// The relay has refused a message for now: it is to come again.
+    Refused {
+        /// Which.
+        message: Message,
+    },
+    /// The relay has acknowledged it as stored.
+    Acked {
+        /// Which.
+        message: Message,
+        /// What it is called in every log.
+        stanza_id: String,
+        /// Its place in its sender's log.
+        seq: u64,
+    },
+    /// A device has read it.
+    Delivered {
+        /// Who.
+        device: Device,
+        /// Which.
+        message: Message,
+        /// What it is called in every log.
+        stanza_id: String,
+        /// Its place in the log of the device's account.
+        seq: u64,
+    },
+    /// A device got what it must never get.
+    Strange {
+        /// Who.
+        device: Device,
+        /// What.
+        what: String,
+    },
+}
+
+/// An event and when it was, counted from the history's beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// When.
+    pub at: Duration,
+    /// What.
+    pub event: Event,
+}
+
+/// A time in which messages may be delayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disturbance {
+    /// From its beginning.
+    pub from: Duration,
+    /// To its end, and what recovery is granted after it.
+    pub until: Duration,
+    /// Whom it hits.
+    pub place: Place,
+}
+
+/// Which devices a disturbance hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// All.
+    Everywhere,
+    /// Those that are connected to this relay.
+    Relay(u16),
+}
+
+/// Everything that a verdict needs.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// The account of each device.
+    pub devices: Vec<usize>,
+    /// In the order of time.
+    pub records: Vec<Record>,
+    /// In any order.
+    pub disturbances: Vec<Disturbance>,
+    /// When it ended.
+    pub end: Duration,
+}
+
+impl History {
+    /// The devices that a message is for: those of the receiver, and the sender's others.
+    pub fn receivers(&self, message: Message, to: usize) -> impl Iterator<Item = Device> {
+        let sender = self.devices[message.from];
+        let is_for = move |(device, account): &(Device, &usize)| {
+            (**account == to || **account == sender) && *device != message.from
+        };
+        self.devices.iter().enumerate().filter(is_for).map(|(device, _)| device)
+    }
+}

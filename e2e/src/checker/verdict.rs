@@ -1,0 +1,347 @@
+//! What is wrong with a history.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use super::history::{Device, Event, History, Message};
+use super::quiet::Quiet;
+
+/// A stored message reaches every device that is online so soon, whatever has died meanwhile (PROTOCOL: 5 s), and a
+/// second for a machine that is busy with other things. Counted from the sender's ack, and only while nothing is
+/// under way that excuses a delay ([`Quiet`]).
+pub const DELIVERED_WITHIN: Duration = Duration::from_secs(6);
+
+/// A relay tells the sender so soon what became of a message, or at least to send it again: two managers that do not answer
+/// take it 2 s each, for the message itself and for the batch before it; and the second of above.
+pub const ANSWERED_WITHIN: Duration = Duration::from_secs(9);
+
+/// What can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wrong {
+    /// Acknowledged, and a device of the receiver never got it.
+    Lost,
+    /// A device got it twice.
+    Duplicated,
+    /// Got, or stored, after a later one of the same sender; or places in a log that do not grow.
+    Reordered,
+    /// Got later than [`DELIVERED_WITHIN`].
+    Late,
+    /// Neither acknowledged in the end, nor answered within [`ANSWERED_WITHIN`].
+    Limbo,
+    /// What the protocol does not allow.
+    Strange,
+}
+
+/// What a history comes to.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// What is wrong, and with what.
+    pub wrongs: Vec<(Wrong, String)>,
+    /// How much happened.
+    pub figures: Figures,
+}
+
+/// How much happened, and how long it took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Messages sent.
+    pub sent: usize,
+    /// Times that one was sent again.
+    pub again: usize,
+    /// Times that one was refused for now.
+    pub refused: usize,
+    /// Messages acknowledged.
+    pub acked: usize,
+    /// Messages read, by each device.
+    pub delivered: usize,
+    /// Times that a device came online.
+    pub came_online: usize,
+    /// From the first time that a message was sent to its ack, through every fault.
+    pub longest_ack: Duration,
+    /// From a message's ack to its delivery, through every fault and absence.
+    pub longest_delivery: Duration,
+    /// The same, only undisturbed time with the device online.
+    pub longest_quiet_delivery: Duration,
+}
+
+/// Judges a history that is over: nothing is on its way any more.
+pub fn judge(history: &History) -> Verdict {
+    let mut court = Court::new(history);
+    for record in &history.records {
+        court.hears(record.at, &record.event);
+    }
+    court.closes()
+}
+
+impl Verdict {
+    /// How often something was wrong.
+    pub fn count(&self, wrong: Wrong) -> usize {
+        self.wrongs.iter().filter(|(kind, _)| *kind == wrong).count()
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let figures = &self.figures;
+        writeln!(
+            f,
+            "messages: {} sent ({} times again, {} times refused), {} acked, {} delivered; devices came online {} times",
+            figures.sent,
+            figures.again,
+            figures.refused,
+            figures.acked,
+            figures.delivered,
+            figures.came_online
+        )?;
+        let kinds =
+            [Wrong::Lost, Wrong::Duplicated, Wrong::Reordered, Wrong::Late, Wrong::Limbo, Wrong::Strange];
+        for kind in kinds {
+            write!(f, "{}: {}  ", format!("{kind:?}").to_lowercase(), self.count(kind))?;
+        }
+        write!(
+            f,
+            "\nlongest ack {:.2?}, longest delivery {:.2?}, of that undisturbed {:.2?} (bound {DELIVERED_WITHIN:?})",
+            figures.longest_ack, figures.longest_delivery, figures.longest_quiet_delivery
+        )
+    }
+}
+
+/// One message's life.
+#[derive(Debug)]
+struct Life {
+    to: usize,
+    sent: Duration,
+    /// When it was sent first since the last answer.
+    waits_since: Option<Duration>,
+    acked: Option<Duration>,
+    stanza_id: Option<String>,
+    delivered: BTreeMap<Device, Duration>,
+}
+
+struct Court<'a> {
+    history: &'a History,
+    quiet: Quiet,
+    lives: HashMap<Message, Life>,
+    /// The last number that a device read of a sender.
+    last_read: HashMap<(Device, Device), u64>,
+    /// The last place in its log that a device read.
+    last_seq: HashMap<Device, u64>,
+    /// What is where in an account's log.
+    logs: HashMap<usize, BTreeMap<u64, Message>>,
+    /// Which places a device has read, or knows by an ack.
+    seen: HashMap<Device, BTreeSet<u64>>,
+    verdict: Verdict,
+}
+
+impl<'a> Court<'a> {
+    fn new(history: &'a History) -> Court<'a> {
+        Court {
+            history,
+            quiet: Quiet::of(history),
+            lives: HashMap::new(),
+            last_read: HashMap::new(),
+            last_seq: HashMap::new(),
+            logs: HashMap::new(),
+            seen: HashMap::new(),
+            verdict: Verdict::default(),
+        }
+    }
+
+    fn hears(&mut self, at: Duration, event: &Event) {
+        match event {
+            Event::Online { .. } => self.verdict.figures.came_online += 1,
+            Event::Offline { .. } => {}
+            Event::Sent { message, to } => self.sent(at, *message, *to),
+            Event::Refused { message } => {
+                self.verdict.figures.refused += 1;
+                self.is_answered(at, *message);
+            }
+            Event::Acked { message, stanza_id, seq } => {
+                self.acked(at, *message, stanza_id);
+                self.is_at(message.from, *message, *seq);
+            }
+            Event::Delivered { device, message, stanza_id, seq } => {
+                self.delivered(at, *device, *message, stanza_id);
+                let last = self.last_seq.insert(*device, *seq).unwrap_or_default();
+                if *seq <= last {
+                    self.wrong(
+                        Wrong::Reordered,
+                        format!("device {device} read {message} at {seq} after {last}"),
+                    );
+                }
+                self.is_at(*device, *message, *seq);
+            }
+            Event::Strange { device, what } => {
+                self.wrong(Wrong::Strange, format!("device {device} at {at:.2?}: {what}"));
+            }
+        }
+    }
+
+    fn sent(&mut self, at: Duration, message: Message, to: usize) {
+        if self.lives.contains_key(&message) {
+            self.verdict.figures.again += 1;
+        } else {
+            self.verdict.figures.sent += 1;
+        }
+        let life = self.lives.entry(message).or_insert_with(|| Life {
+            to,
+            sent: at,
+            waits_since: None,
+            acked: None,
+            stanza_id: None,
+            delivered: BTreeMap::new(),
+        });
+        life.waits_since.get_or_insert(at);
+    }
+
+    /// The wait for an answer is over: was it too long?
+    fn is_answered(&mut self, at: Duration, message: Message) {
+        let Some(since) = self.lives.get_mut(&message).and_then(|life| life.waits_since.take()) else {
+            return;
+        };
+        let waited = self.quiet.longest(message.from, since, at);
+        if waited > ANSWERED_WITHIN {
+            self.wrong(
+                Wrong::Limbo,
+                format!("{message}, sent at {since:.2?}, had no answer for {waited:.2?}"),
+            );
+        }
+    }
+
+    fn acked(&mut self, at: Duration, message: Message, stanza_id: &str) {
+        self.is_answered(at, message);
+        self.is_called(message, stanza_id);
+        let Some(life) = self.lives.get_mut(&message) else {
+            self.wrong(Wrong::Strange, format!("{message} was acked and never sent"));
+            return;
+        };
+        if life.acked.is_none() {
+            life.acked = Some(at);
+            let took = at.saturating_sub(life.sent);
+            let figures = &mut self.verdict.figures;
+            figures.acked += 1;
+            figures.longest_ack = figures.longest_ack.max(took);
+        }
+    }
+
+    fn delivered(&mut self, at: Duration, device: Device, message: Message, stanza_id: &str) {
+        self.verdict.figures.delivered += 1;
+        self.is_called(message, stanza_id);
+        let is_for = |life: &Life| {
+            // A device that goes by its log is shown there what it sent itself on an earlier connection.
+            device == message.from
+                || self.history.receivers(message, life.to).any(|receiver| receiver == device)
+        };
+        let wanted = self.lives.get(&message).is_some_and(is_for);
+        if !wanted {
+            self.wrong(Wrong::Strange, format!("device {device} got {message}, which is not for it"));
+            return;
+        }
+        let Some(life) = self.lives.get_mut(&message) else { return };
+        if life.delivered.insert(device, at).is_some() {
+            self.wrong(Wrong::Duplicated, format!("device {device} got {message} again at {at:.2?}"));
+            return;
+        }
+        let last = self.last_read.entry((device, message.from)).or_default();
+        if message.number < *last {
+            let what = format!("device {device} got {message} at {at:.2?} after number {last}");
+            self.wrong(Wrong::Reordered, what);
+        } else {
+            *last = message.number;
+        }
+    }
+
+    /// A message has one name, however often it was sent.
+    fn is_called(&mut self, message: Message, stanza_id: &str) {
+        let Some(life) = self.lives.get_mut(&message) else { return };
+        let known = life.stanza_id.get_or_insert_with(|| stanza_id.to_string());
+        if known != stanza_id {
+            let what = format!("{message} is called {known} and {stanza_id}");
+            self.wrong(Wrong::Strange, what);
+        }
+    }
+
+    /// A place in a log holds one message.
+    fn is_at(&mut self, device: Device, message: Message, seq: u64) {
+        self.seen.entry(device).or_default().insert(seq);
+        let account = self.history.devices[device];
+        let there = *self.logs.entry(account).or_default().entry(seq).or_insert(message);
+        if there != message {
+            let what = format!("account {account} has {there} and {message} at {seq}");
+            self.wrong(Wrong::Strange, what);
+        }
+    }
+
+    fn closes(mut self) -> Verdict {
+        let mut messages: Vec<Message> = self.lives.keys().copied().collect();
+        messages.sort();
+        for message in messages {
+            self.reaches_everybody(message);
+        }
+        self.places_are_in_order();
+        self.verdict.wrongs.sort();
+        self.verdict
+    }
+
+    fn reaches_everybody(&mut self, message: Message) {
+        self.is_answered(self.history.end, message);
+        let life = &self.lives[&message];
+        let mut wrongs = Vec::new();
+        let Some(acked) = life.acked else {
+            let fate = if life.delivered.is_empty() { "nobody got it" } else { "it was delivered" };
+            self.wrong(Wrong::Limbo, format!("{message} was never acked; {fate}"));
+            return;
+        };
+        for device in self.history.receivers(message, life.to) {
+            let delivered = life.delivered.get(&device).copied();
+            if delivered.is_none() {
+                wrongs.push((
+                    Wrong::Lost,
+                    format!("device {device} never got {message}, acked at {acked:.2?}"),
+                ));
+            }
+            let got = delivered.unwrap_or(self.history.end);
+            let waited = self.quiet.longest(device, acked, got);
+            let figures = &mut self.verdict.figures;
+            figures.longest_delivery = figures.longest_delivery.max(got.saturating_sub(acked));
+            figures.longest_quiet_delivery = figures.longest_quiet_delivery.max(waited);
+            if waited > DELIVERED_WITHIN {
+                let what = format!("device {device} waited {waited:.2?} for {message}, acked at {acked:.2?}");
+                wrongs.push((Wrong::Late, what));
+            }
+        }
+        self.verdict.wrongs.extend(wrongs);
+    }
+
+    /// A log has no holes, and of each sender a prefix is stored: its places grow with its numbers.
+    fn places_are_in_order(&mut self) {
+        let mut wrongs = Vec::new();
+        for (device, seen) in &self.seen {
+            let last = seen.last().copied().unwrap_or_default();
+            let missing: Vec<u64> = (1..=last).filter(|seq| !seen.contains(seq)).collect();
+            if !missing.is_empty() {
+                wrongs
+                    .push((Wrong::Lost, format!("device {device} never saw places {missing:?} of its log")));
+            }
+        }
+        for (account, log) in &self.logs {
+            let mut last: HashMap<Device, u64> = HashMap::new();
+            for (seq, message) in log {
+                let before = last.insert(message.from, message.number).unwrap_or_default();
+                if message.number <= before {
+                    let what = format!("account {account} has {message} at {seq}, behind number {before}");
+                    wrongs.push((Wrong::Reordered, what));
+                }
+            }
+        }
+        self.verdict.wrongs.extend(wrongs);
+    }
+
+    fn wrong(&mut self, wrong: Wrong, what: String) {
+        self.verdict.wrongs.push((wrong, what));
+    }
+}

@@ -5,7 +5,7 @@ mod readdress;
 mod tracked;
 
 pub use message::{Message, MessageId};
-pub use readdress::{for_named, for_plain, is_plain, readdress};
+pub use readdress::{for_named, for_plain, is_plain, readdress, receiver};
 pub use tracked::{Ready, Refusal, acknowledge, deliver, not_delivered, ready, refuse, refuse_ack};
 
 use std::borrow::Cow;

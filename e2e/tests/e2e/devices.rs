@@ -133,6 +133,11 @@ async fn messages(esa: &mut Device, phone: &mut Device, laptop: &mut Device) {
     esa.relay.sends(message("esa", "fajar@localhost/watch", "halo?")).await;
     phone.hears_nothing_else().await;
     laptop.hears_nothing_else().await;
+    // And nobody is deaf after it.
+    let halo = message("esa", "fajar", "halo lagi");
+    esa.relay.sends(halo.clone()).await;
+    phone.relay.receives(addressed(halo.clone(), &from_esa, "phone")).await;
+    laptop.relay.receives(addressed(halo, &from_esa, "laptop")).await;
 
     // To the original everything looks as it always did.
     for (device, name) in [(&mut *phone, "phone"), (&mut *laptop, "laptop")] {
@@ -183,6 +188,7 @@ async fn presence(system: &System, far: At, esa: &mut Device, phone: &mut Device
     phone.manager.receives(directed).await;
     tablet.manager.sends(json!({"stanza": "presence", "from": "esa", "type": "unavailable"})).await;
     tablet.manager.is_closed().await;
+    tablet.relay.receives(not_authorized()).await;
     tablet.relay.is_closed().await;
     phone.manager.hears_nothing_else().await;
 }
@@ -208,6 +214,11 @@ fn list() -> Value {
 fn listed(asker: &str) -> Value {
     let query = json!({"devices": kurir_e2e::pattern::ANY});
     json!({"stanza": "iq", "namespace": "account", "type": "result", "query": query, "to": jid("fajar", asker), "id": "list"})
+}
+
+fn not_authorized() -> Value {
+    let error = json!({"type": "auth", "condition": "not-authorized"});
+    json!({"stanza": "stream", "type": "error", "error": error})
 }
 
 async fn conflict_and_removal(system: &System, near: At, mut phone: Device, mut laptop: Device) {
@@ -237,14 +248,15 @@ async fn conflict_and_removal(system: &System, near: At, mut phone: Device, mut 
     newer.manager.sends(remove("laptop")).await;
     newer.manager.receives(answer("result", "laptop")).await;
     laptop.manager.receives(refusal(401, "Unauthorized")).await;
-    let removed = json!({"type": "auth", "condition": "not-authorized"});
-    laptop.manager.receives(json!({"stanza": "stream", "type": "error", "error": removed})).await;
+    laptop.manager.receives(not_authorized()).await;
     laptop.manager.is_closed().await;
+    laptop.relay.receives(not_authorized()).await;
     laptop.relay.is_closed().await;
 
     // Its own end.
     newer.manager.sends(remove("phone")).await;
     newer.manager.receives(answer("result", "phone")).await;
     newer.manager.is_closed().await;
+    newer.relay.receives(not_authorized()).await;
     newer.relay.is_closed().await;
 }

@@ -244,7 +244,7 @@ impl Manager {
             SessionUse::Renewed { device, next } => (device, next),
             SessionUse::Revoked(device) => {
                 tracing::warn!(user = %key, %device, "an old session token was used: the device's session is revoked");
-                self.end_device(&key, &device).await?;
+                self.end_device(&key, &device, account.login).await?;
                 return Err(Refusal::Unauthorized);
             }
             SessionUse::Refused => return Err(Refusal::Unauthorized),
@@ -318,6 +318,8 @@ impl Manager {
         }
         for older in displaced.iter().filter(|older| older.generation != generation) {
             self.peers.displaced(older.generation, &online, older.login);
+            // Whoever was shown the device there has to know that it is here.
+            self.owe_unless(false, &online);
         }
         if self.member.check().is_ok_and(|current| current != generation) {
             // Renewed between the claim and now: that round may have passed this session by.

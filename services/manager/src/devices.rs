@@ -7,7 +7,7 @@ use kurir_directory::{DirectoryError, SessionEnd, UserEntries};
 use kurir_protocol::{
     iq::Condition,
     manager::{AccountAction, AccountAnswer, AccountRequest, ListedDevice},
-    name::{Resource, UserKey},
+    name::{LoginId, Resource, UserKey},
 };
 use kurir_socket::Flow;
 use rand::RngExt;
@@ -63,6 +63,9 @@ impl Manager {
 
     async fn list(&self, online: &Online) -> Result<Vec<ListedDevice>, Temporary> {
         let entries = self.member.directory().user(&online.user).await?;
+        if !entries.complete {
+            return Err(DirectoryError::Recovering.into());
+        }
         let is_online = |device: &Resource| entries.sessions.iter().any(|(known, _)| known == device);
         let devices = self.store.devices(online.account).await?.into_iter();
         let listed = |device: crate::store::device::Device| ListedDevice {
@@ -84,21 +87,27 @@ impl Manager {
         if !self.store.remove_device(online.account, device).await? {
             return Ok(false);
         }
-        self.end_sessions(user, device, &entries, Some(online)).await;
+        let newest = self.account_of(online).await?.login;
+        self.end_sessions((user, device), newest, &entries, Some(online)).await;
         Ok(true)
     }
 
     /// Ends a device's session wherever that is; its tokens are worthless by now.
-    pub(crate) async fn end_device(&self, user: &UserKey, device: &Resource) -> Result<(), Temporary> {
+    pub(crate) async fn end_device(
+        &self,
+        user: &UserKey,
+        device: &Resource,
+        newest: LoginId,
+    ) -> Result<(), Temporary> {
         let entries = self.member.directory().user(user).await?;
-        self.end_sessions(user, device, &entries, None).await;
+        self.end_sessions((user, device), newest, &entries, None).await;
         Ok(())
     }
 
     async fn end_sessions(
         &self,
-        user: &UserKey,
-        device: &Resource,
+        (user, device): (&UserKey, &Resource),
+        newest: LoginId,
         entries: &UserEntries,
         asker: Option<&Online>,
     ) {
@@ -111,6 +120,12 @@ impl Manager {
             } else {
                 self.peers.removed(session.generation, user, device, session.login);
             }
+        }
+        // Also where there is no session: no ticket of the device opens a relay connection any more.
+        let released = self.member.release_session(user, device, newest, SessionEnd::Ended).await;
+        if let Err(error) = released {
+            // The member goes on trying by itself.
+            tracing::debug!(%user, error = &error as &dyn std::error::Error, "end of a device not on record yet");
         }
         for (_, route) in entries.routes.iter().filter(|(known, _)| known == device) {
             self.relays.end_session(Some(&route.relay), user, device, route.login, false);

@@ -336,7 +336,10 @@ impl Online {
     pub(crate) fn shown_at(&self, generation: Generation) -> Vec<(UserKey, Username)> {
         let there = Some(Place::At(generation));
         let state = self.lock();
-        let shown = state.shown.iter().filter(|(_, shown)| shown.devices.iter().any(|of| of.place == there));
+        // Online by a device that was never shown: it may have been there.
+        let somewhere = |shown: &Shown| shown.online && shown.devices.iter().all(|of| of.place.is_none());
+        let is_there = |shown: &Shown| shown.devices.iter().any(|of| of.place == there) || somewhere(shown);
+        let shown = state.shown.iter().filter(|(_, shown)| is_there(shown));
         shown.map(|(user, shown)| (user.clone(), shown.from.clone())).collect()
     }
 
@@ -382,11 +385,11 @@ impl State {
     /// A device is gone. True: the user is, as far as is known here, and is to be shown so.
     fn end(&mut self, news: &News, last: bool) -> bool {
         let ended = |known: &ShownDevice| known.device == news.device && known.version == news.version;
-        // This end may be told again for the sake of others who were not told.
-        let again = self
-            .shown
-            .get(&news.about)
-            .is_some_and(|shown| shown.devices.iter().any(|known| ended(known) && known.place.is_none()));
+        // This end may be told again: for the sake of others who were not told, or as it is known only now that it is the last.
+        let again = self.shown.get(&news.about).is_some_and(|shown| {
+            let ended = shown.devices.iter().any(|known| ended(known) && known.place.is_none());
+            ended && !(last && shown.online)
+        });
         if again || self.has_seen_newer(news) {
             return false;
         }
@@ -609,6 +612,9 @@ mod tests {
         watched.show(PHONE, version(2, 0), HERE);
         assert!(!watched.end(PHONE, version(2, 1), false));
         assert!(watched.is_online());
+        assert!(watched.end(PHONE, version(2, 1), true), "it was the last, as is known only now");
+        watched.show(PHONE, version(3, 0), HERE);
+        assert!(!watched.end(PHONE, version(3, 1), false));
         let mark = watched.mark();
         assert_eq!(watched.compare(&[here(LAPTOP, 1, 0)], mark), Difference::Online);
         let mark = watched.mark();

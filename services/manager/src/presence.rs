@@ -203,7 +203,10 @@ impl Manager {
         let mut located = self.locate(&users, None).await;
         users.pop();
         let others = located.places.pop().unwrap_or_default();
-        let last = !others.iter().any(|other| other.device != departure.device);
+        let stays =
+            |other: &Location| other.device != departure.device || other.version.login > departure.login;
+        // While the directory is away, as far as is known here: contacts are not kept waiting, and are compared once it is back.
+        let last = !others.iter().any(stays);
         let news = News {
             about: departure.user.clone(),
             from: departure.username.clone(),
@@ -270,7 +273,7 @@ impl Manager {
         }
     }
 
-    async fn account_of(&self, online: &Online) -> Result<Account, Temporary> {
+    pub(crate) async fn account_of(&self, online: &Online) -> Result<Account, Temporary> {
         // Accounts are not removed; one that is missing is a database set back, and the operator's business.
         let missing = || StoreError::Other("the account of a logged-in user is gone".into());
         Ok(self.store.account(&online.user).await?.ok_or_else(missing)?)

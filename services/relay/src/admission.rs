@@ -228,7 +228,7 @@ impl Relay {
         for replaced in &replaced {
             self.displace(&user, replaced, login);
         }
-        self.meet_siblings(&user, &connection).await;
+        self.meet_siblings(&user).await;
         drop(turn);
         if let Some(replaced) = replaced_here {
             // What that one has been sent is not sent to this one again.
@@ -242,16 +242,12 @@ impl Relay {
 
     /// Finds the other relays that the user is connected to, and tells them of this one. Read after the route was written: of two
     /// devices that come at once, one finds the other. If nothing can be read the audit finds them.
-    async fn meet_siblings(&self, user: &UserKey, connection: &Arc<Connection>) {
+    pub(crate) async fn meet_siblings(&self, user: &UserKey) {
         let Ok(entries) = self.directory.user(user).await else { return };
-        let links = self.elsewhere(&entries);
-        if links.is_empty() {
-            return;
+        for link in self.elsewhere(&entries) {
+            link.sibling(user.as_str(), true);
+            self.router.sibling(user.as_str(), &link, true);
         }
-        for link in &links {
-            link.sibling(&connection.user, true);
-        }
-        self.router.siblings(&connection.user, links);
     }
 
     /// The links to the other relays that a user's devices are connected to.
@@ -300,11 +296,7 @@ impl Relay {
         let ended = |here: &Arc<Connection>| here.resource.as_str() == resource && here.login <= login;
         if let Some(here) = self.router.here(user).into_iter().find(ended) {
             tracing::debug!(user, session = here.number, "session ended by its manager");
-            if conflict {
-                here.displaced(true);
-            } else {
-                here.outbox.close("");
-            }
+            if conflict { here.displaced(true) } else { here.ended() }
         }
     }
 }

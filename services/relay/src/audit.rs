@@ -95,7 +95,10 @@ async fn judge(
         return;
     }
     for (connection, entries) in connections.iter().zip(&entries) {
-        relay.router.siblings(&connection.user, relay.elsewhere(entries));
+        // Only added: what was read may be older than what that relay has said since. A copy that finds nobody takes it away.
+        for link in relay.elsewhere(entries) {
+            relay.router.sibling(&connection.user, &link, true);
+        }
         if !is_routed(relay, connection, entries)
             && let Err(error) = claim(relay, connection).await
         {
@@ -140,6 +143,8 @@ async fn claim(relay: &Relay, connection: &Connection) -> Result<(), DirectoryEr
             for displaced in &displaced {
                 relay.displace(&user, displaced, login);
             }
+            // Links that began again have forgotten them.
+            relay.meet_siblings(&user).await;
         }
         Reclaimed::Lost => {
             tracing::debug!(user = &*connection.user, session = connection.number, "device is elsewhere");

@@ -98,6 +98,15 @@ impl Connection {
         self.alone.store(alone, Ordering::Release);
     }
 
+    /// Its login is over, or the device was removed. A client of the original is only closed.
+    pub(crate) fn ended(&self) {
+        let mut last = Vec::new();
+        if self.resource.is_named() || !self.reading().is_plain() {
+            replies::stream_error(&mut last, StreamCondition::NotAuthorized, None);
+        }
+        self.outbox.close(str::from_utf8(last.trim_ascii_end()).unwrap_or_default());
+    }
+
     /// Another connection has the device. A newer login of a named device says so; a client of the original is only closed.
     pub(crate) fn displaced(&self, by_newer_login: bool) {
         let mut last = Vec::new();

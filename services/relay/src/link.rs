@@ -142,8 +142,9 @@ struct State {
     /// For the other direction: the peer's batches that are handled, and what of them has to go back.
     acknowledge: Option<u64>,
     bounces: Vec<Bounces>,
-    /// News of users' devices, in order.
-    news: VecDeque<frame::Frame>,
+    /// News of users' devices, in order, each to go after the batches that there were before it: what they say must not be
+    /// done to messages sent earlier.
+    news: VecDeque<(u64, frame::Frame)>,
 }
 
 #[derive(Debug)]
@@ -242,7 +243,6 @@ impl Link {
         let mut state = self.lock();
         let state = &mut *state;
         let mut frames: Vec<frame::Frame> = Vec::new();
-        frames.extend(mem::take(&mut state.news));
         frames.extend(mem::take(&mut state.bounces).into_iter().map(frame::Frame::Bounces));
         frames.extend(state.acknowledge.take().map(frame::Frame::Acknowledged));
         let next = state.sent + 1;
@@ -250,6 +250,9 @@ impl Link {
             let deliveries = batch.parcels.iter().flatten().map(Parcel::delivery).collect();
             frames.push(frame::Frame::Batch(Batch { number: next - state.base, deliveries }));
             state.sent = next;
+        }
+        while let Some((_, news)) = state.news.pop_front_if(|(after, _)| *after <= state.sent) {
+            frames.push(news);
         }
         frames.into_iter().map(|frame| Frame { frame: Some(frame) }).collect()
     }
@@ -319,7 +322,8 @@ impl Link {
     fn tell(&self, news: frame::Frame) {
         let mut state = self.lock();
         if state.standing != Standing::Dead && state.news.len() < NEWS {
-            state.news.push_back(news);
+            let after = state.next - 1;
+            state.news.push_back((after, news));
         }
         drop(state);
         self.wake();

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use kurir_protocol::relay::{Ready, deliver, ready};
+use kurir_protocol::{
+    name::UserKey,
+    relay::{Ready, deliver, ready, receiver},
+};
 use kurir_rpc::v1::{
     self, GetHeadsRequest, LogEntry, MoveCursorsRequest, ReadRequest, ReadResponse, log_client::LogClient,
     read_request::From,
@@ -203,14 +206,21 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
     more
 }
 
-/// Its own message is not shown to a device again, and what another device has sent not to a client of the original.
+/// Its own message is not shown to a device again, and what another device has sent to others not to a client of the
+/// original.
 fn is_hidden(connection: &Connection, entry: &LogEntry, plain: bool) -> bool {
-    let original = plain && !connection.resource.is_named();
-    entry.sent_by.as_ref().is_some_and(|device| original || device == connection.resource.as_str())
+    let own = entry.sent_by.as_deref() == Some(connection.resource.as_str());
+    own || plain && !connection.resource.is_named() && is_copy(connection, entry)
+}
+
+/// What another device of the account has sent to somebody else.
+fn is_copy(connection: &Connection, entry: &LogEntry) -> bool {
+    entry.sent_by.is_some()
+        && UserKey::map(&receiver(&entry.stanza)).is_none_or(|user| user != *connection.user)
 }
 
 fn append(out: &mut Vec<u8>, connection: &Connection, entry: &LogEntry, plain: bool) {
-    let to = entry.sent_by.is_none().then_some(&*connection.name);
+    let to = (!is_copy(connection, entry)).then_some(&*connection.name);
     if plain {
         connection.render(&entry.stanza, to, out);
         out.push(b'\n');

@@ -168,7 +168,11 @@ impl Router {
         let entry = shard.get_mut(user).filter(|entry| entry.is_open())?;
         let line: Bytes = [&*delivery.stanza, b"\n"].concat().into();
         let message = Spread { to: &delivery.to, device: delivery.resource.as_deref(), line: &line };
-        if delivery.copy { entry.deliver(message) } else { entry.spread(message) }
+        if delivery.copy {
+            // It comes back only where nobody is: then no more are sent.
+            return Some(entry.deliver(message).unwrap_or(Fill::Light));
+        }
+        entry.spread(message)
     }
 
     /// R6, R21: a user's device is reachable here from now on. Returns the connection that it replaces, closed.
@@ -214,13 +218,6 @@ impl Router {
         let mut shard = self.table.shard(user);
         let Some(entry) = shard.get_mut(user) else { return };
         if here { entry.at(link) } else { entry.not_at(link) }
-    }
-
-    /// All other relays that have connections of a user who is connected here.
-    pub(crate) fn siblings(&self, user: &str, links: Vec<Arc<Link>>) {
-        if let Some(entry) = self.table.shard(user).get_mut(user) {
-            entry.set_elsewhere(links);
-        }
     }
 
     fn only(&self, user: &str) -> Option<Arc<Connection>> {

@@ -8,7 +8,7 @@ use std::{
 
 use kurir_protocol::{
     Malformed,
-    name::{Address, UserKey},
+    name::{Address, Resource, UserKey},
     relay::{FromClient, Hello, Message, MessageId, Refusal, not_delivered, readdress, refuse, refuse_ack},
     replies,
 };
@@ -277,8 +277,10 @@ impl Client {
         let Some(user) = UserKey::map(outgoing.to.name).filter(|_| self.is_ours(outgoing.to)) else {
             return false;
         };
+        // What is no name of a device is nobody's.
+        let Ok(device) = outgoing.to.resource.map(Resource::addressed).transpose() else { return false };
         for _ in 0..TRIES {
-            let receiver = (&*user, outgoing.to.resource);
+            let receiver = (&*user, device.as_ref().map(Resource::as_str));
             match self.relay.router.route(receiver, me, |out| outgoing.write(out)) {
                 Routed::Here(connection) => {
                     // Closed since it was found: look again.

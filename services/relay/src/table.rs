@@ -235,14 +235,7 @@ impl Entry {
         told
     }
 
-    /// Where else the user is connected. Nothing is kept of one who is not connected here.
-    pub(crate) fn set_elsewhere(&mut self, links: Vec<Arc<Link>>) {
-        if !self.here.is_empty() {
-            self.elsewhere = links;
-            self.note_alone();
-        }
-    }
-
+    /// The user is connected at that relay too. Nothing is kept of one who is not connected here.
     pub(crate) fn at(&mut self, link: &Arc<Link>) {
         if !self.here.is_empty() && !self.elsewhere.iter().any(|known| Arc::ptr_eq(known, link)) {
             self.elsewhere.push(Arc::clone(link));
@@ -283,16 +276,18 @@ impl Entry {
         if message.device.is_some() && fill.is_some() {
             return fill;
         }
-        let mut passed_on = false;
+        let (mut passed_on, mut heavy) = (false, fill == Some(Fill::Heavy));
         for link in &self.elsewhere {
             let device = message.device.map(Into::into);
             let (to, line) = (message.to.clone(), message.line.clone());
             let copy = Parcel { from: None, to, line, device, trips: Trips::Bounced };
-            // A link that is down has its users found again by the audit.
+            // Nobody is told what a link that is down or full does not take: another device has it.
             passed_on |= link.push(copy).is_ok();
+            heavy |= link.is_heavy();
             link.wake();
         }
-        fill.or(passed_on.then_some(Fill::Light))
+        let reached = fill.is_some() || passed_on;
+        reached.then_some(if heavy { Fill::Heavy } else { Fill::Light })
     }
 
     /// Takes the line if it is one that `which` means.

@@ -40,6 +40,11 @@ impl Resource {
         }
     }
 
+    /// The device that somebody's address means.
+    pub fn addressed(resource: &str) -> Result<Self, BadResource> {
+        if resource == DEFAULT { Ok(Self(None)) } else { Self::named(resource) }
+    }
+
     /// Whether its client has given it a name.
     pub fn is_named(&self) -> bool {
         self.0.is_some()

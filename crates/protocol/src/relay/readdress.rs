@@ -73,7 +73,8 @@ fn sender(stanza: &str) -> Cow<'_, str> {
     first.and_then(|member| text(member.raw)).unwrap_or_default()
 }
 
-fn receiver(stanza: &str) -> Cow<'_, str> {
+/// Whom a canonical message is to.
+pub fn receiver(stanza: &str) -> Cow<'_, str> {
     let mut members = Members::of(stanza).into_iter().flatten();
     let to = members.find(|member| Key::of(&member.key) == Some(Key::To));
     to.and_then(|member| text(member.raw)).unwrap_or_default()

@@ -9,14 +9,14 @@ use kurir_protocol::name::{LoginId, Resource, UserKey};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{Alias, Expr, OnConflict},
+    sea_query::{Alias, Expr, LockType, OnConflict},
 };
 
 use super::{
     AccountId, Store, StoreError,
     entity::{device, log},
     log::{account_ids, signed, unsigned},
-    session::SessionToken,
+    session::{self, SessionToken},
 };
 
 /// Devices forgotten with one statement.
@@ -73,10 +73,15 @@ impl Store {
         .await
     }
 
-    /// Forgets a device and how far it has read. False: there is none of that name.
+    /// Forgets a device and how far it has read. False: there is none of that name. Of the default device, which every account
+    /// has, only the session is forgotten: without its cursor a client of the original would be sent everything again.
     pub async fn remove_device(&self, account: AccountId, device: &Resource) -> Result<bool, StoreError> {
         self.within(self.timeout, async {
             let _turn = self.turn_to_write().await;
+            if !device.is_named() {
+                let revoked = session::revoke(account, device).exec(&self.database).await?;
+                return Ok(revoked.rows_affected > 0);
+            }
             let id = (account.0, device.as_str().to_owned());
             let removed = device::Entity::delete_by_id(id).exec(&self.database).await?;
             Ok(removed.rows_affected > 0)
@@ -104,11 +109,12 @@ impl Store {
         .await
     }
 
-    /// Forgets devices that were last heard of before that moment, a few hundred at most. Returns how many.
+    /// Forgets named devices that were last heard of before that moment, a few hundred at most. Returns how many.
     pub async fn forget_devices(&self, before_ms: i64) -> Result<u64, StoreError> {
         self.within(self.timeout, async {
             let old = device::Entity::find()
                 .filter(device::Column::SeenMs.lt(before_ms))
+                .filter(device::Column::Resource.ne(Resource::default_device().as_str()))
                 .order_by_asc(device::Column::SeenMs)
                 .limit(FORGOTTEN_AT_ONCE)
                 .all(&self.database)
@@ -128,7 +134,8 @@ impl Store {
         .await
     }
 
-    /// How far a device has read; 0 for one that has read nothing.
+    /// How far a device has read; 0 for one that has read nothing. One with a name that is not there any more gets nothing of
+    /// what was written before.
     pub async fn cursor(&self, user: &UserKey, device: &Resource) -> Result<u64, StoreError> {
         self.within(self.timeout, async {
             let Some(account) = account_ids(&self.database, [user.as_str()]).await?.remove(user.as_str())
@@ -137,6 +144,10 @@ impl Store {
             };
             let id = (account, device.as_str().to_owned());
             let row = device::Entity::find_by_id(id).one(&self.database).await?;
+            if row.is_none() && device.is_named() {
+                let head = log::Entity::find_by_id(account).one(&self.database).await?;
+                return Ok(head.map_or(0, |head| unsigned(head.last_seq)));
+            }
             Ok::<_, StoreError>(row.map_or(0, |row| unsigned(row.cursor)))
         })
         .await
@@ -163,8 +174,16 @@ impl Store {
                 return Ok(());
             }
             let _turn = self.turn_to_write().await;
+            let transaction = self.begin().await?;
             let these = any_of(furthest.keys().map(|(account, device)| (*account, *device)));
-            let there = device::Entity::find().filter(these).all(&self.database).await?;
+            let there = device::Entity::find()
+                .filter(these)
+                .order_by_asc(device::Column::AccountId)
+                .order_by_asc(device::Column::Resource)
+                // None is removed before it is written.
+                .lock(LockType::NoKeyUpdate)
+                .all(&transaction)
+                .await?;
             let moved = |row: device::Model| {
                 let seq = *furthest.get(&(row.account_id, row.resource.as_str()))?;
                 (seq > row.cursor).then_some(device::Model { cursor: seq, ..row })
@@ -192,8 +211,9 @@ impl Store {
                 .to_owned();
             device::Entity::insert_many(rows)
                 .on_conflict(forward)
-                .exec_without_returning(&self.database)
+                .exec_without_returning(&transaction)
                 .await?;
+            transaction.commit().await?;
             Ok(())
         })
         .await

@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use kurir_protocol::name::{LoginId, Resource};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, EntityTrait, QueryFilter, QuerySelect,
+    ColumnTrait, EntityTrait, QueryFilter, QuerySelect, UpdateMany,
     sea_query::{Expr, LockType},
 };
 use uuid::Uuid;
@@ -137,19 +137,22 @@ impl Store {
         login: LoginId,
     ) -> Result<(), StoreError> {
         self.within(self.timeout, async {
-            let none = || Expr::value(None::<Vec<u8>>);
             let _turn = self.turn_to_write().await;
-            device::Entity::update_many()
-                .col_expr(device::Column::Family, none())
-                .col_expr(device::Column::Current, none())
-                .col_expr(device::Column::Former, none())
-                .filter(device::Column::AccountId.eq(account.0))
-                .filter(device::Column::Resource.eq(device.as_str()))
-                .filter(device::Column::Login.lte(login.0.cast_signed()))
-                .exec(&self.database)
-                .await?;
+            let no_later = device::Column::Login.lte(login.0.cast_signed());
+            revoke(account, device).filter(no_later).exec(&self.database).await?;
             Ok(())
         })
         .await
     }
+}
+
+/// Makes all tokens of a device worthless.
+pub(super) fn revoke(account: AccountId, device: &Resource) -> UpdateMany<device::Entity> {
+    let none = || Expr::value(None::<Vec<u8>>);
+    device::Entity::update_many()
+        .col_expr(device::Column::Family, none())
+        .col_expr(device::Column::Current, none())
+        .col_expr(device::Column::Former, none())
+        .filter(device::Column::AccountId.eq(account.0))
+        .filter(device::Column::Resource.eq(device.as_str()))
 }

@@ -79,6 +79,7 @@ async fn what_a_removed_device_has_read_does_not_bring_it_back(database: TestDat
     log_in(&store, esa.id, &phone(), LATER_MS).await.unwrap();
     note(&store, "1").await;
     store.remove_device(esa.id, &phone()).await.unwrap();
+    assert_eq!(store.cursor(&key("esa"), &phone()).await.unwrap(), 1, "and it is not sent the log either");
     let read = Cursor { user: key("esa"), device: phone(), seq: 1 };
     store.move_cursors(&[read]).await.unwrap();
     assert_eq!(devices(&store, &esa).await.len(), 1);
@@ -88,6 +89,9 @@ async fn devices_that_nobody_has_seen_are_forgotten(database: TestDatabase) {
     let (store, esa) = account(&database).await;
     log_in(&store, esa.id, &phone(), LATER_MS).await.unwrap();
     assert_eq!(store.forget_devices(REGISTERED_AT_MS).await.unwrap(), 0);
-    assert_eq!(store.forget_devices(LATER_MS).await.unwrap(), 1);
-    assert_eq!(devices(&store, &esa).await, [("phone".to_owned(), LATER_MS)]);
+    assert_eq!(store.forget_devices(LATER_MS).await.unwrap(), 0, "the default device stays with its cursor");
+    assert_eq!(store.forget_devices(LATER_MS + 1).await.unwrap(), 1);
+    assert_eq!(devices(&store, &esa).await, [("default".to_owned(), REGISTERED_AT_MS)]);
+    assert!(store.remove_device(esa.id, &Resource::default_device()).await.unwrap());
+    assert_eq!(devices(&store, &esa).await.len(), 1);
 }

@@ -43,7 +43,7 @@ impl World {
         router.connect(&connection);
         if elsewhere {
             link.sibling("fajar", true);
-            router.siblings("fajar", vec![Arc::clone(link)]);
+            router.sibling("fajar", link, true);
         }
         self.carry();
         connection
@@ -143,6 +143,17 @@ fn one_device_is_addressed_wherever_it_is() {
     world.disconnects(1, &laptop);
     let sender = world.sends(0, Some("laptop"), "too late");
     assert_eq!(received(&sender).len(), 1, "R15");
+}
+
+#[test]
+fn a_device_that_is_nowhere_makes_nobody_deaf() {
+    let mut world = World::new();
+    let phone = world.connects(0, "phone", false);
+    let laptop = world.connects(1, "laptop", true);
+    world.sends(0, Some("watch"), "to nobody");
+    world.sends(0, None, "to all");
+    assert_eq!(received(&phone), ["to all"]);
+    assert_eq!(received(&laptop), ["to all"]);
 }
 
 /// The word of it may be lost with the link.

@@ -228,7 +228,7 @@ impl Chat {
                     return Ok(true);
                 };
                 self.sent = Some(Instant::now());
-                Box::pin(async move { failed(client.send_message(&to, &text).await) })
+                Box::pin(async move { failed(client.send_untracked(&to, &text).await) })
             }
             Ok(Command::Add { jid, name }) => Box::pin(async move {
                 match client.add(&jid, name.as_deref()).await {

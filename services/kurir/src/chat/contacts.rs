@@ -145,8 +145,15 @@ mod tests {
         let message = Message {
             from: "esa".into(),
             to: None,
+            own: false,
+            id: None,
             body: Some("a\u{1b}[2Jb\nesa: faked".into()),
             lang: None,
+            receipt: None,
+            marker: None,
+            state: None,
+            entry: None,
+            waited: false,
             stanza: String::new(),
         };
         assert_eq!(contacts.learn(&Event::Message(message)).unwrap(), "esa: a\u{fffd}[2Jb\n  esa: faked");

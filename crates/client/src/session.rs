@@ -248,7 +248,11 @@ impl Session {
     fn command(&mut self, command: Command) -> Result<(), Over> {
         match command {
             Command::Message(message) => self.relay.send(message),
-            Command::Send { id, stanza, done } => self.tracking.send(id, stanza, Some(done)),
+            Command::Send { id, stanza, done } => {
+                // It may say that a message has been read: that it has arrived comes first.
+                self.take();
+                self.tracking.send(id, stanza, Some(done));
+            }
             Command::SendAgain { old, new, done } => self.tracking.send_again(old, new, done),
             Command::Discard(id, done) => self.tracking.discard(id, done),
             Command::Waiting(reply) => {

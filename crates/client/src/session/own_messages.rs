@@ -12,17 +12,22 @@ use crate::queue::Next;
 
 impl Session {
     pub(super) fn own_messages(&mut self) -> Result<(), Over> {
-        let taken = self.taken.count();
-        if let Some(inbox) = self.tracking.inbox() {
-            inbox.took(taken);
-        }
-        self.tracking.answer(&self.options.username, self.leaving.is_some());
+        self.take();
         self.tracking.keep();
         self.tracking.plan(Instant::now());
         self.send_queued();
         let over =
             self.leaving.as_ref().is_some_and(|leaving| leaving.is_answered() && self.tracking.is_idle());
         if over { self.leave() } else { Ok(()) }
+    }
+
+    /// What the application has taken, and the receipts that this calls for.
+    pub(super) fn take(&mut self) {
+        let taken = self.taken.count();
+        if let Some(inbox) = self.tracking.inbox() {
+            inbox.took(taken);
+        }
+        self.tracking.answer(&self.options.username, self.leaving.is_some());
     }
 
     /// A write to the state file has ended: the servers may know how far this device is.

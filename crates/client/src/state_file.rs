@@ -114,6 +114,14 @@ fn not_read(path: &Path, error: NotRead) -> StateError {
 }
 
 #[cfg(test)]
+impl StateFile {
+    /// The disk is full from now on, until the file is written anew.
+    pub(crate) fn fill_disk(&mut self) {
+        self.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use kurir_protocol::relay::Resume;
 

@@ -309,3 +309,71 @@ fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    async fn tracking(path: &Path, full: bool) -> Tracking {
+        let mut options = Options::new(["localhost:5000"], "Esa", "12345");
+        options.state = Some(path.to_owned());
+        let mut opened = Opened::open(&options).await.unwrap();
+        if full {
+            opened.file.as_mut().unwrap().fill_disk();
+        }
+        Tracking::new(opened, None, &options.timing)
+    }
+
+    async fn sends(tracking: &mut Tracking, number: u128) -> Result<MessageId, SendError> {
+        let (id, (done, mut kept)) = (MessageId::numbered(number), oneshot::channel());
+        tracking.send(id, NewMessage::text("fajar", "halo").stanza("esa", id), Some(done));
+        tracking.keep();
+        assert!(kept.try_recv().is_err(), "not before it is on disk");
+        let written = tracking.write().await;
+        tracking.written(written);
+        kept.try_recv().unwrap()
+    }
+
+    fn waiting(tracking: &Tracking) -> Vec<MessageId> {
+        tracking.waiting().into_iter().map(|waiting| waiting.id).collect()
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_kept_is_not_taken_and_the_next_one_finds_a_whole_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("esa.jsonl");
+        let mut full = tracking(&path, true).await;
+        let refused = sends(&mut full, 1).await;
+        assert_eq!(refused, Err(SendError::NotKept { kind: io::ErrorKind::StorageFull }));
+        assert_eq!(waiting(&full), []);
+        assert_eq!(sends(&mut full, 2).await, Ok(MessageId::numbered(2)));
+        drop(full);
+        assert_eq!(waiting(&tracking(&path, false).await), [MessageId::numbered(2)]);
+    }
+
+    /// A place that cannot be written is tried again after a while, and the servers are not told of it before.
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_told_once_it_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("esa.jsonl");
+        let mut full = tracking(&path, true).await;
+        let inbox = full.inbox().unwrap();
+        inbox.ready(1, "l".into(), false);
+        inbox.came(1, 1);
+        inbox.took(1);
+        full.keep();
+        let written = full.write().await;
+        assert_eq!((full.written(written), full.place()), (None, 0));
+        full.keep();
+        assert!(!full.keeper.is_writing(), "not at once");
+        let due = full.due().unwrap();
+        full.on_time(due);
+        full.keep();
+        let written = full.write().await;
+        assert_eq!((full.written(written), full.place()), (Some(1), 1));
+        drop(full);
+        assert_eq!(tracking(&path, false).await.place(), 1);
+    }
+}

@@ -2,18 +2,20 @@
 
 use std::sync::{Arc, OnceLock};
 
-use kurir_protocol::client::ToServer;
+use kurir_protocol::client::{Draft, ToServer};
 use kurir_protocol::framing::Limits;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::error::{ConnectError, PresenceError, RequestError, SendError};
-use crate::event::{Ended, Events, Outlet, Presence, RosterItem};
+use crate::event::{Ended, Events, Outlet, Presence, RosterItem, Waiting};
+use crate::message::{ChatState, MessageId, NewMessage};
 use crate::options::{Options, Timing};
 use crate::pending::{Answer, Ask, Request};
 use crate::relay::Outgoing;
 use crate::session::{Command, Session};
+use crate::tracking::{Done, Opened};
 
 /// Commands on their way to the session's task; callers wait when it is full.
 const COMMANDS: usize = 256;
@@ -45,6 +47,7 @@ impl Client {
         if options.trackers.is_empty() {
             return Err(ConnectError::NoTrackers);
         }
+        let opened = Opened::open(&options).await?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (outlet, events) = Outlet::new();
         let (done, online) = oneshot::channel();
@@ -54,7 +57,7 @@ impl Client {
             timing: options.timing.clone(),
             ended: Arc::clone(&ended),
         };
-        let session = Session::new(options, receiver, outlet, ended, done);
+        let session = Session::new(options, opened, receiver, outlet, ended, done);
         // It ends by itself when the last `Client` is gone, this one included if this future is dropped.
         tokio::spawn(session.run());
         let client = Self { shared: Arc::new(shared), commands };
@@ -68,13 +71,70 @@ impl Client {
         &self.shared.username
     }
 
-    /// Sends a message (U14). `Ok` when the relay's socket took all of it; if it reaches nobody, an
-    /// [`Event::MessageFailed`](crate::Event::MessageFailed) follows. While the relay is being connected again it waits,
-    /// up to [`Timing::request`].
-    pub async fn send_message(&self, to: &str, body: &str) -> Result<(), SendError> {
+    /// Sends a message that is stored for its receiver, online or not. `Ok` when it is in the queue, and in the state file
+    /// if there is one: from then on it is sent, by this session or a later one, until there is an
+    /// [`Event::Stored`](crate::Event::Stored) or a reason against it. Messages are stored in the order of the calls.
+    pub async fn send(&self, message: NewMessage) -> Result<MessageId, SendError> {
+        let id = MessageId::new();
+        let stanza = message.stanza(self.username(), id);
+        if let Some(limit) = too_large(stanza.len()) {
+            return Err(SendError::TooLarge { limit });
+        }
+        self.queued(|done| Command::Send { id, stanza, done }).await
+    }
+
+    /// Tells the sender of a markable message that it has been read, and with it all earlier ones of the conversation.
+    /// `stanza_id` is in the message's [`Entry`](crate::Entry).
+    pub async fn displayed(&self, from: &str, stanza_id: &str) -> Result<MessageId, SendError> {
+        self.send(NewMessage::displayed(from.to_owned(), stanza_id.to_owned())).await
+    }
+
+    /// Messages that are neither stored nor refused, in order.
+    pub async fn waiting(&self) -> Vec<Waiting> {
+        let (reply, waiting) = oneshot::channel();
+        if self.commands.send(Command::Waiting(reply)).await.is_err() {
+            return Vec::new();
+        }
+        waiting.await.unwrap_or_default()
+    }
+
+    /// Sends a message that has [expired](crate::Event::Expired) as a new one: its new id. If the old one was stored all the
+    /// same, the receiver has it twice.
+    pub async fn send_again(&self, id: MessageId) -> Result<MessageId, SendError> {
+        let new = MessageId::new();
+        self.queued(|done| Command::SendAgain { old: id, new, done }).await
+    }
+
+    /// Gives up a message that has [expired](crate::Event::Expired).
+    pub async fn discard(&self, id: MessageId) -> Result<(), SendError> {
+        self.queued(|done| Command::Discard(id, done)).await.map(|_| ())
+    }
+
+    /// Sends a message as the original does (U14): to whoever is connected now, and kept by nobody. `Ok` when the relay's
+    /// socket took all of it; if it reaches nobody, an [`Event::MessageFailed`](crate::Event::MessageFailed) follows. While
+    /// the relay is being connected again it waits, up to [`Timing::request`].
+    pub async fn send_untracked(&self, to: &str, body: &str) -> Result<(), SendError> {
+        self.live(Draft { to, body: Some(body), ..Draft::default() }).await
+    }
+
+    /// Tells somebody what this user is doing in the conversation with them. It is kept by nobody.
+    pub async fn chat_state(&self, to: &str, state: ChatState) -> Result<(), SendError> {
+        self.live(Draft { to, state: Some(state), ..Draft::default() }).await
+    }
+
+    async fn queued(&self, command: impl FnOnce(Done) -> Command) -> Result<MessageId, SendError> {
+        let (done, kept) = oneshot::channel();
+        if self.commands.send(command(done)).await.is_err() {
+            return Err(SendError::Ended(self.ended()));
+        }
+        kept.await.unwrap_or_else(|_| Err(SendError::Ended(self.ended())))
+    }
+
+    async fn live(&self, draft: Draft<'_>) -> Result<(), SendError> {
         let mut line = Vec::new();
-        ToServer::Message { from: self.username(), to, body, lang: None }.write(&mut line);
-        if let Some(limit) = too_large(&line) {
+        ToServer::Message(Draft { from: self.username(), ..draft }).write(&mut line);
+        // The LF does not count.
+        if let Some(limit) = too_large(line.len() - 1) {
             return Err(SendError::TooLarge { limit });
         }
         let (done, sent) = oneshot::channel();
@@ -159,7 +219,8 @@ impl Client {
     async fn request(&self, ask: Ask) -> Result<Answer, RequestError> {
         let mut line = Vec::new();
         ask.write(self.username(), LONGEST_ID, &mut line);
-        if let Some(limit) = too_large(&line) {
+        // The LF does not count.
+        if let Some(limit) = too_large(line.len() - 1) {
             return Err(RequestError::TooLarge { limit });
         }
         let timing = &self.shared.timing;
@@ -195,9 +256,8 @@ impl Client {
     }
 }
 
-/// The limit, if the servers' default limits refuse this line.
-fn too_large(line: &[u8]) -> Option<usize> {
+/// The limit, if the servers' default limits refuse so many bytes.
+fn too_large(bytes: usize) -> Option<usize> {
     let limit = Limits::default().max_value_bytes;
-    // The LF does not count.
-    (line.len() > limit + 1).then_some(limit)
+    (bytes > limit).then_some(limit)
 }

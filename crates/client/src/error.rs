@@ -1,6 +1,7 @@
 //! What can go wrong, one enum per operation.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::event::Ended;
@@ -12,12 +13,69 @@ pub enum ConnectError {
     /// [`Options::trackers`](crate::Options::trackers) is empty.
     #[error("no tracker is configured")]
     NoTrackers,
+    /// [`Options::state`](crate::Options::state) cannot be used.
+    #[error("the state file cannot be used")]
+    State(#[from] StateError),
     /// A manager answered, and trying again would not help.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// Nothing that was tried until the deadline worked; the source says what failed last.
     #[error("not connected in time")]
     TimedOut(#[source] Failure),
+}
+
+/// Why a state file cannot be used. It is left as it is: messages may be in it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// It cannot be read or written.
+    #[error("{}", .path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What happened.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// Another process, or another [`Client`](crate::Client), has it.
+    #[error("{} is in use", .path.display())]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It is something else.
+    #[error("{} is no state file", .path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A newer version of this library wrote it.
+    #[error("{} is of a newer version ({version})", .path.display())]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// It is somebody else's.
+    #[error("{} belongs to {user}", .path.display())]
+    OtherUser {
+        /// Which file.
+        path: PathBuf,
+        /// Whose it is.
+        user: String,
+    },
+    /// A line in it, other than the last, cannot be read.
+    #[error("{}, line {line}, cannot be read", .path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        #[source]
+        source: Arc<serde_json::Error>,
+    },
 }
 
 /// A manager's final no to registration or login (PROTOCOL section 2).
@@ -88,6 +146,12 @@ pub enum Failure {
     /// An own, lost session is still counted as online.
     #[error("the lost session is still online")]
     StillLoggedIn,
+    /// The relay goes on only after a message that has expired meanwhile.
+    #[error("{address} waits for a message that has expired")]
+    Stuck {
+        /// Whose address.
+        address: String,
+    },
     /// What came was not the protocol.
     #[error("{address} does not speak the client protocol")]
     Protocol {
@@ -125,13 +189,25 @@ pub enum RequestError {
     Ended(Ended),
 }
 
-/// Why a message was not sent.
+/// Why a message was not sent, or not taken to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// No relay connection took it within [`Timing::request`](crate::Timing::request).
     #[error("no relay connection took the message in time")]
     TimedOut,
+    /// Too many messages wait to be sent.
+    #[error("too many messages wait to be sent")]
+    QueueFull,
+    /// The state file could not be written.
+    #[error("the message could not be written to the state file: {kind}")]
+    NotKept {
+        /// What kind of error that was; the log has the rest.
+        kind: io::ErrorKind,
+    },
+    /// No message with this id has expired.
+    #[error("no message with this id has expired")]
+    NotExpired,
     /// It is larger than a server would read.
     #[error("the message is larger than {limit} bytes")]
     TooLarge {
@@ -141,6 +217,23 @@ pub enum SendError {
     /// The session is over.
     #[error("{0}")]
     Ended(Ended),
+}
+
+/// Why a tracked message is not, and will not be, stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MessageRefusal {
+    /// No account has the receiver's name.
+    #[error("there is no such user")]
+    NoSuchUser,
+    /// The relay refused; RFC 6120's error type and condition.
+    #[error("refused: {condition}")]
+    Refused {
+        /// `cancel` or `modify`.
+        kind: String,
+        /// Such as `conflict`.
+        condition: String,
+    },
 }
 
 /// Why a directed presence had no answer.

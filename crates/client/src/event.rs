@@ -2,12 +2,16 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use kurir_protocol::client::Presence;
+pub use kurir_protocol::client::{Entry, Presence};
 pub use kurir_protocol::manager::{Item as RosterItem, Subscription};
-use tokio::sync::mpsc;
+pub use kurir_protocol::relay::Resume as Place;
+use tokio::sync::{Notify, mpsc};
 
-use crate::error::{Failure, Refusal};
+use crate::error::{Failure, MessageRefusal, Refusal};
+use crate::message::{ChatState, Marker, MessageId, NewMessage, Receipt};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -27,10 +31,69 @@ pub enum Event {
     Ended(Ended),
     /// The roster as it is after each login (U6).
     Roster(Vec<RosterItem>),
-    /// A message (R16).
+    /// A message (R16), or one that this account has sent from elsewhere.
     Message(Message),
-    /// A message of ours reached nobody (R15). The protocol does not say which.
+    /// An untracked message of ours reached nobody (R15). The protocol does not say which.
     MessageFailed,
+    /// A tracked message that an earlier session has left, neither stored nor refused. These are the first events, in the
+    /// order of sending.
+    Waiting(Waiting),
+    /// A tracked message of ours is on its way to a relay, for the first time in this session.
+    Sent {
+        /// Which one.
+        id: MessageId,
+    },
+    /// A tracked message of ours is stored, and will be delivered.
+    Stored {
+        /// Which one.
+        id: MessageId,
+        /// The servers' id of it, which [`Event::Delivered`] and [`Event::Read`] name.
+        stanza_id: String,
+        /// Its place in the own log, if this device goes by places.
+        seq: Option<u64>,
+    },
+    /// A tracked message of ours is not stored, and not sent again.
+    Refused {
+        /// Which one.
+        id: MessageId,
+        /// Why.
+        refusal: MessageRefusal,
+    },
+    /// A tracked message of ours has waited for so long that servers may not know its id again: sent now, it could be
+    /// delivered twice. It is kept until [`Client::send_again`](crate::Client::send_again) or
+    /// [`Client::discard`](crate::Client::discard); told once in a session.
+    Expired(Waiting),
+    /// A client of the receiver has a message of ours that asked for a receipt.
+    Delivered {
+        /// Who has it.
+        by: String,
+        /// Which one, as in [`Event::Stored`].
+        stanza_id: String,
+        /// Where this is in the log, if this device goes by places.
+        entry: Option<Entry>,
+    },
+    /// The receiver has read a message of ours, and all earlier ones of the conversation. With the own name in `by`:
+    /// another device of this account has read one of somebody else's.
+    Read {
+        /// Who has read it.
+        by: String,
+        /// Which one, as in [`Event::Stored`].
+        stanza_id: String,
+        /// Where this is in the log, if this device goes by places.
+        entry: Option<Entry>,
+    },
+    /// What somebody in a conversation is doing. It is live only.
+    ChatState {
+        /// Who.
+        from: String,
+        /// What.
+        state: ChatState,
+    },
+    /// Everything has come that was in the log when this connection was made, if this device goes by places.
+    UpToDate,
+    /// The account's log is another than before, a restored backup for example: everything in it comes, from the first
+    /// entry on.
+    Reset,
     /// A user's presence, directed ones included.
     Presence(Presence),
     /// A contact went offline (M30).
@@ -88,40 +151,102 @@ pub enum Ended {
     Refused(Refusal),
 }
 
-/// A message from another user.
+/// A message received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Who sent it, as the relay knows them.
     pub from: String,
     /// The receiver as the sender wrote it.
     pub to: Option<String>,
+    /// It is from this account.
+    pub own: bool,
+    /// The sender's id, if it is tracked.
+    pub id: Option<String>,
     /// The text, if it has one.
     pub body: Option<String>,
     /// The text's language.
     pub lang: Option<String>,
+    /// Whether it asks for a receipt.
+    pub receipt: Option<Receipt>,
+    /// Whether [`Client::displayed`](crate::Client::displayed) is to be told.
+    pub marker: Option<Marker>,
+    /// What the sender is doing.
+    pub state: Option<ChatState>,
+    /// Where it is in the log, if it is tracked and this device goes by places.
+    pub entry: Option<Entry>,
+    /// It was in the log before this connection was made.
+    pub waited: bool,
     /// The whole stanza: what this library does not know travels along.
     pub stanza: String,
+}
+
+/// A tracked message of ours that is not settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which one.
+    pub id: MessageId,
+    /// When it was given to be sent, in milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// It is too old to be sent as it is.
+    pub expired: bool,
+    /// What it says.
+    pub message: NewMessage,
 }
 
 /// How many events wait for an application that does not read them. When full, the sockets are not read any more, and
 /// before long the servers close them.
 pub(crate) const EVENT_QUEUE: usize = 4096;
 
-/// The events of one session, in order. Dropping it is allowed: the session goes on untold.
+/// The events of one session, in order. An event counts as taken when the next one is asked for.
+///
+/// Dropping it is allowed: the session goes on untold. What comes from then on is not taken, and comes again to the next
+/// session that goes by places.
 #[derive(Debug)]
 pub struct Events {
-    pub(crate) receiver: mpsc::Receiver<Event>,
+    receiver: mpsc::Receiver<Event>,
+    given: u64,
+    taken: Arc<Taken>,
 }
 
 impl Events {
     /// The next event; `None` after [`Event::Ended`]. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        self.receiver.recv().await
+        self.taken.set(self.given);
+        let event = self.receiver.recv().await;
+        self.given += u64::from(event.is_some());
+        event
     }
 
     /// The next event if it is here already.
     pub fn try_next(&mut self) -> Option<Event> {
-        self.receiver.try_recv().ok()
+        self.taken.set(self.given);
+        let event = self.receiver.try_recv().ok();
+        self.given += u64::from(event.is_some());
+        event
+    }
+}
+
+/// How many events the application has taken.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    count: AtomicU64,
+    news: Notify,
+}
+
+impl Taken {
+    fn set(&self, count: u64) {
+        if self.count.swap(count, Ordering::AcqRel) != count {
+            self.news.notify_one();
+        }
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Resolves once there are more. Cancel-safe.
+    pub(crate) async fn more(&self) {
+        self.news.notified().await;
     }
 }
 
@@ -130,15 +255,30 @@ impl Events {
 pub(crate) struct Outlet {
     sender: Option<mpsc::Sender<Event>>,
     overflow: VecDeque<Event>,
+    count: u64,
+    taken: Arc<Taken>,
 }
 
 impl Outlet {
     pub(crate) fn new() -> (Self, Events) {
         let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
-        (Self { sender: Some(sender), overflow: VecDeque::new() }, Events { receiver })
+        let taken = Arc::new(Taken::default());
+        let events = Events { receiver, given: 0, taken: Arc::clone(&taken) };
+        (Self { sender: Some(sender), overflow: VecDeque::new(), count: 0, taken }, events)
+    }
+
+    /// How many were put so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// How many of them are taken.
+    pub(crate) fn taken(&self) -> Arc<Taken> {
+        Arc::clone(&self.taken)
     }
 
     pub(crate) fn put(&mut self, event: Event) {
+        self.count += 1;
         let Some(sender) = &self.sender else { return };
         if !self.overflow.is_empty() {
             self.overflow.push_back(event);

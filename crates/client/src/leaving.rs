@@ -15,8 +15,8 @@ pub(crate) struct Leaving {
 
 #[derive(Debug)]
 enum Stage {
-    /// The relay was pinged behind the last message; it gets until then.
-    Flushing(Instant),
+    /// The relay was pinged behind the last untracked message; it gets until then.
+    Flushing { until: Instant, answered: bool },
     /// The manager was told; it closes.
     Goodbye,
 }
@@ -34,7 +34,7 @@ impl Leaving {
         let now = Instant::now();
         *current = Some(Self {
             done: vec![done],
-            stage: Stage::Flushing(now + timing.logout / 2),
+            stage: Stage::Flushing { until: now + timing.logout / 2, answered: false },
             deadline: now + timing.logout,
         });
         true
@@ -43,14 +43,26 @@ impl Leaving {
     /// When the present stage has had its time.
     pub(crate) fn due(&self) -> Instant {
         match self.stage {
-            Stage::Flushing(until) => until,
+            Stage::Flushing { until, .. } => until,
             Stage::Goodbye => self.deadline,
         }
     }
 
+    /// The relay has handled what was sent untracked.
+    pub(crate) fn answered(&mut self) {
+        if let Stage::Flushing { answered, .. } = &mut self.stage {
+            *answered = true;
+        }
+    }
+
+    /// Only tracked messages are waited for.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self.stage, Stage::Flushing { answered: true, .. })
+    }
+
     /// The relay has handled what was sent, or had its time. True if the manager is to be told now.
     pub(crate) fn flushed(&mut self) -> bool {
-        let flushing = matches!(self.stage, Stage::Flushing(_));
+        let flushing = matches!(self.stage, Stage::Flushing { .. });
         self.stage = Stage::Goodbye;
         flushing
     }

@@ -5,17 +5,24 @@
 //! silent, reconnects with random growing delays, moves to another relay or manager when one fails, and tells of all
 //! that by [`Event`]s.
 //!
-//! It knows the client protocol (PROTOCOL Part I, rows U1–U15, and from Part II ticket, ping and `id` of an iq). It is
-//! not a server's crate: it knows nothing of gRPC, the directory, or the servers' configuration.
+//! Messages sent with [`Client::send`] are stored before they count as sent, kept in a file until then if
+//! [`Options::state`] names one, and repeated with the same id on every new connection; what others send is read from the
+//! place where this device was.
+//!
+//! It knows the client protocol (PROTOCOL Part I, rows U1–U15, and from Part II ticket, ping, `id` of an iq, tracked
+//! messages, `resume`, receipts, markers and states; one device an account). It is not a server's crate: it knows nothing of gRPC, the directory, or the servers' configuration.
 //!
 //! - [`client`]: the handle and its requests
 //! - [`event`]: what the application is told
+//! - [`message`]: what to send
 //! - [`options`]: who to be, and all the deadlines
 //! - [`error`]: what can go wrong, by operation
 //! - `session`: the task that owns both sockets; `manager` and `relay` are its two sides, `discovery` and `login` the
 //!   way to a manager
 //! - `wire`: one socket, framed and pinged
-//! - `backoff`, `liveness`, `pending`, `leaving`: rules without IO
+//! - `tracking`: what outlives a connection: `queue` goes out, `inbox` comes in, `journal` is what is kept of both
+//! - `keeper`, `state_file`: keeping it on disk
+//! - `backoff`, `inbox`, `journal`, `leaving`, `liveness`, `pending`, `queue`: rules without IO
 
 #![warn(missing_docs)]
 
@@ -24,17 +31,29 @@ pub mod client;
 mod discovery;
 pub mod error;
 pub mod event;
+mod inbox;
+mod journal;
+mod keeper;
 mod leaving;
 mod liveness;
 mod login;
 mod manager;
+pub mod message;
 pub mod options;
 mod pending;
+mod queue;
 mod relay;
 mod session;
+mod state_file;
+mod tracking;
 mod wire;
 
 pub use client::Client;
-pub use error::{ConnectError, Failure, PresenceError, Refusal, RequestError, SendError};
-pub use event::{Ended, Event, Events, Message, Presence, RosterItem, Socket, Subscription};
+pub use error::{
+    ConnectError, Failure, MessageRefusal, PresenceError, Refusal, RequestError, SendError, StateError,
+};
+pub use event::{
+    Ended, Entry, Event, Events, Message, Place, Presence, RosterItem, Socket, Subscription, Waiting,
+};
+pub use message::{ChatState, Marker, MessageId, NewMessage, Receipt};
 pub use options::{Options, Timing};

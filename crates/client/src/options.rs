@@ -1,7 +1,10 @@
 //! Who to be, where to ask, and all the deadlines.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::event::Place;
 
 /// Who connects, and how.
 #[derive(Clone)]
@@ -14,6 +17,21 @@ pub struct Options {
     pub password: String,
     /// Create the account (U3) instead of logging in (U4). Only the first time: a reconnect logs in.
     pub register: bool,
+    /// Where to keep what must outlive this process: messages that are not stored yet, and this device's place in its
+    /// log. Made if it is not there; one process at a time.
+    ///
+    /// With it everything after that place comes, each message with its [`Entry`](crate::Entry) and once, but for a crash:
+    /// what the application had taken just before may come again. A new file begins with the log's first entry.
+    ///
+    /// Without it messages that are not stored when the session ends are lost, and what comes is what the servers believe
+    /// this device has not had.
+    pub state: Option<PathBuf>,
+    /// The place to go on from, for an application that stores it with what it makes of the messages. Goes before the
+    /// one in [`Options::state`].
+    pub resume: Option<Place>,
+    /// Answer receipts that are asked for, once the application has taken the message. Needs [`Options::state`] or
+    /// [`Options::resume`]; default true.
+    pub receipts: bool,
     /// Emit an [`Event::Packet`](crate::Event::Packet) for every packet received, besides what it means.
     pub packets: bool,
     /// Deadlines and delays.
@@ -32,6 +50,9 @@ impl Options {
             username: username.into(),
             password: password.into(),
             register: false,
+            state: None,
+            resume: None,
+            receipts: true,
             packets: false,
             timing: Timing::default(),
         }
@@ -51,6 +72,9 @@ impl fmt::Debug for Options {
             .field("trackers", &self.trackers)
             .field("username", &self.username)
             .field("register", &self.register)
+            .field("state", &self.state)
+            .field("resume", &self.resume)
+            .field("receipts", &self.receipts)
             .field("packets", &self.packets)
             .field("timing", &self.timing)
             .finish_non_exhaustive()

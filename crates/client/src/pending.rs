@@ -202,7 +202,7 @@ impl Asked {
 }
 
 /// Names compare case-mapped.
-fn same(one: &str, other: &str) -> bool {
+pub(crate) fn same(one: &str, other: &str) -> bool {
     one == other || UserKey::map(one).is_some_and(|one| Some(one) == UserKey::map(other))
 }
 

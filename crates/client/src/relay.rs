@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use kurir_protocol::client::{FromServer, Relay, ToServer};
+use kurir_protocol::relay::Resume;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -69,6 +70,8 @@ pub(crate) struct Joined {
 #[derive(Debug)]
 pub(crate) enum RelayEvent {
     Value(Received),
+    /// The same from the connection being left.
+    Late(Received),
     Written,
     /// The connection in use is gone.
     Lost {
@@ -117,8 +120,9 @@ impl RelaySide {
     }
 
     /// The manager named this relay.
-    pub(crate) fn join(&mut self, relay: Relay, username: &str, timing: &Timing) {
-        self.coming = Coming::Joining(Box::pin(join(relay, username.to_owned(), timing.clone())));
+    pub(crate) fn join(&mut self, relay: Relay, username: &str, resume: Option<Resume>, timing: &Timing) {
+        let joining = join(relay, username.to_owned(), resume, timing.clone());
+        self.coming = Coming::Joining(Box::pin(joining));
     }
 
     /// True: take no more messages.
@@ -164,6 +168,18 @@ impl RelaySide {
         self.pump();
     }
 
+    /// The connection in use, if it can take another tracked message.
+    pub(crate) fn room(&mut self) -> Option<&mut Wire> {
+        self.current.as_deref_mut().filter(|wire| wire.unwritten() < MAX_UNWRITTEN_BYTES)
+    }
+
+    /// Leaves the connection in use: its address.
+    pub(crate) fn leave(&mut self) -> Option<String> {
+        let left = self.current.take()?;
+        self.take_back();
+        Some(left.address().to_owned())
+    }
+
     /// No message goes out any more.
     pub(crate) fn end(&mut self, ended: &Ended) {
         self.take_back();
@@ -199,7 +215,7 @@ impl RelaySide {
             RelayEvent::Joined(_) | RelayEvent::Unanswered | RelayEvent::Due => {
                 self.coming = Coming::Nothing;
             }
-            RelayEvent::Value(_) | RelayEvent::Written => {}
+            RelayEvent::Value(_) | RelayEvent::Late(_) | RelayEvent::Written => {}
         }
         event
     }
@@ -218,7 +234,7 @@ async fn on_retiring(retiring: Option<&mut (Box<Wire>, Instant)>, read: bool) ->
     let Some((wire, until)) = retiring else { return pending().await };
     tokio::select! {
         next = wire.next(read) => match next {
-            Ok(Next::Value(received)) => RelayEvent::Value(received),
+            Ok(Next::Value(received)) => RelayEvent::Late(received),
             Ok(Next::Written) => RelayEvent::Written,
             Err(_) => RelayEvent::Retired,
         },
@@ -242,21 +258,23 @@ async fn on_coming(coming: &mut Coming) -> RelayEvent {
 }
 
 /// Connects and says hello (U5); done when the relay has answered the ping behind it.
-async fn join(relay: Relay, username: String, timing: Timing) -> Joined {
+async fn join(relay: Relay, username: String, resume: Option<Resume>, timing: Timing) -> Joined {
     let mut early = Vec::new();
-    let outcome = say_hello(&relay, &username, &timing, &mut early).await;
+    let (username, token) = (username.as_str(), relay.token.as_deref());
+    let hello = ToServer::RelayHello { username, token, resume: resume.as_ref() };
+    let outcome = say_hello(&relay, &hello, &timing, &mut early).await;
     Joined { outcome, early }
 }
 
 async fn say_hello(
     relay: &Relay,
-    username: &str,
+    hello: &ToServer<'_>,
     timing: &Timing,
     early: &mut Vec<Received>,
 ) -> Result<Box<Wire>, Failure> {
     let address = address(&relay.host, relay.port);
     let mut wire = Wire::dial(&address, timing).await?;
-    wire.queue(&ToServer::RelayHello { username, token: relay.token.as_deref() });
+    wire.queue(hello);
     wire.queue(&ToServer::Ping { id: HELLO_ID });
     let accepted = async {
         loop {

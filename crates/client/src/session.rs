@@ -1,34 +1,47 @@
 //! The task that owns both sockets and makes one thing of them.
+//!
+//! - `at_manager`, `at_relay`: what its two sides tell it
+//! - `own_messages`: what follows for tracked messages and for what is kept
 
+mod at_manager;
+mod at_relay;
+mod own_messages;
+
+use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use kurir_protocol::client::{FromServer, Relay, ToServer};
+use kurir_protocol::client::ToServer;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
 use crate::error::{ConnectError, Failure};
-use crate::event::{Ended, Event, Message, Outlet, Socket};
+use crate::event::{Ended, Event, Outlet, Socket, Taken, Waiting};
 use crate::leaving::Leaving;
-use crate::login::{Account, Attempt, Attempted, Outcome, Verdict};
+use crate::login::Account;
 use crate::manager::{ManagerEvent, ManagerSide};
+use crate::message::MessageId;
 use crate::options::Options;
-use crate::pending::{Answer, Ask, Pending, Request};
-use crate::relay::{Coming, Joined, Outgoing, RelayEvent, RelaySide};
-use crate::wire::Received;
+use crate::pending::{Pending, Request};
+use crate::relay::{Outgoing, RelayEvent, RelaySide};
+use crate::tracking::{Done, Opened, Tracking};
 
 /// A lost session that is still counted as online is asked for again after this at most: a manager that was killed is
 /// found dead within seconds.
 const STILL_LOGGED_IN_RETRY: Duration = Duration::from_secs(3);
 
-/// The roster is asked for again after this, if the manager could not give it.
-const ROSTER_RETRY: Duration = Duration::from_secs(1);
+/// An application that reads its events to the end gets so long for each session's last ones.
+const LAST_TAKEN: Duration = Duration::from_secs(2);
 
 /// What a [`Client`](crate::Client) says to the session's task.
 #[derive(Debug)]
 pub(crate) enum Command {
     Message(Outgoing),
+    Send { id: MessageId, stanza: String, done: Done },
+    SendAgain { old: MessageId, new: MessageId, done: Done },
+    Discard(MessageId, Done),
+    Waiting(oneshot::Sender<Vec<Waiting>>),
     Request(Request),
     Logout(oneshot::Sender<()>),
 }
@@ -49,6 +62,8 @@ pub(crate) struct Session {
     still_logged_in_backoff: Backoff,
     relay: RelaySide,
     relay_backoff: Backoff,
+    tracking: Tracking,
+    taken: Arc<Taken>,
     pending: Pending,
     roster: RosterState,
     announced: bool,
@@ -73,6 +88,9 @@ enum Happened {
     Command(Option<Command>),
     Manager(ManagerEvent),
     Relay(RelayEvent),
+    /// A write to the state file has ended.
+    Written(io::Result<()>),
+    Taken,
     Room,
     Timer,
 }
@@ -83,15 +101,20 @@ struct Over(Ended);
 impl Session {
     pub(crate) fn new(
         options: Options,
+        opened: Opened,
         commands: mpsc::Receiver<Command>,
-        outlet: Outlet,
+        mut outlet: Outlet,
         ended: Arc<OnceLock<Ended>>,
         done: oneshot::Sender<Result<(), ConnectError>>,
     ) -> Self {
         let timing = &options.timing;
+        let tracking = Tracking::new(opened, options.resume.clone(), timing);
+        tracking.waiting().into_iter().for_each(|waiting| outlet.put(Event::Waiting(waiting)));
         let backoff = |longest| Backoff::new(timing.first_retry, longest);
         Self {
             commands,
+            tracking,
+            taken: outlet.taken(),
             outlet,
             ended,
             starting: Some(Starting {
@@ -124,10 +147,14 @@ impl Session {
                 Happened::Command(None) => Err(Over(Ended::LoggedOut)),
                 Happened::Manager(event) => self.on_manager(event),
                 Happened::Relay(event) => self.on_relay(event),
-                Happened::Room => Ok(()),
+                Happened::Written(written) => {
+                    self.on_written(written);
+                    Ok(())
+                }
+                Happened::Room | Happened::Taken => Ok(()),
                 Happened::Timer => self.on_timer(),
             };
-            if let Err(over) = over {
+            if let Err(over) = over.and_then(|()| self.own_messages()) {
                 break over;
             }
             self.announce();
@@ -136,6 +163,7 @@ impl Session {
         let _ = self.ended.set(ended.clone());
         self.manager = ManagerSide::Waiting(Instant::now());
         self.relay.end(&ended);
+        self.tracking.end(&self.options.username, &ended).await;
         self.pending.end(&ended);
         if let Some(starting) = self.starting.take() {
             let error = match &ended {
@@ -148,9 +176,27 @@ impl Session {
             leaving.finish();
         }
         self.commands.close();
+        self.last_taken(&ended).await;
         self.outlet.put(Event::Ended(ended));
         // With the sockets closed only the application's reading is left to wait for; dropping `Events` ends it too.
         self.outlet.drained().await;
+    }
+
+    /// What the application still takes is not to come again.
+    async fn last_taken(&mut self, ended: &Ended) {
+        let until = Instant::now() + LAST_TAKEN;
+        while self.tracking.inbox().is_some() && self.taken.count() < self.outlet.count() {
+            let overflows = !self.outlet.has_room();
+            tokio::select! {
+                () = self.taken.more() => {}
+                () = self.outlet.drained(), if overflows => {}
+                () = sleep_until(until) => break,
+            }
+        }
+        if let Some(inbox) = self.tracking.inbox() {
+            inbox.took(self.taken.count());
+        }
+        self.tracking.end(&self.options.username, ended).await;
     }
 
     async fn next(&mut self) -> Happened {
@@ -161,6 +207,8 @@ impl Session {
             command = self.commands.recv(), if take => Happened::Command(command),
             event = self.manager.next(read) => Happened::Manager(event),
             event = self.relay.next(read) => Happened::Relay(event),
+            written = self.tracking.write() => Happened::Written(written),
+            () = self.taken.more() => Happened::Taken,
             () = self.outlet.drained(), if !read => Happened::Room,
             () = sleep_until(due) => Happened::Timer,
         }
@@ -175,11 +223,12 @@ impl Session {
             RosterState::Asked | RosterState::Here => None,
         };
         let far = Instant::now() + Duration::from_hours(1);
-        [starting, leaving, roster].into_iter().flatten().min().unwrap_or(far)
+        [starting, leaving, roster, self.tracking.due()].into_iter().flatten().min().unwrap_or(far)
     }
 
     fn on_timer(&mut self) -> Result<(), Over> {
         let now = Instant::now();
+        self.tracking.on_time(now);
         if self.starting.as_ref().is_some_and(|starting| starting.deadline <= now) {
             return Err(Over(Ended::LoggedOut));
         }
@@ -199,6 +248,17 @@ impl Session {
     fn command(&mut self, command: Command) -> Result<(), Over> {
         match command {
             Command::Message(message) => self.relay.send(message),
+            Command::Send { id, stanza, done } => {
+                // It may say that a message has been read: that it has arrived comes first.
+                self.take();
+                self.tracking.send(id, stanza, Some(done));
+            }
+            Command::SendAgain { old, new, done } => self.tracking.send_again(old, new, done),
+            Command::Discard(id, done) => self.tracking.discard(id, done),
+            Command::Waiting(reply) => {
+                // Whoever asked may have given up.
+                let _ = reply.send(self.tracking.waiting());
+            }
             Command::Request(request) => {
                 self.pending.push(request);
                 self.write_requests();
@@ -222,221 +282,6 @@ impl Session {
         }
         let Some(wire) = self.manager.online() else { return Err(Over(Ended::LoggedOut)) };
         wire.queue(&ToServer::Logout { from: &self.options.username });
-        Ok(())
-    }
-
-    // The manager.
-
-    fn on_manager(&mut self, event: ManagerEvent) -> Result<(), Over> {
-        match event {
-            ManagerEvent::Value(received) => {
-                self.on_manager_value(received);
-                Ok(())
-            }
-            ManagerEvent::Written => Ok(()),
-            ManagerEvent::Due => {
-                let attempt = Attempt {
-                    trackers: self.options.trackers.clone(),
-                    managers: std::mem::take(&mut self.managers),
-                    avoid: self.avoid.clone(),
-                    packet: self.account.packet(),
-                    timing: self.options.timing.clone(),
-                };
-                self.manager = ManagerSide::Connecting(Box::pin(attempt.run()));
-                Ok(())
-            }
-            ManagerEvent::Attempted(attempted) => self.on_attempted(*attempted),
-            ManagerEvent::Lost { address, failure, lived } => {
-                if self.leaving.is_some() {
-                    return Err(Over(Ended::LoggedOut));
-                }
-                self.avoid = Some(address);
-                self.account.lost(Instant::now());
-                self.pending.lost();
-                self.roster = RosterState::Asked;
-                if self.relay.was_asked() {
-                    self.relay.coming(Coming::Nothing);
-                }
-                self.manager_backoff.worked(lived);
-                self.went_offline(Socket::Manager, failure);
-                self.retry_manager();
-                Ok(())
-            }
-        }
-    }
-
-    fn on_attempted(&mut self, attempted: Attempted) -> Result<(), Over> {
-        self.managers = attempted.managers;
-        for (socket, value) in attempted.values {
-            self.show(socket, value);
-        }
-        let now = Instant::now();
-        let failure = match attempted.outcome {
-            Outcome::Unreachable(failure) => failure,
-            Outcome::Unanswered { address, failure } => {
-                self.avoid = Some(address);
-                self.account.unanswered(now);
-                failure
-            }
-            Outcome::Answered { wire, answer } => match self.account.answered(&answer, now) {
-                Verdict::Online => {
-                    self.manager = ManagerSide::Online(wire);
-                    self.logged_in(answer);
-                    return Ok(());
-                }
-                Verdict::Refused(refusal) => return Err(Over(Ended::Refused(refusal))),
-                Verdict::Again(failure) => {
-                    self.avoid = Some(wire.address().to_owned());
-                    failure
-                }
-            },
-        };
-        tracing::debug!(error = %failure, "login failed; trying again");
-        if matches!(failure, Failure::StillLoggedIn) {
-            let delay = self.still_logged_in_backoff.next(rand::random());
-            self.manager = ManagerSide::Waiting(now + delay);
-        } else {
-            self.retry_manager();
-        }
-        self.failed(failure);
-        Ok(())
-    }
-
-    fn retry_manager(&mut self) {
-        let delay = self.manager_backoff.next(rand::random());
-        self.manager = ManagerSide::Waiting(Instant::now() + delay);
-    }
-
-    fn logged_in(&mut self, answer: FromServer) {
-        let timing = &self.options.timing;
-        self.still_logged_in_backoff =
-            Backoff::new(timing.first_retry, timing.longest_retry.min(STILL_LOGGED_IN_RETRY));
-        if let Some(wire) = self.manager.online() {
-            wire.queue(&ToServer::InitialPresence);
-        }
-        self.ask_roster();
-        if let FromServer::AccountCreated { relay } | FromServer::LoggedIn { relay } = answer {
-            self.offered(relay);
-        }
-    }
-
-    /// U6; answered after the initial presence has been handled.
-    fn ask_roster(&mut self) {
-        self.roster = RosterState::Asked;
-        self.pending.push(Request { ask: Ask::Roster, reply: None });
-        self.write_requests();
-    }
-
-    fn write_requests(&mut self) {
-        if let Some(wire) = self.manager.online() {
-            let mut lines = Vec::new();
-            self.pending.write(&self.options.username, &mut lines);
-            wire.queue_line(&lines);
-        }
-    }
-
-    fn on_manager_value(&mut self, Received { value, packet }: Received) {
-        self.show(Socket::Manager, value);
-        // The session's own question answered: the roster of this login.
-        match self.pending.received(&packet) {
-            Some(Answer::Roster(items)) => {
-                self.roster = RosterState::Here;
-                self.outlet.put(Event::Roster(items));
-            }
-            Some(_) => self.roster = RosterState::Again(Instant::now() + ROSTER_RETRY),
-            None => {}
-        }
-        match packet {
-            FromServer::RelayLessConnection { relay } if self.relay.was_asked() => self.offered(relay),
-            FromServer::Refused { code: 503, .. } if self.relay.was_asked() => self.retry_relay(),
-            FromServer::Presence(presence) => self.outlet.put(Event::Presence(presence)),
-            FromServer::Unavailable { from } => self.outlet.put(Event::Unavailable { from }),
-            FromServer::Subscribed { item, .. } => self.outlet.put(Event::Subscribed(item)),
-            FromServer::Unsubscribed { from } => self.outlet.put(Event::Unsubscribed { from }),
-            _ => {}
-        }
-    }
-
-    // The relay.
-
-    /// The manager's answer to "which relay".
-    fn offered(&mut self, relay: Option<Relay>) {
-        if let Some(relay) = relay {
-            self.relay.join(relay, &self.options.username, &self.options.timing);
-        } else {
-            self.failed(Failure::NoRelay);
-            self.retry_relay();
-        }
-    }
-
-    fn retry_relay(&mut self) {
-        let delay = self.relay_backoff.next(rand::random());
-        self.relay.coming(Coming::Waiting(Instant::now() + delay));
-    }
-
-    fn on_relay(&mut self, event: RelayEvent) -> Result<(), Over> {
-        match event {
-            RelayEvent::Value(received) => return self.on_relay_value(received),
-            RelayEvent::Written => self.relay.pump(),
-            RelayEvent::Retired => {}
-            RelayEvent::Due => {
-                // Without a manager nothing is asked: the next login names a relay.
-                if let Some(wire) = self.manager.online() {
-                    wire.queue(&ToServer::GetRelay);
-                    self.relay.coming(Coming::Asked(Instant::now() + self.options.timing.request));
-                }
-            }
-            RelayEvent::Unanswered => self.retry_relay(),
-            RelayEvent::Joined(Joined { outcome, early }) => {
-                match outcome {
-                    Ok(wire) => self.relay.replace(wire),
-                    Err(failure) => self.not_joined(failure),
-                }
-                for received in early {
-                    self.on_relay_value(received)?;
-                }
-            }
-            RelayEvent::Lost { failure, lived } => {
-                if self.leaving.is_some() {
-                    return self.leave();
-                }
-                self.relay_backoff.worked(lived);
-                // A relay closes the connection that a newer login of ours replaces, before or after it answers the new
-                // one: then nothing is lost.
-                if !self.relay.is_joining() {
-                    self.went_offline(Socket::Relay, failure);
-                    self.retry_relay();
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn not_joined(&mut self, failure: Failure) {
-        tracing::debug!(error = %failure, "relay refused or unreachable; asking for another");
-        self.failed(failure.clone());
-        // Lost while this one was coming, and not told yet.
-        if self.announced && !self.relay.is_online() {
-            self.went_offline(Socket::Relay, failure);
-        }
-        self.retry_relay();
-    }
-
-    fn on_relay_value(&mut self, Received { value, packet }: Received) -> Result<(), Over> {
-        let stanza = value.clone();
-        self.show(Socket::Relay, value);
-        match packet {
-            FromServer::Message(message) => self.outlet.put(Event::Message(Message {
-                from: message.from,
-                to: message.to,
-                body: message.body,
-                lang: message.lang,
-                stanza,
-            })),
-            FromServer::NotDelivered => self.outlet.put(Event::MessageFailed),
-            FromServer::Pong { id: Some(id) } if id == Leaving::PING_ID => return self.leave(),
-            _ => {}
-        }
         Ok(())
     }
 

@@ -3,10 +3,10 @@
 use std::process::{ExitStatus, Stdio};
 
 use kurir_e2e::packets::{message, presence_to, roster_set, subscribed, with};
-use kurir_e2e::pattern::{ANY, matches};
+use kurir_e2e::pattern::{ANY, TEXT, matches};
 use kurir_e2e::process::Launch;
 use kurir_e2e::system::binary;
-use kurir_e2e::{PATIENCE, System, Topology, within};
+use kurir_e2e::{PATIENCE, Plan, System, Topology, within};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
@@ -15,6 +15,9 @@ kurir_e2e::shows! {
     two_people_chat_in_the_terminal: "U1 U2 U3 U5 U6 U7 U8 U9 U10 U11 U12 U13 U14";
     packets_are_printed_as_json: "U4 U13 U14 U15";
     chat_says_why_it_cannot_start: "U4";
+    what_was_typed_outlives_a_killed_terminal: "";
+    what_came_while_the_terminal_was_away_is_shown_at_its_start: "";
+    what_is_typed_while_relays_die_is_shown_once_and_in_order: "";
 }
 
 /// Somebody at `kurir chat`.
@@ -33,7 +36,10 @@ impl Terminal {
             name: format!("chat-{who}"),
             program: binary(),
             args: args.map(String::from).collect(),
-            env: vec![("KURIR_PASSWORD".into(), "12345".into())],
+            env: vec![
+                ("KURIR_PASSWORD".into(), "12345".into()),
+                ("XDG_STATE_HOME".into(), system.dir().join("state").display().to_string()),
+            ],
             user: None,
             logs: system.dir().to_path_buf(),
         };
@@ -68,7 +74,7 @@ impl Terminal {
         self.shows_one(&pattern.to_string(), is_it).await;
     }
 
-    async fn shows_one(&mut self, what: &str, is_it: impl Fn(&str) -> bool) {
+    async fn shows_one(&mut self, what: &str, mut is_it: impl FnMut(&str) -> bool) {
         let mut seen = Vec::new();
         let found = async {
             while let Some(shown) = self.output.next_line().await.expect("lines in UTF-8") {
@@ -81,6 +87,27 @@ impl Terminal {
         };
         let found = tokio::time::timeout(PATIENCE, found).await;
         assert!(found.unwrap_or(false), "{} was to show {what:?}, but showed {seen:#?}", self.who);
+    }
+
+    /// The messages shown from now on are these, of whatever time, and no other.
+    async fn shows_messages(&mut self, from: &str, bodies: impl IntoIterator<Item = String>) {
+        for body in bodies {
+            let mut message = String::new();
+            self.shows_one(&format!("a message from {from}"), |shown| {
+                let found = shown.split_once(&format!("{from}: ")).map(|(_, body)| body);
+                found.is_some_and(|found| {
+                    found.clone_into(&mut message);
+                    true
+                })
+            })
+            .await;
+            assert_eq!(message, body, "{}", self.who);
+        }
+    }
+
+    /// SIGKILL: nothing more is written or said.
+    async fn is_killed(mut self) {
+        self.child.kill().await.expect("SIGKILL");
     }
 
     /// The end of its input, and its own.
@@ -117,6 +144,9 @@ async fn two_people_chat_in_the_terminal() {
     esa.types("/to fajar").await;
     esa.types("halo fajar").await;
     fajar.shows("esa: halo fajar").await;
+    for step in ["sent", "stored", "delivered", "read"] {
+        esa.shows(&format!("[1] {step}")).await;
+    }
     fajar.types("/to esa").await;
     fajar.types("//hai 🛵").await;
     esa.shows("fajar: /hai 🛵").await;
@@ -124,7 +154,8 @@ async fn two_people_chat_in_the_terminal() {
     esa.shows("fajar: caf\u{fffd}").await;
     fajar.types("/to siapa").await;
     fajar.types("ada orang?").await;
-    fajar.shows("! a message reached nobody: no such user, or not online").await;
+    fajar.shows("[3] sent").await;
+    fajar.shows("! [3] not sent: there is no such user").await;
     fajar.types("/remove esa").await;
     fajar.shows("* esa is no contact any more").await;
     fajar.types("/remove siapa").await;
@@ -160,6 +191,10 @@ async fn packets_are_printed_as_json() {
     esa.types("/to budi").await;
     esa.types("halo juga").await;
     budi.reads_body("esa", "halo juga").await;
+    let event = |event: &str| serde_json::json!({"event": event, "number": 1, "id": TEXT});
+    esa.prints(&with(with(event("queued"), "to", "budi"), "body", "halo juga")).await;
+    esa.prints(&event("sent")).await;
+    esa.prints(&with(event("stored"), "stanza_id", TEXT)).await;
     let (status, said) = esa.ends().await;
     assert!(status.success(), "{said}");
     system.stops().await;
@@ -173,5 +208,123 @@ async fn chat_says_why_it_cannot_start() {
     system.person("esa").registers().await.logs_out().await;
     let (status, said) = Terminal::start(&system, "esa", &["--register"]).ends().await;
     assert!(!status.success() && said.contains("taken"), "{said}");
+    system.stops().await;
+}
+
+/// PROTOCOL Part II, `id`: the queue is in a file, and the same message with the same id is stored once.
+#[tokio::test]
+async fn what_was_typed_outlives_a_killed_terminal() {
+    let mut system = Plan::new(Topology::Separate).managers(1).relays(2).cheap_passwords().start().await;
+    let mut fajar = Terminal::start(&system, "fajar", &["--register"]);
+    fajar.shows("* you are online as fajar").await;
+    let mut esa = Terminal::start(&system, "esa", &["--register"]);
+    esa.shows("* you are online as esa").await;
+    esa.types("/to fajar").await;
+    esa.types("satu").await;
+    esa.shows("[1] read").await;
+    for relay in ["relay-1", "relay-2"] {
+        system.kill(relay);
+    }
+    esa.shows_one("that the relay is lost", |shown| shown.starts_with("* relay lost: ")).await;
+    for (number, body) in [(2, "dua"), (3, "tiga")] {
+        esa.types(body).await;
+        esa.shows(&format!("[{number}] waits for a connection")).await;
+    }
+    esa.is_killed().await;
+    for relay in ["relay-1", "relay-2"] {
+        system.start_again(relay).await;
+    }
+
+    let mut esa = Terminal::start(&system, "esa", &[]);
+    for (number, body) in [(1, "dua"), (2, "tiga")] {
+        let left = format!("* [{number}] to fajar, of ");
+        esa.shows_one(&left, |shown| shown.starts_with(&left) && shown.ends_with(body)).await;
+    }
+    esa.shows("[2] stored").await;
+    esa.types("/to fajar").await;
+    esa.types("empat").await;
+    esa.shows("[3] stored").await;
+    fajar.shows_messages("esa", ["satu", "dua", "tiga", "empat"].map(String::from)).await;
+    let (status, said) = esa.ends().await;
+    assert!(status.success(), "{said}");
+    // Nothing is left for another start.
+    let mut esa = Terminal::start(&system, "esa", &[]);
+    esa.shows_one("that it is online", |shown| {
+        assert!(!shown.contains("not stored yet"), "{shown}");
+        shown == "* you are online as esa"
+    })
+    .await;
+    system.stops().await;
+}
+
+/// PROTOCOL Part II, `resume`, `receipt`, `marker`.
+#[tokio::test]
+async fn what_came_while_the_terminal_was_away_is_shown_at_its_start() {
+    let system = Plan::new(Topology::OneProcess).cheap_passwords().start().await;
+    let fajar = Terminal::start(&system, "fajar", &["--register"]);
+    let (status, said) = fajar.ends().await;
+    assert!(status.success(), "{said}");
+    let mut esa = Terminal::start(&system, "esa", &["--register"]);
+    esa.types("/to fajar").await;
+    for (number, body) in [(1, "halo"), (2, "sudah makan?")] {
+        esa.types(body).await;
+        esa.shows(&format!("[{number}] stored")).await;
+    }
+
+    // With the time at which they were stored; and esa is told.
+    let mut fajar = Terminal::start(&system, "fajar", &[]);
+    for body in [") esa: halo", ") esa: sudah makan?"] {
+        fajar.shows_one(body, |shown| shown.starts_with('(') && shown.ends_with(body)).await;
+    }
+    esa.shows("[2] delivered").await;
+    esa.shows("[1, 2] read").await;
+    fajar.types("/to esa").await;
+    fajar.types("belum :)").await;
+    fajar.shows("[1] read").await;
+    esa.shows_messages("fajar", ["belum :)".into()]).await;
+    let (status, said) = fajar.ends().await;
+    assert!(status.success(), "{said}");
+
+    // What was shown is not shown again, but to whoever begins anew.
+    let mut fajar = Terminal::start(&system, "fajar", &[]);
+    esa.types("lagi?").await;
+    fajar.shows_messages("esa", ["lagi?".into()]).await;
+    let (status, said) = fajar.ends().await;
+    assert!(status.success(), "{said}");
+    let anew = system.dir().join("anew.jsonl").display().to_string();
+    let mut fajar = Terminal::start(&system, "fajar", &["--state", &anew]);
+    for line in [") esa: halo", ") esa: sudah makan?", ") you to esa: belum :)", ") esa: lagi?"] {
+        fajar.shows_one(line, |shown| shown.ends_with(line)).await;
+    }
+    // The same state at the same time is refused.
+    let (status, said) = Terminal::start(&system, "fajar", &["--state", &anew]).ends().await;
+    assert!(!status.success() && said.contains("in use"), "{said}");
+    system.stops().await;
+}
+
+#[tokio::test]
+async fn what_is_typed_while_relays_die_is_shown_once_and_in_order() {
+    let mut system = Plan::new(Topology::Separate).managers(2).relays(2).cheap_passwords().start().await;
+    let mut fajar = Terminal::start(&system, "fajar", &["--register"]);
+    fajar.shows("* you are online as fajar").await;
+    let mut esa = Terminal::start(&system, "esa", &["--register"]);
+    esa.types("/to fajar").await;
+    let mut number = 0;
+    for part in ["relay-1", "manager-1", "relay-2", "manager-2"] {
+        for round in 0..10 {
+            if round == 5 {
+                system.kill(part);
+            }
+            number += 1;
+            esa.types(&number.to_string()).await;
+        }
+        esa.shows(&format!("[{number}] stored")).await;
+        system.start_again(part).await;
+        system.lists(&["manager-1", "manager-2", "relay-1", "relay-2"]).await;
+    }
+    fajar.shows_messages("esa", (1..=number).map(|number| number.to_string())).await;
+    esa.shows_one("that the last is read", |shown| shown.ends_with(&format!("{number}] read"))).await;
+    let (status, said) = esa.ends().await;
+    assert!(status.success(), "{said}");
     system.stops().await;
 }

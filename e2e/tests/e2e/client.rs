@@ -117,12 +117,12 @@ async fn library_does_everything_a_user_does() {
 
     // Messages, and one to nobody.
     for number in 0..20 {
-        assert_eq!(esa.send_message("fajar", &format!("halo {number}")).await, Ok(()));
+        assert_eq!(esa.send_untracked("fajar", &format!("halo {number}")).await, Ok(()));
     }
     for number in 0..20 {
         hears_message(&mut fajar_hears, "esa", &format!("halo {number}")).await;
     }
-    assert_eq!(fajar.send_message("siapa", "halo").await, Ok(()));
+    assert_eq!(fajar.send_untracked("siapa", "halo").await, Ok(()));
     hears(&mut fajar_hears, "that nobody is there", |event| {
         matches!(event, Event::MessageFailed).then_some(())
     })
@@ -223,7 +223,7 @@ async fn library_takes_any_packet() {
     }
     mallory.writes("fajar", "still there?").await;
     hears_message(&mut fajar_hears, "mallory", "still there?").await;
-    assert_eq!(fajar.send_message("mallory", "yes").await, Ok(()));
+    assert_eq!(fajar.send_untracked("mallory", "yes").await, Ok(()));
     mallory.reads_body("fajar", "yes").await;
     fajar.logout().await;
     system.stops().await;
@@ -246,7 +246,7 @@ async fn library_comes_back_from_every_loss() {
         loop {
             tries += 1;
             let body = format!("{name} {tries}");
-            let sent = esa.send_message("fajar", &body).await;
+            let sent = esa.send_untracked("fajar", &body).await;
             let arrived = async {
                 loop {
                     match fajar_hears.next().await.expect("events") {

@@ -2,37 +2,54 @@
 //!
 //! - `command`: what a line means
 //! - `contacts`: what an event says, and who is on and off
+//! - `own`: what becomes of one's own messages
+//! - `reading`: telling others that their messages are read
+//! - `state`: where what outlives the process is kept
 //! - `terminal`: asking for a password; text of others that cannot play with the terminal
 
 mod command;
 mod contacts;
+mod own;
+mod reading;
+mod state;
 mod terminal;
 
 use std::future::{Future, pending};
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use kurir_client::{Client, ConnectError, Ended, Event, Events, Options, PresenceError, Refusal};
+use kurir_client::{
+    Client, ConnectError, Ended, Event, Events, MessageId, NewMessage, Options, PresenceError, Refusal,
+    SendError, StateError,
+};
 use tokio::io::{AsyncBufReadExt, BufReader, Split, Stdin};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use self::command::{Command, HELP};
 use self::contacts::Contacts;
+use self::own::{Own, Said};
+use self::reading::Reading;
 use self::terminal::plain;
 
 /// Somebody is waiting in front of the terminal.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// After the last message of a pipe, how long "reached nobody" is waited for before logging out.
-const BOUNCE_WAIT: Duration = Duration::from_secs(1);
+/// Before logging out, how long is waited for messages to be stored, and for those that waited here to come.
+const FINISH_WITHIN: Duration = Duration::from_secs(10);
 
 /// Chat in the terminal, or in a pipe.
 ///
 /// Type to write to whomever /to names; lines that begin with a slash are commands, and /help shows them. In a pipe the
 /// same lines come from stdin, and its end logs out.
+///
+/// Messages are stored for whoever is offline. Each has a number, and what becomes of it is said by that: sent,
+/// stored, delivered (the other's client has it), read. What is not stored yet, and how far you have read, is kept in a
+/// file for the next start, which sends the rest and shows what has come meanwhile with its time; a new file begins with
+/// all there is.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -49,9 +66,18 @@ pub(crate) struct Args {
     /// Create the account instead of logging in.
     #[arg(long)]
     register: bool,
-    /// Print every packet received as one line of JSON, and nothing else, on stdout. What goes wrong is said on stderr.
+    /// Print every packet received as one line of JSON on stdout, and what becomes of one's own messages as objects with
+    /// `event`: waiting, queued, sent, stored, delivered, read, refused, expired. What goes wrong is said on stderr.
     #[arg(long)]
     json: bool,
+    /// Where to keep what is not stored yet and how far you have read. Default:
+    /// `$XDG_STATE_HOME/kurir/TRACKER/USER.jsonl`, in `~/.local/state` without that variable.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_state")]
+    state: Option<PathBuf>,
+    /// Keep nothing: a message that is not stored when this ends is lost, and others are not told that you have received
+    /// or read theirs.
+    #[arg(long)]
+    no_state: bool,
 }
 
 /// Runs until `/quit`, the end of stdin, or Ctrl-C.
@@ -59,6 +85,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let options = options(&args, &mut interrupt).await?;
     let (username, register) = (options.username.clone(), options.register);
+    let keeps = options.state.is_some();
     let connecting = Client::connect(options);
     let (client, events) = tokio::select! {
         connected = connecting => connected.map_err(|error| explain(error, register))?,
@@ -70,8 +97,11 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         contacts: Contacts::new(username),
         to: None,
         json: args.json,
+        own: Own::default(),
+        reading: Reading::default(),
+        up_to_date: !keeps,
+        keeps,
         under_way: None,
-        sent: None,
         interrupt,
     };
     let ended = chat.talk(BufReader::new(tokio::io::stdin()).split(b'\n')).await;
@@ -97,9 +127,19 @@ async fn options(args: &Args, interrupt: &mut Signal) -> anyhow::Result<Options>
             .await?
             .context("no password: set KURIR_PASSWORD, or give --password")?,
     };
+    let state = match (&args.state, args.no_state) {
+        (_, true) => None,
+        (Some(path), _) => Some(path.clone()),
+        (None, _) => {
+            let tracker = args.tracker.first().map_or("", String::as_str);
+            let path = state::default_path(tracker, &username);
+            Some(path.context("where to keep messages? Set HOME, or give --state FILE or --no-state")?)
+        }
+    };
     let mut options = Options::new(args.tracker.iter().cloned(), username, password);
     options.register = args.register;
     options.packets = args.json;
+    options.state = state;
     options.timing.connect = CONNECT_WITHIN;
     Ok(options)
 }
@@ -117,6 +157,10 @@ fn explain(error: ConnectError, register: bool) -> anyhow::Error {
         ConnectError::Refused(Refusal::AlreadyLoggedIn) => {
             "log out there first; a connection that was cut counts for up to half a minute"
         }
+        ConnectError::State(StateError::InUse { .. }) => {
+            "the user chats in another terminal, or give another --state FILE"
+        }
+        ConnectError::State(_) => "move it away, or give another --state FILE; messages may be in it",
         ConnectError::TimedOut(_) => "is the system running, and is --tracker its tracker?",
         _ => return error.into(),
     };
@@ -127,26 +171,40 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-type UnderWay = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+type UnderWay = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// How a command ended.
+enum Done {
+    /// With something to say, or not.
+    Said(Option<String>),
+    /// A message is in the queue.
+    Queued(MessageId, NewMessage),
+    /// A message is not.
+    NotQueued(SendError),
+}
 
 struct Chat {
     client: Client,
     events: Events,
     contacts: Contacts,
+    own: Own,
+    reading: Reading,
     /// Who a line without a slash goes to.
     to: Option<String>,
     json: bool,
+    /// There is a state file.
+    keeps: bool,
+    /// What waited here has been shown.
+    up_to_date: bool,
     /// The command that was typed last, until it is answered: a pipe's commands are done in order.
     under_way: Option<UnderWay>,
-    /// When the last message went out.
-    sent: Option<Instant>,
     interrupt: Signal,
 }
 
 enum Happened {
     Event(Option<Event>),
     Line(Option<String>),
-    Done(Option<String>),
+    Done(Done),
     Interrupted,
     /// Nothing more to come after the end of the input.
     Quiet,
@@ -155,35 +213,45 @@ enum Happened {
 impl Chat {
     async fn talk(&mut self, mut lines: Split<BufReader<Stdin>>) -> anyhow::Result<()> {
         let mut reading = true;
+        let mut finish_by: Option<Instant> = None;
         let mut leaving: Option<UnderWay> = None;
         if !self.json && io::stdin().is_terminal() {
             self.say("/to NAME says who you write to, /help the rest.")?;
         }
         loop {
+            if self.up_to_date && self.under_way.is_none() {
+                self.under_way = self.reading.tell(&self.client);
+            }
             let idle = self.under_way.is_none() && leaving.is_none();
-            let bounced = self.sent.map_or_else(Instant::now, |sent| sent + BOUNCE_WAIT);
+            let finished = self.own.unsettled() == 0 && self.up_to_date;
+            let finish = if finished { None } else { finish_by };
             let happened = tokio::select! {
                 // What has come is shown before the next command.
                 biased;
                 event = self.events.next() => Happened::Event(event),
-                line = or_pending(self.under_way.as_mut()) => Happened::Done(line),
-                line = or_pending(leaving.as_mut()) => Happened::Done(line),
+                done = or_pending(self.under_way.as_mut()) => Happened::Done(done),
+                done = or_pending(leaving.as_mut()) => Happened::Done(done),
                 _ = self.interrupt.recv() => Happened::Interrupted,
                 line = lines.next_segment(), if reading && idle => {
                     Happened::Line(line.context("stdin")?.as_deref().map(text))
                 }
-                () = sleep_until(bounced), if !reading && idle => Happened::Quiet,
+                () = sleep_until(finish.unwrap_or_else(Instant::now)), if !reading && idle => Happened::Quiet,
             };
             match happened {
-                Happened::Event(Some(Event::Ended(Ended::LoggedOut)) | None) => return Ok(()),
+                Happened::Event(Some(Event::Ended(Ended::LoggedOut)) | None) => return self.say_left(),
                 Happened::Event(Some(Event::Ended(ended))) => bail!("the session is over: {ended}"),
                 Happened::Event(Some(event)) => self.show(&event)?,
-                Happened::Done(line) => {
+                Happened::Done(done) => {
                     self.under_way = None;
-                    self.say_all(line.as_deref())?;
+                    self.done(done)?;
                 }
-                Happened::Line(Some(line)) => reading = self.obey(&line)?,
-                Happened::Line(None) => reading = false,
+                Happened::Line(line) => {
+                    reading = line.map_or(Ok(false), |line| self.obey(&line))?;
+                    if !reading {
+                        finish_by = Some(Instant::now() + FINISH_WITHIN);
+                        self.say_waiting()?;
+                    }
+                }
                 Happened::Interrupted | Happened::Quiet => {
                     reading = false;
                     let client = self.client.clone();
@@ -194,6 +262,29 @@ impl Chat {
                         })
                     });
                 }
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done) -> anyhow::Result<()> {
+        match done {
+            Done::Said(line) => {
+                self.own.nothing_sent();
+                self.say_all(line.as_deref())
+            }
+            Done::Queued(id, message) => {
+                let said = self.own.sent(id, &message);
+                self.say_of_own(&said)?;
+                match self.own.number(id) {
+                    Some(number) if !self.contacts.messages_go_out() => {
+                        self.say(&format!("[{number}] waits for a connection"))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Done::NotQueued(error) => {
+                self.own.nothing_sent();
+                self.complain(&format!("not sent: {error}"))
             }
         }
     }
@@ -227,17 +318,24 @@ impl Chat {
                     self.complain("who to? /to NAME says it")?;
                     return Ok(true);
                 };
-                self.sent = Some(Instant::now());
-                Box::pin(async move { failed(client.send_message(&to, &text).await) })
+                let message = NewMessage::text(to, text).ask_receipt().markable();
+                Box::pin(async move {
+                    match client.send(message.clone()).await {
+                        Ok(id) => Done::Queued(id, message),
+                        Err(error) => Done::NotQueued(error),
+                    }
+                })
             }
-            Ok(Command::Add { jid, name }) => Box::pin(async move {
+            Ok(Command::Again(number)) => return self.decide(number, true),
+            Ok(Command::Drop(number)) => return self.decide(number, false),
+            Ok(Command::Add { jid, name }) => said(async move {
                 match client.add(&jid, name.as_deref()).await {
                     // The event that came before has said it.
                     Ok(_) => None,
                     Err(error) => Some(format!("! {}: {error}", plain(&jid))),
                 }
             }),
-            Ok(Command::Remove(jid)) => Box::pin(async move {
+            Ok(Command::Remove(jid)) => said(async move {
                 match client.remove(&jid).await {
                     Ok(()) => Some(format!("* {} is no contact any more", plain(&jid))),
                     Err(error) => Some(format!("! {}: {error}", plain(&jid))),
@@ -245,17 +343,17 @@ impl Chat {
             }),
             Ok(Command::Roster) => {
                 let online = self.contacts.online();
-                Box::pin(async move {
+                said(async move {
                     match client.roster().await {
                         Ok(items) => Some(contacts::roster(&items, &online)),
                         Err(error) => Some(format!("! {error}")),
                     }
                 })
             }
-            Ok(Command::Bio(bio)) => Box::pin(async move {
+            Ok(Command::Bio(bio)) => said(async move {
                 Some(client.bio(&bio).await.map_or_else(|error| format!("! {error}"), |()| "* done".into()))
             }),
-            Ok(Command::Who(name)) => Box::pin(async move {
+            Ok(Command::Who(name)) => said(async move {
                 match client.presence(&name).await {
                     Ok(presence) => Some(format!("* {}", contacts::presence(&presence))),
                     Err(PresenceError::UserNotFound) => Some(format!("! nobody is called {}", plain(&name))),
@@ -267,12 +365,69 @@ impl Chat {
         Ok(true)
     }
 
+    /// What is to become of a message that waited for too long.
+    fn decide(&mut self, number: u32, again: bool) -> anyhow::Result<bool> {
+        let Some((id, message)) = self.own.get(number) else {
+            self.complain(&format!("there is no message {number}"))?;
+            return Ok(true);
+        };
+        let client = self.client.clone();
+        self.under_way = Some(Box::pin(async move {
+            let decided =
+                if again { client.send_again(id).await } else { client.discard(id).await.map(|()| id) };
+            match decided {
+                Ok(new) if again => Done::Queued(new, message),
+                Ok(_) => Done::Said(Some(format!("* [{number}] is given up"))),
+                Err(error) => Done::NotQueued(error),
+            }
+        }));
+        Ok(true)
+    }
+
     fn show(&mut self, event: &Event) -> anyhow::Result<()> {
-        if let Event::Packet { value, .. } = event {
-            return print(&terminal::one_line(value));
+        match event {
+            Event::Packet { value, .. } => return print(&terminal::one_line(value)),
+            Event::UpToDate => self.up_to_date = true,
+            // A program that reads packets has not read them for anybody.
+            Event::Message(message) if !self.json => self.reading.shown(message),
+            Event::Read { stanza_id, .. } => self.reading.read_elsewhere(stanza_id),
+            _ => {}
         }
+        let said = self.own.hear(event, self.under_way.is_some());
+        self.say_of_own(&said)?;
         let line = self.contacts.learn(event);
         self.say_all(line.as_deref())
+    }
+
+    fn say_of_own(&self, said: &[Said]) -> anyhow::Result<()> {
+        for Said { line, object } in said {
+            if self.json {
+                print(&terminal::one_line(&object.to_string()))?;
+            } else {
+                self.say_all(line.as_deref())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the end takes a moment.
+    fn say_waiting(&self) -> anyhow::Result<()> {
+        match self.own.unsettled() {
+            0 => Ok(()),
+            _ if self.keeps => {
+                self.say("* waiting for messages to be stored; Ctrl-C leaves them for the next start")
+            }
+            _ => self.say("* waiting for messages to be stored; with Ctrl-C they are lost"),
+        }
+    }
+
+    /// What is left undone at the end.
+    fn say_left(&self) -> anyhow::Result<()> {
+        match (self.own.unsettled(), self.keeps) {
+            (0, _) => Ok(()),
+            (count, true) => self.complain(&format!("left for the next start: {}", messages(count))),
+            (count, false) => self.complain(&format!("not stored, and lost: {}", messages(count))),
+        }
     }
 
     /// Lines that begin with `!` are complaints.
@@ -303,11 +458,15 @@ fn text(line: &[u8]) -> String {
     String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned()
 }
 
-fn failed<E: std::fmt::Display>(result: Result<(), E>) -> Option<String> {
-    result.err().map(|error| format!("! not sent: {error}"))
+fn messages(count: usize) -> String {
+    if count == 1 { "1 message".into() } else { format!("{count} messages") }
 }
 
-async fn or_pending(future: Option<&mut UnderWay>) -> Option<String> {
+fn said(doing: impl Future<Output = Option<String>> + Send + 'static) -> UnderWay {
+    Box::pin(async { Done::Said(doing.await) })
+}
+
+async fn or_pending(future: Option<&mut UnderWay>) -> Done {
     match future {
         Some(future) => future.await,
         None => pending().await,

@@ -16,7 +16,7 @@ async fn a_lost_relay_is_replaced_with_a_new_ticket_and_waiting_messages_go_ther
     let gone = until(&mut online.events, |event| matches!(event, Event::Offline { .. })).await;
     let Event::Offline { socket: Socket::Relay, reason } = gone else { panic!("{gone:?}") };
     assert!(matches!(reason, Failure::Closed { .. } | Failure::Connection { .. }), "{reason:?}");
-    let (sent, ()) = tokio::join!(online.client.send_message("esa", "still there?"), async {
+    let (sent, ()) = tokio::join!(online.client.send_untracked("esa", "still there?"), async {
         assert_eq!(online.at_manager.reads().await, json!({"type": "get_relay_less_connection"}));
         online.at_manager.writes(&relay_less(&json!([other.relay("ticket-2")]))).await;
         let mut at_other = other.welcomes("ticket-2").await;
@@ -127,7 +127,7 @@ async fn a_lost_manager_takes_no_messages_with_it() {
     let mut online = Online::start().await;
     drop(online.at_manager);
     until(&mut online.events, |event| matches!(event, Event::Offline { socket: Socket::Manager, .. })).await;
-    online.client.send_message("esa", "without a manager").await.unwrap();
+    online.client.send_untracked("esa", "without a manager").await.unwrap();
     assert_eq!(online.at_relay.reads().await["body"], "without a manager");
 
     let at_manager = online.manager.logs_in(&online.relay, "ticket-2").await;
@@ -146,7 +146,7 @@ async fn a_lost_manager_takes_no_messages_with_it() {
     }
     bodies.sort();
     assert_eq!(bodies, ["late", "new"]);
-    online.client.send_message("esa", "again").await.unwrap();
+    online.client.send_untracked("esa", "again").await.unwrap();
     assert_eq!(newer.reads().await["body"], "again");
     drop(at_manager);
 }

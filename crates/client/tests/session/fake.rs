@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kurir_client::{Client, ConnectError, Event, Events, Options};
+use kurir_client::{Client, ConnectError, Event, Events, Options, Waiting};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -63,9 +63,15 @@ impl Fake {
 
     /// Accepts the relay's side of a connection that says hello.
     pub(crate) async fn welcomes(&self, token: &str) -> Peer {
+        self.welcomes_at(token, &Value::Null, &Value::Null).await
+    }
+
+    /// The same, going on from this place.
+    pub(crate) async fn welcomes_at(&self, token: &str, resume: &Value, log: &Value) -> Peer {
         let mut peer = self.accept().await;
         let hello = peer.reads().await;
         assert_eq!((&hello["username"], &hello["token"]), (&json!("fajar"), &json!(token)));
+        assert_eq!((&hello["resume"], &hello["log"]), (resume, log));
         peer.pongs().await;
         peer
     }
@@ -116,6 +122,11 @@ impl Peer {
         self.stream.get_mut().write_all(text.as_bytes()).await.unwrap();
     }
 
+    /// Closes this connection.
+    pub(crate) async fn closes(&mut self) {
+        self.stream.get_mut().shutdown().await.unwrap();
+    }
+
     /// Reads a ping and answers it.
     pub(crate) async fn pongs(&mut self) {
         let ping = self.reads().await;
@@ -163,6 +174,8 @@ pub(crate) fn connect(options: Options) -> JoinHandle<Result<(Client, Events), C
 pub(crate) struct Online {
     pub(crate) client: Client,
     pub(crate) events: Events,
+    /// What an earlier session has left.
+    pub(crate) waiting: Vec<Waiting>,
     pub(crate) manager: Fake,
     pub(crate) at_manager: Peer,
     pub(crate) relay: Fake,
@@ -175,21 +188,46 @@ impl Online {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Options)) -> Self {
+        Self::start_at(change, &Value::Null, &Value::Null).await
+    }
+
+    /// The same, going on from this place.
+    pub(crate) async fn start_at(change: impl FnOnce(&mut Options), resume: &Value, log: &Value) -> Self {
         let (manager, relay) = (Fake::start().await, Fake::start().await);
         let (tracker, _task) = tracker(&[&manager]).await;
         let mut options = options(&[&tracker]);
         change(&mut options);
         let connecting = connect(options);
         let at_manager = manager.logs_in(&relay, "ticket-1").await;
-        let at_relay = relay.welcomes("ticket-1").await;
+        let at_relay = relay.welcomes_at("ticket-1", resume, log).await;
         let (client, events) = within(connecting).await.unwrap().unwrap();
-        let mut online = Self { client, events, manager, at_manager, relay, at_relay };
-        online.until(|event| matches!(event, Event::Online)).await;
-        online
+        let waiting = Vec::new();
+        let mut online = Self { client, events, waiting, manager, at_manager, relay, at_relay };
+        loop {
+            match within(online.events.next()).await.expect("the session is over") {
+                Event::Waiting(waiting) => online.waiting.push(waiting),
+                Event::Online => return online,
+                _ => {}
+            }
+        }
     }
 
     pub(crate) async fn until(&mut self, is_it: impl Fn(&Event) -> bool) -> Event {
         until(&mut self.events, is_it).await
+    }
+
+    /// The relay is lost and another connection made there.
+    pub(crate) async fn changes_relay(&mut self, token: &str, resume: &Value, log: &Value) {
+        let next = Fake::start().await;
+        let old = std::mem::replace(&mut self.relay, next);
+        self.at_relay.closes().await;
+        assert_eq!(self.at_manager.reads().await, json!({"type": "get_relay_less_connection"}));
+        let component = json!([self.relay.relay(token)]);
+        let offer =
+            json!([{"error": false, "msg": "Relay Less Connection", "code": 200, "component": component}]);
+        self.at_manager.writes(&offer).await;
+        self.at_relay = self.relay.welcomes_at(token, resume, log).await;
+        drop(old);
     }
 }
 

@@ -12,3 +12,4 @@ mod failover;
 mod fake;
 mod requests;
 mod start;
+mod tracked;

@@ -187,7 +187,7 @@ async fn a_directed_presence_is_answered_or_finds_nobody() {
 #[tokio::test]
 async fn messages_go_out_and_come_in() {
     let mut online = Online::start().await;
-    online.client.send_message("esa", "halo\nesa €").await.unwrap();
+    online.client.send_untracked("esa", "halo\nesa €").await.unwrap();
     let sent = online.at_relay.reads().await;
     assert_eq!(
         (&sent["stanza"], &sent["from"], &sent["to"]),
@@ -216,7 +216,7 @@ async fn messages_go_out_and_come_in() {
 async fn what_no_server_would_read_is_not_sent() {
     let online = Online::start().await;
     let large = "x".repeat(70_000);
-    assert_eq!(online.client.send_message("esa", &large).await, Err(SendError::TooLarge { limit: 65_536 }));
+    assert_eq!(online.client.send_untracked("esa", &large).await, Err(SendError::TooLarge { limit: 65_536 }));
     assert_eq!(online.client.bio(&large).await, Err(RequestError::TooLarge { limit: 65_536 }));
 }
 
@@ -261,7 +261,7 @@ async fn an_application_that_reads_late_gets_every_message_in_order() {
         at_relay
     });
     // Requests are not held up by that, as long as their answers have not to pass the full queue.
-    online.client.send_message("esa", "x").await.unwrap();
+    online.client.send_untracked("esa", "x").await.unwrap();
     for number in 0..count {
         let Some(Event::Message(message)) = within(online.events.next()).await else { panic!("no message") };
         assert_eq!(message.body, Some(number.to_string()));
@@ -273,7 +273,7 @@ async fn an_application_that_reads_late_gets_every_message_in_order() {
 #[tokio::test]
 async fn logout_leaves_the_relay_time_for_the_last_message() {
     let mut online = Online::start().await;
-    online.client.send_message("esa", "bye").await.unwrap();
+    online.client.send_untracked("esa", "bye").await.unwrap();
     let client = online.client.clone();
     let leaving = tokio::spawn(async move { client.logout().await });
     assert_eq!(online.at_relay.reads().await["body"], "bye");
@@ -287,7 +287,7 @@ async fn logout_leaves_the_relay_time_for_the_last_message() {
     within(leaving).await.unwrap();
     assert!(matches!(within(online.events.next()).await, Some(Event::Ended(Ended::LoggedOut))));
     assert!(within(online.events.next()).await.is_none());
-    assert_eq!(online.client.send_message("esa", "x").await, Err(SendError::Ended(Ended::LoggedOut)));
+    assert_eq!(online.client.send_untracked("esa", "x").await, Err(SendError::Ended(Ended::LoggedOut)));
     assert_eq!(online.client.roster().await, Err(RequestError::Ended(Ended::LoggedOut)));
 }
 

@@ -2,10 +2,11 @@
 
 use std::{borrow::Cow, str::FromStr};
 
+use super::Message;
 use crate::{
     Malformed,
     manager::Item,
-    object::{Elements, Fields, Key, Members, text, truthy},
+    object::{Elements, Fields, Key, truthy},
     tracker::{Component, Kind},
 };
 
@@ -91,9 +92,39 @@ pub enum FromServer {
         target: String,
     },
     /// From the relay.
-    Message(Message),
+    Message(Box<Message>),
     /// From the relay: one's message found no receiver (R15).
-    NotDelivered,
+    NotDelivered {
+        /// Of the message, if it was tracked.
+        id: Option<String>,
+    },
+    /// From the relay: the tracked message is stored.
+    Stored {
+        /// The sender's.
+        id: String,
+        /// The servers'.
+        stanza_id: String,
+        /// Its place in the own log, on a connection that goes by places.
+        seq: Option<u64>,
+    },
+    /// From the relay: the tracked message is not stored.
+    NotStored {
+        /// As it was sent; none where that was no string.
+        id: Option<String>,
+        /// RFC 6120 error type.
+        kind: String,
+        /// RFC 6120 condition.
+        condition: String,
+    },
+    /// From the relay: the answer to a hello with `resume`.
+    Ready {
+        /// The log's last place.
+        seq: u64,
+        /// The log's life.
+        log: String,
+        /// Everything follows from the first on.
+        reset: bool,
+    },
     /// A ping was answered.
     Pong {
         /// Of the ping.
@@ -121,7 +152,8 @@ impl FromServer {
         let fields = Fields::read(value)?;
         // Without case: a message's `stanza` arrives as its sender wrote it.
         match lower(&fields, Key::Stanza).as_deref() {
-            Some("message") => Ok(Self::message(value, &fields)),
+            Some("message") => Self::message(value, &fields),
+            Some("stream") => Ok(Self::stream(&fields)),
             Some("presence") => Self::presence(&fields),
             Some("iq") => Self::iq(&fields),
             Some(_) => Ok(Self::Unknown),
@@ -147,15 +179,33 @@ impl FromServer {
         })
     }
 
-    fn message(value: &str, fields: &Fields<'_>) -> Self {
+    fn message(value: &str, fields: &Fields<'_>) -> Result<Self, Malformed> {
+        let (id, from) = (owned(fields, Key::Id), owned(fields, Key::From));
         // The relay removes `error` from what users send, so only a relay can say this.
-        if fields.raw(Key::Error).is_some_and(truthy) {
-            return Self::NotDelivered;
+        if let Some(error) = fields.object(Key::Error)? {
+            let part = |key| owned(&error, key).unwrap_or_default();
+            return Ok(Self::NotStored { id, kind: part(Key::Type), condition: part(Key::Condition) });
         }
-        let Some(from) = owned(fields, Key::From) else { return Self::Unknown };
-        let lang = Members::of(value).and_then(|mut members| members.find(|member| member.key == "lang"));
-        let lang = lang.and_then(|lang| text(lang.raw)).map(Cow::into_owned);
-        Self::Message(Message { from, to: owned(fields, Key::To), body: owned(fields, Key::Body), lang })
+        if fields.raw(Key::Error).is_some_and(truthy) {
+            return Ok(Self::NotDelivered { id });
+        }
+        match (from, id, owned(fields, Key::StanzaId)) {
+            (Some(from), ..) => Ok(Self::Message(Box::new(Message::read(value, fields, from)))),
+            // What users send has a `from`: only a relay can say this.
+            (None, Some(id), Some(stanza_id)) if fields.says(Key::Type, "ack") => {
+                Ok(Self::Stored { id, stanza_id, seq: number(fields, Key::Seq) })
+            }
+            _ => Ok(Self::Unknown),
+        }
+    }
+
+    fn stream(fields: &Fields<'_>) -> Self {
+        match (number(fields, Key::Seq), owned(fields, Key::Log)) {
+            (Some(seq), Some(log)) if fields.says(Key::Type, "ready") => {
+                Self::Ready { seq, log, reset: fields.raw(Key::Reset).is_some_and(truthy) }
+            }
+            _ => Self::Unknown,
+        }
     }
 
     fn presence(fields: &Fields<'_>) -> Result<Self, Malformed> {
@@ -294,17 +344,4 @@ pub struct Presence {
     pub updated_at_ms: i64,
     /// Sent by a directed presence.
     pub directed: bool,
-}
-
-/// A message received.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// The sender, as the sender's relay knows it.
-    pub from: String,
-    /// The receiver as the sender wrote it.
-    pub to: Option<String>,
-    /// The text; none where it is no string.
-    pub body: Option<String>,
-    /// Its language.
-    pub lang: Option<String>,
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::write::Object;
+use super::Draft;
+use crate::{relay::Resume, write::Object};
 
 /// What clients send, to whichever role it is for. Its `Debug` shows nothing: passwords and tickets are in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -84,17 +85,15 @@ pub enum ToServer<'a> {
         username: &'a str,
         /// The ticket that came with the relay's address.
         token: Option<&'a str>,
+        /// Where this device goes on in its log; none: as the original.
+        resume: Option<&'a Resume>,
     },
     /// To the relay (U14).
-    Message {
-        /// Oneself.
-        from: &'a str,
-        /// The receiver.
-        to: &'a str,
-        /// The text.
-        body: &'a str,
-        /// Its language.
-        lang: Option<&'a str>,
+    Message(Draft<'a>),
+    /// To the relay: everything up to this place of the own log has arrived.
+    Ack {
+        /// The place.
+        seq: u64,
     },
     /// To anyone: are you there?
     Ping {
@@ -138,13 +137,18 @@ impl ToServer<'_> {
             Self::Logout { from } => {
                 packet.text("stanza", "presence").text("from", from).text("type", "unavailable")
             }
-            Self::RelayHello { username, token } => {
-                packet.text("username", username).text("message", "hello!").text_if("token", token)
+            Self::RelayHello { username, token, resume } => {
+                let hello =
+                    packet.text("username", username).text("message", "hello!").text_if("token", token);
+                match resume {
+                    Some(Resume { seq, log }) => {
+                        hello.raw("resume", &seq.to_string()).text_if("log", log.as_deref())
+                    }
+                    None => hello,
+                }
             }
-            Self::Message { from, to, body, lang } => {
-                let message = packet.text("stanza", "message").text("from", from).text("to", to);
-                message.text_if("lang", lang).text("body", body)
-            }
+            Self::Message(draft) => draft.write(packet),
+            Self::Ack { seq } => packet.text("stanza", "ack").raw("seq", &seq.to_string()),
             Self::Ping { id } => {
                 packet.text("stanza", "iq").text("namespace", "ping").text("type", "get").text("id", id)
             }

@@ -2,7 +2,7 @@
 
 use kurir_protocol::{
     Malformed,
-    client::{FromServer, ToServer},
+    client::{ChatState, Entry, FromServer, Marker, Receipt, ToServer},
 };
 
 #[test]
@@ -42,7 +42,54 @@ fn a_message_from_a_user_is_never_taken_for_the_relays_word() {
 
 #[test]
 fn passwords_and_tickets_are_not_for_debug() {
-    let hello = ToServer::RelayHello { username: "esa", token: Some("secret") };
+    let hello = ToServer::RelayHello { username: "esa", token: Some("secret"), resume: None };
     let reply = r#"{"error":false,"msg":"x","code":200,"component":[{"username":"r","ip_local":"h","port":1,"token":"secret"}]}"#;
     assert!(!format!("{hello:?} {:?}", FromServer::parse(reply)).contains("secret"));
+}
+
+#[test]
+fn part_ii_the_relays_words_about_tracked_messages() {
+    let stored = r#"{"stanza":"message","type":"ack","id":"1","stanza_id":"s","seq":7,"level":"stored"}"#;
+    let expected = FromServer::Stored { id: "1".into(), stanza_id: "s".into(), seq: Some(7) };
+    assert_eq!(FromServer::parse(stored), Ok(expected));
+    let refused = r#"{"stanza":"message","type":"error","from":"relay","to":"esa","id":"1","error":{"type":"wait","condition":"resource-constraint"}}"#;
+    let (kind, condition) = ("wait".into(), "resource-constraint".into());
+    let expected = FromServer::NotStored { id: Some("1".into()), kind, condition };
+    assert_eq!(FromServer::parse(refused), Ok(expected));
+    let ready = r#"{"stanza":"stream","type":"ready","seq":7,"log":"l","reset":true}"#;
+    let expected = FromServer::Ready { seq: 7, log: "l".into(), reset: true };
+    assert_eq!(FromServer::parse(ready), Ok(expected));
+}
+
+/// A relay puts the sender's name into what users send, and takes `error` away.
+#[test]
+fn an_acknowledgement_from_a_user_is_a_message() {
+    let from_user = r#"{"seq":1,"ts":2,"stanza_id":"s","from":"mallory","stanza":"message","type":"ack","id":"1","to":"esa","level":"stored"}"#;
+    let Ok(FromServer::Message(message)) = FromServer::parse(from_user) else { panic!("{from_user}") };
+    assert_eq!(message.from, "mallory");
+    assert_eq!(message.entry, Some(Entry { seq: 1, stanza_id: "s".into(), ts_ms: 2 }));
+}
+
+#[test]
+fn part_ii_receipts_markers_and_states() {
+    let read = |more: &str| {
+        let packet = format!(r#"{{"stanza":"message","from":"esa","to":"fajar",{more}}}"#);
+        let Ok(FromServer::Message(message)) = FromServer::parse(&packet) else { panic!("{packet}") };
+        (message.receipt, message.marker, message.state)
+    };
+    assert_eq!(
+        read(r#""receipt":"request","marker":"markable","state":"active""#),
+        (Some(Receipt::Request), Some(Marker::Markable), Some(ChatState::Active))
+    );
+    assert_eq!(
+        read(r#""receipt":{"received":"a\n"},"marker":{"displayed":"b"}"#),
+        (Some(Receipt::Received("a\n".into())), Some(Marker::Displayed("b".into())), None)
+    );
+    for strange in [
+        r#""receipt":{},"marker":[],"state":7"#,
+        r#""receipt":{"received":7},"marker":{"x":"y"},"state":"bored""#,
+        r#""receipt":null,"marker":"","state":{}"#,
+    ] {
+        assert_eq!(read(strange), (None, None, None), "{strange}");
+    }
 }

@@ -1,7 +1,7 @@
 //! What one end writes, the other end reads.
 
 use kurir_protocol::{
-    client::{FromServer, ToServer},
+    client::{Draft, FromServer, ToServer},
     framing::{Framing, Limits, encode},
     manager::{
         self, Item, NewName, Presence, PresenceRequest, RelayEntry, RosterAction, Session, Subscription,
@@ -118,11 +118,11 @@ proptest! {
 
     #[test]
     fn u5_u14_relay_hello_and_message(framings in (framing(), framing()), to in words(), body in words(), lang in option::of(words())) {
-        let hello = to_server(framings.0, &ToServer::RelayHello { username: &to, token: lang.as_deref() });
+        let hello = to_server(framings.0, &ToServer::RelayHello { username: &to, token: lang.as_deref(), resume: None });
         let Ok(relay::FromClient::Hello(hello)) = relay::FromClient::parse(&hello) else { panic!() };
         prop_assert_eq!((hello.username.as_deref(), &hello.token), (Some(to.as_str()), &lang));
 
-        let sent = to_server(framings.0, &ToServer::Message { from: "relay", to: &to, body: &body, lang: lang.as_deref() });
+        let sent = to_server(framings.0, &ToServer::Message(Draft { from: "relay", to: &to, body: Some(&body), lang: lang.as_deref(), ..Draft::default() }));
         let Ok(relay::FromClient::Message(message)) = relay::FromClient::parse(&sent) else { panic!() };
         prop_assert_eq!(message.to(), Some(to.as_str()));
         let delivered = through(framings.1, |out| message.write("Esa", out));
@@ -224,7 +224,10 @@ fn errors_and_short_answers() {
     );
     let mut out = Vec::new();
     replies::not_delivered(&mut out, "esa");
-    assert_eq!(FromServer::parse(std::str::from_utf8(&out).unwrap()), Ok(FromServer::NotDelivered));
+    assert_eq!(
+        FromServer::parse(std::str::from_utf8(&out).unwrap()),
+        Ok(FromServer::NotDelivered { id: None })
+    );
     assert_eq!(
         FromServer::parse(replies::TOO_SLOW),
         Ok(FromServer::Refused { code: 408, msg: "Too slow".to_owned() })

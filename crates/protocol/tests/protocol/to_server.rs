@@ -1,7 +1,10 @@
 //! Every packet that the client library sends, as it is written.
 
 use expect_test::{Expect, expect};
-use kurir_protocol::client::ToServer;
+use kurir_protocol::{
+    client::{ChatState, Draft, Marker, Receipt, ToServer},
+    relay::Resume,
+};
 
 fn written(expected: &Expect, packet: &ToServer<'_>) {
     let mut out = Vec::new();
@@ -36,11 +39,11 @@ fn u5_hello_to_a_relay() {
     written(&expect![[r#"{"type":"get_relay_less_connection"}"#]], &ToServer::GetRelay);
     written(
         &expect![[r#"{"username":"esa","message":"hello!","token":"t"}"#]],
-        &ToServer::RelayHello { username: "esa", token: Some("t") },
+        &ToServer::RelayHello { username: "esa", token: Some("t"), resume: None },
     );
     written(
         &expect![[r#"{"username":"esa","message":"hello!"}"#]],
-        &ToServer::RelayHello { username: "esa", token: None },
+        &ToServer::RelayHello { username: "esa", token: None, resume: None },
     );
 }
 
@@ -92,14 +95,56 @@ fn u14_messages_and_pings() {
     let (from, to, body) = ("esa", "fajar", "halo\nfajar");
     written(
         &expect![[r#"{"stanza":"message","from":"esa","to":"fajar","lang":"id","body":"halo\nfajar"}"#]],
-        &ToServer::Message { from, to, body, lang: Some("id") },
+        &ToServer::Message(Draft { from, to, body: Some(body), lang: Some("id"), ..Draft::default() }),
     );
     written(
         &expect![[r#"{"stanza":"message","from":"esa","to":"fajar","body":"halo\nfajar"}"#]],
-        &ToServer::Message { from, to, body, lang: None },
+        &ToServer::Message(Draft { from, to, body: Some(body), ..Draft::default() }),
     );
     written(
         &expect![[r#"{"stanza":"iq","namespace":"ping","type":"get","id":"7"}"#]],
         &ToServer::Ping { id: "7" },
+    );
+}
+
+#[test]
+fn part_ii_a_place_in_the_log() {
+    let hello = |resume| ToServer::RelayHello { username: "esa", token: None, resume };
+    written(
+        &expect![[r#"{"username":"esa","message":"hello!","resume":0}"#]],
+        &hello(Some(&Resume { seq: 0, log: None })),
+    );
+    written(
+        &expect![[r#"{"username":"esa","message":"hello!","resume":7,"log":"l"}"#]],
+        &hello(Some(&Resume { seq: 7, log: Some("l".into()) })),
+    );
+    written(&expect![[r#"{"stanza":"ack","seq":7}"#]], &ToServer::Ack { seq: 7 });
+}
+
+#[test]
+fn part_ii_receipts_markers_and_states() {
+    let draft = Draft { from: "esa", to: "fajar", id: Some("1"), ..Draft::default() };
+    written(
+        &expect![[
+            r#"{"stanza":"message","from":"esa","to":"fajar","id":"1","body":"halo","receipt":"request","marker":"markable"}"#
+        ]],
+        &ToServer::Message(Draft {
+            body: Some("halo"),
+            receipt: Some(&Receipt::Request),
+            marker: Some(&Marker::Markable),
+            ..draft
+        }),
+    );
+    written(
+        &expect![[r#"{"stanza":"message","from":"esa","to":"fajar","id":"1","receipt":{"received":"s"}}"#]],
+        &ToServer::Message(Draft { receipt: Some(&Receipt::Received("s".into())), ..draft }),
+    );
+    written(
+        &expect![[r#"{"stanza":"message","from":"esa","to":"fajar","id":"1","marker":{"displayed":"s"}}"#]],
+        &ToServer::Message(Draft { marker: Some(&Marker::Displayed("s".into())), ..draft }),
+    );
+    written(
+        &expect![[r#"{"stanza":"message","from":"esa","to":"fajar","state":"composing"}"#]],
+        &ToServer::Message(Draft { id: None, state: Some(ChatState::Composing), ..draft }),
     );
 }

@@ -12,6 +12,8 @@ pub(super) const HELP: &str = "\
 /name NAME [AS]   call a contact AS
 /remove NAME      remove a contact
 /bio TEXT         what others see of you
+/again N          send message N, which waited for too long, once more
+/drop N           give it up
 /help             these lines
 /quit             log out
 //TEXT            write a line that begins with a slash";
@@ -26,6 +28,8 @@ enum Word {
     Name,
     Remove,
     Bio,
+    Again,
+    Drop,
     Help,
     Quit,
 }
@@ -42,6 +46,8 @@ pub(super) enum Command {
     Bio(String),
     Who(String),
     Everybody,
+    Again(u32),
+    Drop(u32),
     Help,
     Quit,
 }
@@ -74,6 +80,8 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         }
         (Word::Bio, "") => needs("TEXT"),
         (Word::Bio, _) => Ok(Command::Bio(rest.to_owned())),
+        (Word::Again, number) => number.parse().map(Command::Again).or_else(|_| needs("N")),
+        (Word::Drop, number) => number.parse().map(Command::Drop).or_else(|_| needs("N")),
         (Word::Who, "") => Ok(Command::Everybody),
         (Word::Who, name) => Ok(Command::Who(name.to_owned())),
         (Word::Roster, _) => Ok(Command::Roster),
@@ -108,6 +116,8 @@ mod tests {
         assert_eq!(parse("/name esa"), Ok(Command::Add { jid: "esa".into(), name: None }));
         assert_eq!(parse("/bio lagi makan kebab"), Ok(Command::Bio("lagi makan kebab".into())));
         assert_eq!(parse("/who"), Ok(Command::Everybody));
+        assert_eq!(parse("/again 7"), Ok(Command::Again(7)));
+        assert_eq!(parse("/drop 7"), Ok(Command::Drop(7)));
         assert_eq!(parse("/who esa"), Ok(Command::Who("esa".into())));
         assert_eq!(parse("/quit"), Ok(Command::Quit));
     }
@@ -116,6 +126,7 @@ mod tests {
     fn a_command_that_lacks_something_says_what() {
         assert_eq!(parse("/to"), Err("/to needs more: /to NAME".into()));
         assert_eq!(parse("/name "), Err("/name needs more: /name NAME [AS]".into()));
+        assert_eq!(parse("/drop it"), Err("/drop needs more: /drop N".into()));
         assert_eq!(parse("/bishop"), Err("no such command: /bishop; /help shows them".into()));
     }
 

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use kurir_client::{Event, Presence, RosterItem};
+use kurir_client::{Event, Message, Presence, RosterItem, Socket};
 
-use super::terminal::plain;
+use super::terminal::{plain, time};
 
 /// What was last heard of everybody.
 #[derive(Debug)]
 pub(super) struct Contacts {
     me: String,
     known: BTreeMap<String, Known>,
+    relay_is_lost: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,19 +22,22 @@ struct Known {
 
 impl Contacts {
     pub(super) fn new(me: String) -> Self {
-        Self { me, known: BTreeMap::new() }
+        Self { me, known: BTreeMap::new(), relay_is_lost: false }
     }
 
     /// Takes an event in; the line to show, if it is news.
     pub(super) fn learn(&mut self, event: &Event) -> Option<String> {
         match event {
-            Event::Online => Some(format!("* you are online as {}", plain(&self.me))),
-            Event::Offline { socket, reason } => Some(format!("* {socket} lost: {reason}; reconnecting")),
-            Event::Message(message) => {
-                let body = message.body.as_deref().unwrap_or("(no text)");
-                Some(format!("{}: {}", plain(&message.from), plain(body)))
+            Event::Online => {
+                self.relay_is_lost = false;
+                Some(format!("* you are online as {}", plain(&self.me)))
             }
-            Event::MessageFailed => Some("! a message reached nobody: no such user, or not online".into()),
+            Event::Offline { socket, reason } => {
+                self.relay_is_lost |= *socket == Socket::Relay;
+                Some(format!("* {socket} lost: {reason}; reconnecting"))
+            }
+            Event::Message(message) => Some(said(message)),
+            Event::Reset => Some("* the server's history is another than before; here it comes".into()),
             Event::Presence(presence) => self.presence(presence),
             Event::Unavailable { from } => {
                 let was = self.known.get_mut(from)?;
@@ -66,6 +70,11 @@ impl Contacts {
         }
     }
 
+    /// Whether there is a connection for messages, as far as is known.
+    pub(super) fn messages_go_out(&self) -> bool {
+        !self.relay_is_lost
+    }
+
     /// Who is online now.
     pub(super) fn online(&self) -> Vec<String> {
         self.known.iter().filter(|(_, known)| known.online).map(|(name, _)| name.clone()).collect()
@@ -82,6 +91,18 @@ impl Contacts {
         });
         lines.collect::<Vec<_>>().join("\n")
     }
+}
+
+/// A message; what waited for this user, with its time.
+fn said(message: &Message) -> String {
+    let waited = message.entry.as_ref().filter(|_| message.waited);
+    let at = waited.map(|entry| format!("({}) ", time(entry.ts_ms))).unwrap_or_default();
+    let who = match &message.to {
+        Some(to) if message.own => format!("you to {}", plain(to)),
+        _ => plain(&message.from),
+    };
+    let body = message.body.as_deref().unwrap_or("(no text)");
+    format!("{at}{who}: {}", plain(body))
 }
 
 /// One contact.
@@ -110,7 +131,7 @@ pub(super) fn presence(presence: &Presence) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kurir_client::Message;
+    use kurir_client::Entry;
 
     use super::*;
 
@@ -145,10 +166,22 @@ mod tests {
         let message = Message {
             from: "esa".into(),
             to: None,
+            own: false,
+            id: None,
             body: Some("a\u{1b}[2Jb\nesa: faked".into()),
             lang: None,
+            receipt: None,
+            marker: None,
+            state: None,
+            entry: None,
+            waited: false,
             stanza: String::new(),
         };
-        assert_eq!(contacts.learn(&Event::Message(message)).unwrap(), "esa: a\u{fffd}[2Jb\n  esa: faked");
+        let shown = "esa: a\u{fffd}[2Jb\n  esa: faked";
+        assert_eq!(contacts.learn(&Event::Message(message.clone())).unwrap(), shown);
+        let entry = Some(Entry { seq: 1, stanza_id: "s".into(), ts_ms: 1_726_223_542_222 });
+        let waited = Message { entry, waited: true, ..message };
+        let line = contacts.learn(&Event::Message(waited)).unwrap();
+        assert!(line.starts_with("(2024-09-1") && line.ends_with(shown), "{line}");
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use chrono::{DateTime, Local};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::signal::unix::Signal;
 use tokio::task::spawn_blocking;
@@ -78,6 +79,14 @@ pub(super) fn plain(text: &str) -> String {
     plain
 }
 
+/// A time as people here write it; of today without the day.
+pub(super) fn time(ms: i64) -> String {
+    let Some(time) = DateTime::from_timestamp_millis(ms) else { return "some time".into() };
+    let time = time.with_timezone(&Local);
+    let today = time.date_naive() == Local::now().date_naive();
+    time.format(if today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
+}
+
 /// A packet as one line that is the same JSON. Control characters outside strings are white space; inside only those
 /// from U+007F up are valid, and are escaped.
 pub(super) fn one_line(packet: &str) -> String {
@@ -98,6 +107,13 @@ pub(super) fn one_line(packet: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_day_is_said_unless_it_is_today() {
+        assert_eq!(time(Local::now().timestamp_millis()).len(), "14:02".len());
+        assert_eq!(time(1_726_223_542_222).len(), "2024-09-13 14:02".len());
+        assert_eq!(time(i64::MAX), "some time");
+    }
 
     #[test]
     fn a_packet_on_one_line_is_the_same_packet() {

@@ -1,0 +1,232 @@
+//! Tracked messages on their way out: which one to send now, and what an answer means. No IO, no clock.
+//!
+//! They are sent in order, a window of them at a time, and again with the same id on every new connection until each is
+//! answered. After "wait" the relay stores nothing more on this connection before the refused id comes again: then all
+//! answers that are still due are waited for, and it goes on from the first that is not stored.
+
+use std::collections::VecDeque;
+
+use crate::message::MessageId;
+
+/// Messages on a connection without an answer, and their bytes.
+const WINDOW: usize = 64;
+const WINDOW_BYTES: usize = 256 * 1024;
+
+/// Messages kept, and their bytes.
+const MAX_MESSAGES: usize = 10_000;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long servers surely know an id again, and how many later ones of the same device they know.
+pub(crate) const KNOWN_AGAIN_MS: i64 = 24 * 60 * 60 * 1000;
+const KNOWN_AGAIN: usize = 10_000;
+
+// What may have been stored without our knowing is in the window: no more ids than these can have come after it.
+const _: () = assert!(WINDOW < KNOWN_AGAIN);
+
+/// A message that is not settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Queued {
+    pub(crate) id: MessageId,
+    /// Wall clock.
+    pub(crate) since_ms: i64,
+    /// One line without LF.
+    pub(crate) stanza: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Not on disk yet: whoever sends it has no promise, and so nobody else hears of it.
+    Unsaved,
+    /// To be sent on this connection, or the next.
+    Ready,
+    /// Sent on this connection, unanswered.
+    Sent,
+    /// The answer was "wait".
+    Wait,
+    /// Too old to be sent again: the application decides.
+    Expired,
+}
+
+/// What to do now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next<'a> {
+    Send {
+        queued: &'a Queued,
+        /// It was sent before.
+        again: bool,
+    },
+    /// The relay waits for a message that will not come: only another connection helps.
+    Reconnect,
+    Nothing,
+}
+
+/// There is no room for another message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+#[derive(Debug)]
+struct Slot {
+    queued: Queued,
+    step: Step,
+    sent_before: bool,
+}
+
+impl Slot {
+    fn new(queued: Queued, step: Step) -> Self {
+        Self { queued, step, sent_before: false }
+    }
+}
+
+/// The messages that are not settled, in the order in which they were given.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    entries: VecDeque<Slot>,
+    bytes: usize,
+    connected: bool,
+    /// The relay does not go on before this one.
+    held: Option<MessageId>,
+    stuck: bool,
+}
+
+impl Queue {
+    /// Messages that an earlier process has left, in order.
+    pub(crate) fn load(queued: impl IntoIterator<Item = Queued>) -> Self {
+        let entries: VecDeque<_> = queued.into_iter().map(|queued| Slot::new(queued, Step::Ready)).collect();
+        let bytes = entries.iter().map(|slot| slot.queued.stanza.len()).sum();
+        Self { entries, bytes, ..Self::default() }
+    }
+
+    /// Puts a message at the end. It is sent once it is [`Queue::saved`].
+    pub(crate) fn push(&mut self, queued: Queued) -> Result<(), Full> {
+        if !self.has_room() {
+            return Err(Full);
+        }
+        self.bytes += queued.stanza.len();
+        self.entries.push_back(Slot::new(queued, Step::Unsaved));
+        Ok(())
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.entries.len() < MAX_MESSAGES && self.bytes < MAX_BYTES
+    }
+
+    /// Everything that is not settled.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Queued> {
+        self.entries.iter().map(|slot| &slot.queued)
+    }
+
+    /// Nothing waits for a connection or an answer.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.entries.iter().all(|slot| slot.step == Step::Expired)
+    }
+
+    pub(crate) fn saved(&mut self, id: MessageId) {
+        self.step(id, Step::Unsaved, Step::Ready);
+    }
+
+    /// A new connection: everything unanswered is sent again.
+    pub(crate) fn connected(&mut self) {
+        (self.connected, self.held, self.stuck) = (true, None, false);
+        self.unsend();
+    }
+
+    pub(crate) fn disconnected(&mut self) {
+        self.connected = false;
+        self.unsend();
+    }
+
+    /// The message to send now; it counts as sent. `expired` is called for each that has become too old.
+    pub(crate) fn next(&mut self, now_ms: i64, mut expired: impl FnMut(&Queued)) -> Next<'_> {
+        if !self.connected {
+            return Next::Nothing;
+        }
+        let (mut count, mut bytes) = (0, 0);
+        // What is unanswered comes before what is to be sent.
+        for Slot { queued, step, sent_before } in &mut self.entries {
+            match step {
+                Step::Expired => {}
+                Step::Sent => (count, bytes) = (count + 1, bytes + queued.stanza.len()),
+                // What is not on disk yet is not overtaken.
+                Step::Wait | Step::Unsaved => break,
+                Step::Ready if now_ms.saturating_sub(queued.since_ms) > KNOWN_AGAIN_MS => {
+                    *step = Step::Expired;
+                    self.stuck |= self.held == Some(queued.id);
+                    expired(queued);
+                }
+                Step::Ready if self.stuck || count >= WINDOW || bytes >= WINDOW_BYTES => break,
+                Step::Ready => {
+                    *step = Step::Sent;
+                    self.held = self.held.filter(|held| *held != queued.id);
+                    return Next::Send { queued, again: std::mem::replace(sent_before, true) };
+                }
+            }
+        }
+        if self.stuck { Next::Reconnect } else { Next::Nothing }
+    }
+
+    /// The message is settled: stored, refused for good, or given up. False: it is none of these here.
+    pub(crate) fn settle(&mut self, id: MessageId) -> bool {
+        let Some(index) = self.position(id) else { return false };
+        let Some(Slot { queued, step, .. }) = self.entries.remove(index) else { return false };
+        self.bytes -= queued.stanza.len();
+        self.stuck |= step == Step::Wait || self.held == Some(id);
+        true
+    }
+
+    /// "Not now": to be sent again, before any later one.
+    pub(crate) fn wait(&mut self, id: MessageId) {
+        self.step(id, Step::Sent, Step::Wait);
+    }
+
+    /// Something was refused, and every answer has come: time to go on, after a while.
+    pub(crate) fn can_go_on(&self) -> bool {
+        // What is unanswered comes before what is to be sent.
+        let handled = self.entries.iter().map(|slot| slot.step);
+        let mut handled = handled.take_while(|step| !matches!(step, Step::Ready | Step::Unsaved));
+        let mut waits = false;
+        handled.all(|step| {
+            waits |= step == Step::Wait;
+            step != Step::Sent
+        }) && waits
+    }
+
+    /// Goes on from the first message that was refused.
+    pub(crate) fn go_on(&mut self) {
+        let refused = self.entries.iter().find(|slot| slot.step == Step::Wait);
+        self.held = refused.map(|slot| slot.queued.id);
+        self.unsend();
+    }
+
+    /// Takes a message that has expired away.
+    pub(crate) fn take_expired(&mut self, id: MessageId) -> Option<Queued> {
+        let index = self.position(id)?;
+        if self.entries.get(index)?.step != Step::Expired {
+            return None;
+        }
+        let Slot { queued, .. } = self.entries.remove(index)?;
+        self.bytes -= queued.stanza.len();
+        Some(queued)
+    }
+
+    fn unsend(&mut self) {
+        for slot in &mut self.entries {
+            if matches!(slot.step, Step::Sent | Step::Wait) {
+                slot.step = Step::Ready;
+            }
+        }
+    }
+
+    fn step(&mut self, id: MessageId, from: Step, to: Step) {
+        let found = self.entries.iter_mut().find(|slot| slot.queued.id == id && slot.step == from);
+        if let Some(slot) = found {
+            slot.step = to;
+        }
+    }
+
+    fn position(&self, id: MessageId) -> Option<usize> {
+        self.entries.iter().position(|slot| slot.queued.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const HOUR_MS: i64 = 60 * 60 * 1000;
+
+fn message(number: u128) -> Queued {
+    Queued { id: MessageId::numbered(number), since_ms: 0, stanza: number.to_string() }
+}
+
+fn id(number: u128) -> MessageId {
+    MessageId::numbered(number)
+}
+
+/// A queue with so many messages, connected.
+fn queue(count: u128) -> Queue {
+    let mut queue = Queue::load((1..=count).map(message));
+    queue.connected();
+    queue
+}
+
+/// What goes out now.
+fn sent(queue: &mut Queue) -> Vec<MessageId> {
+    let mut sent = Vec::new();
+    while let Next::Send { queued, .. } = queue.next(0, |_| {}) {
+        sent.push(queued.id);
+    }
+    sent
+}
+
+#[test]
+fn nothing_is_sent_before_it_is_on_disk_and_nothing_overtakes_it() {
+    let mut queue = queue(0);
+    queue.push(message(1)).unwrap();
+    queue.push(message(2)).unwrap();
+    queue.saved(id(2));
+    assert_eq!(sent(&mut queue), []);
+    queue.saved(id(1));
+    assert_eq!(sent(&mut queue), [id(1), id(2)]);
+}
+
+#[test]
+fn a_window_of_messages_is_on_its_way() {
+    let mut queue = queue(100);
+    assert_eq!(sent(&mut queue).len(), WINDOW);
+    assert!(queue.settle(id(1)) && !queue.settle(id(1)));
+    assert_eq!(sent(&mut queue), [id(65)]);
+}
+
+#[test]
+fn what_is_unanswered_is_sent_again_on_the_next_connection_in_order() {
+    let mut queue = queue(4);
+    sent(&mut queue);
+    queue.settle(id(2));
+    queue.disconnected();
+    assert_eq!(sent(&mut queue), []);
+    queue.connected();
+    assert_eq!(sent(&mut queue), [id(1), id(3), id(4)]);
+}
+
+#[test]
+fn after_a_refusal_it_goes_on_from_the_refused_one_when_every_answer_has_come() {
+    let mut queue = queue(5);
+    sent(&mut queue);
+    queue.settle(id(1));
+    queue.wait(id(2));
+    assert!(!queue.can_go_on());
+    for number in [3, 4, 5] {
+        queue.wait(id(number));
+    }
+    assert_eq!(sent(&mut queue), []);
+    assert!(queue.can_go_on());
+    queue.go_on();
+    assert!(!queue.can_go_on());
+    assert_eq!(sent(&mut queue), [id(2), id(3), id(4), id(5)]);
+}
+
+/// Item 2 of the log's contract: after a day servers need not know the id again.
+#[test]
+fn after_a_day_the_application_decides() {
+    let mut queue = queue(1);
+    queue.push(Queued { since_ms: HOUR_MS, ..message(2) }).unwrap();
+    queue.saved(id(2));
+    let mut expired = Vec::new();
+    let next = queue.next(KNOWN_AGAIN_MS + 1, |queued| expired.push(queued.id));
+    assert!(matches!(next, Next::Send { queued, .. } if queued.id == id(2)), "{next:?}");
+    assert_eq!(expired, [id(1)]);
+    assert_eq!(queue.take_expired(id(2)), None);
+    assert_eq!(queue.iter().count(), 2, "and until then it is kept");
+    assert_eq!(queue.take_expired(id(1)), Some(message(1)));
+    queue.settle(id(2));
+    assert!(queue.is_idle());
+}
+
+#[test]
+fn a_relay_that_waits_for_what_has_expired_is_left() {
+    let mut queue = queue(2);
+    sent(&mut queue);
+    queue.wait(id(1));
+    queue.wait(id(2));
+    queue.go_on();
+    assert_eq!(queue.next(KNOWN_AGAIN_MS + 1, |_| {}), Next::Reconnect);
+    queue.connected();
+    assert_eq!(queue.next(KNOWN_AGAIN_MS + 1, |_| {}), Next::Nothing);
+}
+
+#[test]
+fn a_full_queue_says_so() {
+    let mut queue = queue(MAX_MESSAGES as u128);
+    assert_eq!(queue.push(message(0)), Err(Full));
+    queue.settle(id(1));
+    assert_eq!(queue.push(message(0)), Ok(()));
+}
+
+/// A relay as the queue sees it: what it does with the order of one connection, and the log behind all of them.
+#[derive(Default)]
+struct World {
+    log: Vec<MessageId>,
+    known: BTreeSet<MessageId>,
+    refused: Option<MessageId>,
+    /// Sent and not handled, in order.
+    coming: VecDeque<MessageId>,
+    /// Answers on their way to the client.
+    answers: VecDeque<(MessageId, bool)>,
+    acknowledged: BTreeSet<MessageId>,
+}
+
+#[derive(Debug, Clone)]
+enum Step2 {
+    Push,
+    Save,
+    Send,
+    /// The relay handles one: stores it, or cannot; with or without having stored it all the same.
+    Handle {
+        stores: bool,
+        says: bool,
+    },
+    Answer,
+    GoOn,
+    Cut,
+    Connect,
+    Crash,
+}
+
+fn step() -> impl Strategy<Value = Step2> {
+    prop_oneof![
+        4 => Just(Step2::Push),
+        4 => Just(Step2::Save),
+        6 => Just(Step2::Send),
+        6 => (any::<bool>(), any::<bool>()).prop_map(|(stores, says)| Step2::Handle { stores, says }),
+        6 => Just(Step2::Answer),
+        3 => Just(Step2::GoOn),
+        1 => Just(Step2::Cut),
+        3 => Just(Step2::Connect),
+        1 => Just(Step2::Crash),
+    ]
+}
+
+struct Run {
+    queue: Queue,
+    world: World,
+    given: u128,
+    saved: u128,
+}
+
+impl Run {
+    fn cut(&mut self) {
+        self.world.coming.clear();
+        self.world.answers.clear();
+        self.world.refused = None;
+    }
+
+    fn does(&mut self, step: &Step2) {
+        match step {
+            Step2::Push => {
+                self.given += 1;
+                self.queue.push(message(self.given)).unwrap();
+            }
+            Step2::Save => {
+                if self.saved < self.given {
+                    self.saved += 1;
+                    self.queue.saved(id(self.saved));
+                }
+            }
+            Step2::Send => {
+                if let Next::Send { queued, .. } = self.queue.next(0, |_| {}) {
+                    assert!(queued.id <= id(self.saved), "sent before it was on disk");
+                    self.world.coming.push_back(queued.id);
+                }
+            }
+            Step2::Handle { stores, says } => self.world.handles(*stores, *says),
+            Step2::Answer => match self.world.answers.pop_front() {
+                Some((id, true)) => {
+                    assert!(self.queue.settle(id), "an answer to nothing");
+                    self.world.acknowledged.insert(id);
+                }
+                Some((id, false)) => self.queue.wait(id),
+                None => {}
+            },
+            Step2::GoOn => {
+                if self.queue.can_go_on() {
+                    self.queue.go_on();
+                }
+            }
+            Step2::Cut => {
+                self.cut();
+                self.queue.disconnected();
+            }
+            Step2::Connect => {
+                self.cut();
+                self.queue.connected();
+            }
+            // What is on disk is there again, and nobody was promised the rest.
+            Step2::Crash => {
+                self.cut();
+                let saved = id(self.saved);
+                self.queue = Queue::load(self.queue.iter().filter(|queued| queued.id <= saved).cloned());
+                self.given = self.saved;
+            }
+        }
+    }
+}
+
+impl World {
+    fn handles(&mut self, stores: bool, says: bool) {
+        let Some(id) = self.coming.pop_front() else { return };
+        let may = self.refused.is_none_or(|refused| refused == id);
+        // Stored and not said so: an outcome that the relay does not know. What comes after is refused as well.
+        if may && (stores || !says) && self.known.insert(id) {
+            self.log.push(id);
+        }
+        let acknowledged = may && stores && says;
+        if may {
+            self.refused = (!acknowledged).then_some(id);
+        }
+        self.answers.push_back((id, acknowledged));
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_lost_doubled_or_out_of_order(steps in prop::collection::vec(step(), 0..400)) {
+        let mut run = Run { queue: queue(0), world: World::default(), given: 0, saved: 0 };
+        for step in &steps {
+            run.does(step);
+            prop_assert!(run.world.acknowledged.iter().all(|id| run.world.known.contains(id)));
+        }
+        // In the end everything works.
+        run.does(&Step2::Connect);
+        while run.saved < run.given {
+            run.does(&Step2::Save);
+        }
+        while !run.queue.is_idle() {
+            for step in [Step2::GoOn, Step2::Send, Step2::Handle { stores: true, says: true }, Step2::Answer] {
+                run.does(&step);
+            }
+        }
+        let all: Vec<_> = (1..=run.given).map(id).collect();
+        prop_assert_eq!(run.world.log, all);
+    }
+}

@@ -1,0 +1,67 @@
+//! What follows, after whatever happened, for tracked messages and for what is kept.
+
+use std::io;
+
+use kurir_protocol::client::ToServer;
+use tokio::time::Instant;
+
+use super::{Over, Session};
+use crate::error::Failure;
+use crate::event::{Event, Socket};
+use crate::queue::Next;
+
+impl Session {
+    pub(super) fn own_messages(&mut self) -> Result<(), Over> {
+        self.take();
+        self.tracking.keep();
+        self.tracking.plan(Instant::now());
+        self.send_queued();
+        let over =
+            self.leaving.as_ref().is_some_and(|leaving| leaving.is_answered() && self.tracking.is_idle());
+        if over { self.leave() } else { Ok(()) }
+    }
+
+    /// What the application has taken, and the receipts that this calls for.
+    pub(super) fn take(&mut self) {
+        let taken = self.taken.count();
+        if let Some(inbox) = self.tracking.inbox() {
+            inbox.took(taken);
+        }
+        self.tracking.answer(&self.options.username, self.leaving.is_some());
+    }
+
+    /// A write to the state file has ended: the servers may know how far this device is.
+    pub(super) fn on_written(&mut self, written: io::Result<()>) {
+        let Some(seq) = self.tracking.written(written).filter(|seq| *seq > 0) else { return };
+        if let Some(wire) = self.relay.current() {
+            wire.queue(&ToServer::Ack { seq });
+        }
+    }
+
+    fn send_queued(&mut self) {
+        let mut stuck = false;
+        while let Some(wire) = self.relay.room() {
+            let outlet = &mut self.outlet;
+            match self.tracking.next_to_send(|waiting| outlet.put(Event::Expired(waiting))) {
+                Next::Send { queued, again } => {
+                    wire.queue_line(format!("{}\n", queued.stanza).as_bytes());
+                    if !again {
+                        self.outlet.put(Event::Sent { id: queued.id });
+                    }
+                }
+                Next::Reconnect => {
+                    stuck = true;
+                    break;
+                }
+                Next::Nothing => break,
+            }
+        }
+        if stuck && let Some(address) = self.relay.leave() {
+            self.tracking.disconnected();
+            self.went_offline(Socket::Relay, Failure::Stuck { address });
+            if !self.relay.is_joining() {
+                self.retry_relay();
+            }
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Tracked messages as the session has them: the queue of what goes out, the place in the log of what comes in, and
+//! the file that both are kept in.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kurir_protocol::name::UserKey;
+use kurir_protocol::relay::Resume;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+use crate::error::{SendError, StateError};
+use crate::event::{Ended, Waiting};
+use crate::inbox::Inbox;
+use crate::journal::{self, Kept, Record};
+use crate::keeper::Keeper;
+use crate::message::{MessageId, NewMessage};
+use crate::options::{Options, Timing};
+use crate::queue::{KNOWN_AGAIN_MS, Next, Queue, Queued};
+use crate::state_file::StateFile;
+
+/// After a write that failed nobody's promise waits for, the next such comes after this.
+const WRITE_AGAIN: Duration = Duration::from_secs(5);
+
+pub(crate) type Done = oneshot::Sender<Result<MessageId, SendError>>;
+
+/// What outlives a connection, and with a file the process.
+pub(crate) struct Tracking {
+    owner: String,
+    queue: Queue,
+    /// None: this device does not go by places.
+    inbox: Option<Inbox>,
+    keeper: Keeper,
+    /// Senders who wait for the next write, and for the one under way. Nobody waits for a receipt.
+    next: Vec<(MessageId, Option<Done>)>,
+    writing: Vec<(MessageId, Option<Done>)>,
+    place: Resume,
+    writing_place: Option<Resume>,
+    write_again: Option<Instant>,
+    backoff: Backoff,
+    go_on: Option<Instant>,
+}
+
+/// What an earlier process has left, and the open file.
+pub(crate) struct Opened {
+    owner: String,
+    file: Option<StateFile>,
+    kept: Kept,
+}
+
+impl Opened {
+    /// Reads the state file, if there is one.
+    pub(crate) async fn open(options: &Options) -> Result<Self, StateError> {
+        let name = &options.username;
+        let owner = UserKey::map(name).map_or_else(|| name.clone(), |user| user.to_string());
+        let Some(path) = options.state.clone() else {
+            return Ok(Self { owner, file: None, kept: Kept::default() });
+        };
+        let (at, user) = (path.clone(), owner.clone());
+        let opened = spawn_blocking(move || StateFile::open(&at, &user)).await;
+        let failed = |error| StateError::Io { path, source: Arc::new(io::Error::other(error)) };
+        let (file, kept) = opened.map_err(failed)??;
+        Ok(Self { owner, file: Some(file), kept })
+    }
+}
+
+impl Tracking {
+    pub(crate) fn new(opened: Opened, resume: Option<Resume>, timing: &Timing) -> Self {
+        let Opened { owner, file, kept } = opened;
+        let none = || Resume { seq: 0, log: None };
+        let from = resume.or_else(|| file.is_some().then(|| kept.place.clone().unwrap_or_else(none)));
+        Self {
+            owner,
+            queue: Queue::load(kept.queued),
+            inbox: from.map(Inbox::new),
+            keeper: Keeper::new(file),
+            next: Vec::new(),
+            writing: Vec::new(),
+            place: kept.place.unwrap_or_else(none),
+            writing_place: None,
+            write_again: None,
+            backoff: Backoff::new(timing.first_retry, timing.longest_retry),
+            go_on: None,
+        }
+    }
+
+    pub(crate) fn inbox(&mut self) -> Option<&mut Inbox> {
+        self.inbox.as_mut()
+    }
+
+    /// What the hello says.
+    pub(crate) fn resume(&self) -> Option<Resume> {
+        self.inbox.as_ref().map(Inbox::resume)
+    }
+
+    /// Where the device is in its log, as far as that is kept.
+    pub(crate) fn place(&self) -> u64 {
+        self.place.seq
+    }
+
+    // What goes out.
+
+    pub(crate) fn send(&mut self, id: MessageId, stanza: String, done: Option<Done>) {
+        let queued = Queued { id, since_ms: now_ms(), stanza };
+        let record = Record::queued(&queued);
+        if !self.queue.has_room() {
+            refuse(done, SendError::QueueFull);
+            return;
+        }
+        self.keeper.put(&record, true);
+        if self.queue.push(queued).is_ok() {
+            self.next.push((id, done));
+        }
+    }
+
+    /// Sends a message that has expired once more, as a new one.
+    pub(crate) fn send_again(&mut self, old: MessageId, new: MessageId, done: Done) {
+        if !self.queue.has_room() {
+            return refuse(Some(done), SendError::QueueFull);
+        }
+        let read = |queued: Queued| NewMessage::read(&queued.stanza);
+        let Some(message) = self.queue.take_expired(old).and_then(read) else {
+            return refuse(Some(done), SendError::NotExpired);
+        };
+        // One write has both: neither twice nor never.
+        self.send(new, message.stanza(&self.owner, new), Some(done));
+        self.keeper.put(&Record::Done { id: old }, true);
+    }
+
+    /// Gives up a message that has expired.
+    pub(crate) fn discard(&mut self, id: MessageId, done: Done) {
+        if self.queue.take_expired(id).is_none() {
+            return refuse(Some(done), SendError::NotExpired);
+        }
+        self.keeper.put(&Record::Done { id }, true);
+        self.next.push((id, Some(done)));
+    }
+
+    /// What is not settled, in order.
+    pub(crate) fn waiting(&self) -> Vec<Waiting> {
+        self.queue.iter().filter_map(waiting).collect()
+    }
+
+    pub(crate) fn connected(&mut self) {
+        self.queue.connected();
+        self.go_on = None;
+    }
+
+    pub(crate) fn disconnected(&mut self) {
+        self.queue.disconnected();
+        self.go_on = None;
+    }
+
+    /// What to do now. `expired` is called for each message that is too old to be sent again.
+    ///
+    /// With an archive to ask, this is where: what is in it is [`Tracking::settle`]d, and what is not can be sent as it is.
+    pub(crate) fn next_to_send(&mut self, mut expired: impl FnMut(Waiting)) -> Next<'_> {
+        self.queue.next(now_ms(), |queued| waiting(queued).into_iter().for_each(&mut expired))
+    }
+
+    /// False: it was settled before, or is not one of ours.
+    pub(crate) fn settle(&mut self, id: MessageId) -> bool {
+        let settled = self.queue.settle(id);
+        if settled {
+            self.keeper.put(&Record::Done { id }, false);
+            self.backoff.worked(Duration::MAX);
+        }
+        settled
+    }
+
+    pub(crate) fn is_queued(&self, id: MessageId) -> bool {
+        self.queue.iter().any(|queued| queued.id == id)
+    }
+
+    /// Not now.
+    pub(crate) fn wait(&mut self, id: MessageId) {
+        self.queue.wait(id);
+    }
+
+    /// Sees to it that what was refused is sent again, after a while.
+    pub(crate) fn plan(&mut self, now: Instant) {
+        if self.go_on.is_none() && self.queue.can_go_on() {
+            self.go_on = Some(now + self.backoff.next(rand::random()));
+        }
+    }
+
+    /// Nothing is left to be sent or written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_idle() && !self.keeper.is_writing() && !self.keeper.has_lines() && !self.place_moved()
+    }
+
+    // What is kept.
+
+    /// Queues the receipts that the application's reading calls for. `hurry`: this is the end.
+    pub(crate) fn answer(&mut self, username: &str, hurry: bool) {
+        while self.queue.has_room()
+            && let Some(owed) = self.inbox.as_mut().and_then(|inbox| inbox.receipt(hurry))
+        {
+            let id = MessageId::new();
+            let receipt = NewMessage::received(owed.to, owed.stanza_id);
+            self.send(id, receipt.stanza(username, id), None);
+        }
+    }
+
+    /// Writes what is to be kept, unless a write is under way.
+    pub(crate) fn keep(&mut self) {
+        if self.keeper.is_writing() {
+            return;
+        }
+        let place = self.inbox.as_ref().map(Inbox::place).filter(|place| *place != self.place);
+        if !self.keeper.has_lines() && (place.is_none() || self.write_again.is_some()) {
+            return;
+        }
+        if let Some(place) = &place {
+            self.keeper.put(&Record::place(place), false);
+        }
+        self.writing_place = place;
+        self.writing = std::mem::take(&mut self.next);
+        let kept = self.writing_place.as_ref().unwrap_or(&self.place);
+        let (owner, queue) = (&self.owner, &self.queue);
+        self.keeper.begin(|| journal::whole(owner, queue.iter(), Some(kept)));
+    }
+
+    /// The end of a write, for [`Tracking::written`]. Cancel-safe.
+    pub(crate) async fn write(&mut self) -> io::Result<()> {
+        self.keeper.next().await
+    }
+
+    /// A write has ended. The device's place, if that has moved.
+    pub(crate) fn written(&mut self, written: io::Result<()>) -> Option<u64> {
+        let place = self.writing_place.take();
+        let Err(error) = written else {
+            self.write_again = None;
+            for (id, done) in self.writing.drain(..) {
+                self.queue.saved(id);
+                // Whoever sent it may not want to know.
+                let _ = done.map(|done| done.send(Ok(id)));
+            }
+            self.place = place?;
+            return Some(self.place.seq);
+        };
+        tracing::warn!(%error, "the state file cannot be written");
+        self.write_again = Some(Instant::now() + WRITE_AGAIN);
+        for (id, done) in self.writing.drain(..) {
+            // The next write has the whole queue: a receipt can wait for it in there.
+            let Some(done) = done else {
+                self.queue.saved(id);
+                continue;
+            };
+            self.queue.settle(id);
+            refuse(Some(done), SendError::NotKept { kind: error.kind() });
+        }
+        None
+    }
+
+    /// When [`Tracking::on_time`] has something to do.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        [self.go_on, self.write_again].into_iter().flatten().min()
+    }
+
+    pub(crate) fn on_time(&mut self, now: Instant) {
+        if self.go_on.take_if(|at| *at <= now).is_some() {
+            self.queue.go_on();
+        }
+        self.write_again.take_if(|at| *at <= now);
+    }
+
+    /// Writes what is left. Nobody sends any more.
+    pub(crate) async fn end(&mut self, username: &str, ended: &Ended) {
+        self.write_again = None;
+        self.answer(username, true);
+        loop {
+            self.keep();
+            if !self.keeper.is_writing() {
+                break;
+            }
+            let written = self.write().await;
+            let failed = written.is_err();
+            self.written(written);
+            if failed {
+                break;
+            }
+        }
+        for (_, done) in self.next.drain(..) {
+            refuse(done, SendError::Ended(ended.clone()));
+        }
+    }
+
+    fn place_moved(&self) -> bool {
+        self.inbox.as_ref().is_some_and(|inbox| inbox.place() != self.place)
+    }
+}
+
+fn refuse(done: Option<Done>, error: SendError) {
+    // Whoever sent it may not want to know.
+    let _ = done.map(|done| done.send(Err(error)));
+}
+
+fn waiting(queued: &Queued) -> Option<Waiting> {
+    let message = NewMessage::read(&queued.stanza)?;
+    let expired = now_ms().saturating_sub(queued.since_ms) > KNOWN_AGAIN_MS;
+    Some(Waiting { id: queued.id, since_ms: queued.since_ms, expired, message })
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    async fn tracking(path: &Path, full: bool) -> Tracking {
+        let mut options = Options::new(["localhost:5000"], "Esa", "12345");
+        options.state = Some(path.to_owned());
+        let mut opened = Opened::open(&options).await.unwrap();
+        if full {
+            opened.file.as_mut().unwrap().fill_disk();
+        }
+        Tracking::new(opened, None, &options.timing)
+    }
+
+    async fn sends(tracking: &mut Tracking, number: u128) -> Result<MessageId, SendError> {
+        let (id, (done, mut kept)) = (MessageId::numbered(number), oneshot::channel());
+        tracking.send(id, NewMessage::text("fajar", "halo").stanza("esa", id), Some(done));
+        tracking.keep();
+        assert!(kept.try_recv().is_err(), "not before it is on disk");
+        let written = tracking.write().await;
+        tracking.written(written);
+        kept.try_recv().unwrap()
+    }
+
+    fn waiting(tracking: &Tracking) -> Vec<MessageId> {
+        tracking.waiting().into_iter().map(|waiting| waiting.id).collect()
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_kept_is_not_taken_and_the_next_one_finds_a_whole_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("esa.jsonl");
+        let mut full = tracking(&path, true).await;
+        let refused = sends(&mut full, 1).await;
+        assert_eq!(refused, Err(SendError::NotKept { kind: io::ErrorKind::StorageFull }));
+        assert_eq!(waiting(&full), []);
+        assert_eq!(sends(&mut full, 2).await, Ok(MessageId::numbered(2)));
+        drop(full);
+        assert_eq!(waiting(&tracking(&path, false).await), [MessageId::numbered(2)]);
+    }
+
+    /// A place that cannot be written is tried again after a while, and the servers are not told of it before.
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_told_once_it_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("esa.jsonl");
+        let mut full = tracking(&path, true).await;
+        let inbox = full.inbox().unwrap();
+        inbox.ready(1, "l".into(), false);
+        inbox.came(1, 1);
+        inbox.took(1);
+        full.keep();
+        let written = full.write().await;
+        assert_eq!((full.written(written), full.place()), (None, 0));
+        full.keep();
+        assert!(!full.keeper.is_writing(), "not at once");
+        let due = full.due().unwrap();
+        full.on_time(due);
+        full.keep();
+        let written = full.write().await;
+        assert_eq!((full.written(written), full.place()), (Some(1), 1));
+        drop(full);
+        assert_eq!(tracking(&path, false).await.place(), 1);
+    }
+}

@@ -13,6 +13,8 @@ const TABLES: &[&[Shown]] = &[
     crate::framing::SHOWN,
     crate::relays::SHOWN,
     crate::tickets::SHOWN,
+    crate::devices::SHOWN,
+    crate::sessions::SHOWN,
     crate::tracked::SHOWN,
     crate::client::SHOWN,
     crate::chat::SHOWN,

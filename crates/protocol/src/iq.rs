@@ -98,20 +98,27 @@ impl Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// auth, not-authorized: not logged in.
-    NotAuthorized,
+    NotLoggedIn,
     /// modify, bad-request.
     BadRequest,
+    /// auth, forbidden: somebody else's.
+    Forbidden,
+    /// cancel, not-allowed.
+    NotAllowed,
     /// cancel, item-not-found.
     ItemNotFound,
-    /// wait, resource-constraint: database or directory away, or busy.
+    /// wait, resource-constraint: database or directory away, or busy. Part I has no row for it; never one that blames the
+    /// user.
     Temporary,
 }
 
 impl Condition {
     pub(crate) fn error(self) -> (&'static str, &'static str) {
         match self {
-            Self::NotAuthorized => ("auth", "not-authorized"),
+            Self::NotLoggedIn => ("auth", "not-authorized"),
             Self::BadRequest => ("modify", "bad-request"),
+            Self::Forbidden => ("auth", "forbidden"),
+            Self::NotAllowed => ("cancel", "not-allowed"),
             Self::ItemNotFound => ("cancel", "item-not-found"),
             Self::Temporary => ("wait", "resource-constraint"),
         }

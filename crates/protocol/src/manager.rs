@@ -11,7 +11,5 @@ pub use account::{AccountAction, AccountAnswer, AccountRequest, ListedDevice};
 pub use auth::{Auth, Password, Session};
 pub use from_client::FromClient;
 pub use presence::{Presence, PresenceRequest};
-pub use roster::{
-    BadSubscription, Item, NewName, RosterAction, RosterCondition, RosterRequest, Sender, Subscription,
-};
+pub use roster::{BadSubscription, Item, NewName, RosterAction, RosterRequest, Sender, Subscription};
 pub use to_client::{RelayEntry, ToClient};

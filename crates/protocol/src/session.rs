@@ -35,10 +35,10 @@ pub enum Access {
     Granted,
     /// No answer: not now.
     Ignored,
-    /// A request that needs a login: answer not-authorized ([`RosterCondition::NotLoggedIn`] with `to` null,
+    /// A request that needs a login: answer not-authorized ([`Condition::NotLoggedIn`] with `to` null,
     /// [`answer_before_login`]).
     ///
-    /// [`RosterCondition::NotLoggedIn`]: crate::manager::RosterCondition::NotLoggedIn
+    /// [`Condition::NotLoggedIn`]: crate::iq::Condition::NotLoggedIn
     /// [`answer_before_login`]: crate::iq::Request::answer_before_login
     NotAuthorized,
 }

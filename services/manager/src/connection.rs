@@ -11,8 +11,8 @@ use kurir_protocol::{
     Malformed,
     iq::Condition,
     manager::{
-        self, AccountAnswer, AccountRequest, Auth, FromClient, PresenceRequest, RelayEntry, RosterCondition,
-        RosterRequest, ToClient,
+        self, AccountAnswer, AccountRequest, Auth, FromClient, PresenceRequest, RelayEntry, RosterRequest,
+        ToClient,
     },
     replies,
     session::{Access, AfterFailure, Session as Rules},
@@ -210,7 +210,7 @@ impl Connection {
             online.used_part_two();
         }
         let Err(error) = may_act else { return self.manager.roster(online, request, replies).await };
-        let (condition, id) = (RosterCondition::Temporary, request.id.as_ref());
+        let (condition, id) = (Condition::Temporary, request.id.as_ref());
         ToClient::RosterError { condition, to: Some(online.reader().to), id }.write(replies);
         self.temporary(&error);
     }
@@ -254,11 +254,11 @@ fn entry(offer: &Offer) -> RelayEntry<'_> {
 fn refuse_before_login(packet: &FromClient, replies: &mut Vec<u8>) {
     match packet {
         FromClient::Roster(request) => {
-            let (condition, id) = (RosterCondition::NotLoggedIn, request.id.as_ref());
+            let (condition, id) = (Condition::NotLoggedIn, request.id.as_ref());
             ToClient::RosterError { condition, to: None, id }.write(replies);
         }
         FromClient::Account(request) => {
-            AccountAnswer { to: None, id: request.id.as_ref() }.refused(replies, Condition::NotAuthorized);
+            AccountAnswer { to: None, id: request.id.as_ref() }.refused(replies, Condition::NotLoggedIn);
         }
         FromClient::Iq(request) => request.answer_before_login(replies),
         _ => {}

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use kurir_protocol::{
-    iq,
-    manager::{self, Item, NewName, RosterAction, RosterCondition, RosterRequest, Sender, ToClient},
+    iq::{self, Condition},
+    manager::{self, Item, NewName, RosterAction, RosterRequest, Sender, ToClient},
     name::{LoginId, Resource, UserKey, Username},
 };
 
@@ -31,7 +31,7 @@ struct Asked<'a> {
 
 /// Why a request is refused.
 enum Refused {
-    Condition(RosterCondition),
+    Condition(Condition),
     Temporary(Temporary),
 }
 
@@ -40,7 +40,7 @@ impl Manager {
     pub(crate) async fn roster(&self, online: &Online, request: &RosterRequest, replies: &mut Vec<u8>) {
         let asked = Asked { online, id: request.id.as_ref() };
         let answered = match &request.action {
-            RosterAction::Bad => Err(Refused::Condition(RosterCondition::BadRequest)),
+            RosterAction::Bad => Err(Refused::Condition(Condition::BadRequest)),
             RosterAction::Get { from } => self.get(&asked, from, replies).await,
             RosterAction::Set { from, jid, name } => self.set(&asked, from, jid, name, replies).await,
             RosterAction::Remove { from, jid } => self.remove(&asked, from, jid, replies).await,
@@ -50,7 +50,7 @@ impl Manager {
             Err(Refused::Condition(condition)) => condition,
             Err(Refused::Temporary(error)) => {
                 tracing::warn!(user = %online.user, error = &error as &dyn std::error::Error, "roster request failed");
-                RosterCondition::Temporary
+                Condition::Temporary
             }
         };
         let to = Some(online.reader().to);
@@ -159,7 +159,7 @@ impl Manager {
     /// Nobody touches the roster of somebody else.
     fn must_be(&self, asked: &Asked<'_>, from: &Sender) -> Result<(), Refused> {
         let is = from.is(&asked.online.user, &self.domain);
-        if is { Ok(()) } else { Err(Refused::Condition(RosterCondition::Forbidden)) }
+        if is { Ok(()) } else { Err(Refused::Condition(Condition::Forbidden)) }
     }
 
     async fn remove(
@@ -192,9 +192,9 @@ impl Asked<'_> {
     }
 
     fn contact(&self, jid: &str) -> Result<UserKey, Refused> {
-        let contact = UserKey::of(jid).map_err(|_| Refused::Condition(RosterCondition::ItemNotFound))?;
+        let contact = UserKey::of(jid).map_err(|_| Refused::Condition(Condition::ItemNotFound))?;
         if contact == self.online.user {
-            return Err(Refused::Condition(RosterCondition::NotAllowed));
+            return Err(Refused::Condition(Condition::NotAllowed));
         }
         Ok(contact)
     }
@@ -209,8 +209,8 @@ impl From<StoreError> for Refused {
 impl From<RosterError> for Refused {
     fn from(error: RosterError) -> Self {
         match error {
-            RosterError::NotFound => Refused::Condition(RosterCondition::ItemNotFound),
-            RosterError::Myself | RosterError::NotAllowed => Refused::Condition(RosterCondition::NotAllowed),
+            RosterError::NotFound => Refused::Condition(Condition::ItemNotFound),
+            RosterError::Myself | RosterError::NotAllowed => Refused::Condition(Condition::NotAllowed),
             RosterError::Store(error) => error.into(),
         }
     }

@@ -10,8 +10,8 @@ use crate::{
 
 /// A request about the own roster.
 ///
-/// The table of invalid things applies in this order: not logged in ([`RosterCondition::NotLoggedIn`]);
-/// [`RosterAction::Bad`]; [`Sender::is`] says no ([`RosterCondition::Forbidden`]); then what only the roster can tell.
+/// The table of invalid things applies in this order: not logged in ([`iq::Condition::NotLoggedIn`]);
+/// [`RosterAction::Bad`]; [`Sender::is`] says no ([`iq::Condition::Forbidden`]); then what only the roster can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RosterRequest {
     /// To be echoed.
@@ -62,7 +62,7 @@ pub enum RosterAction {
         /// The contact, as the client wrote it.
         jid: String,
     },
-    /// Answered with [`RosterCondition::BadRequest`].
+    /// Answered with [`iq::Condition::BadRequest`].
     Bad,
 }
 
@@ -111,36 +111,6 @@ impl Sender {
 
     pub(super) fn of(name: String) -> Self {
         Self(name)
-    }
-}
-
-/// Why a roster request is refused: RFC 6120 error type and condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RosterCondition {
-    /// auth, not-authorized.
-    NotLoggedIn,
-    /// modify, bad-request.
-    BadRequest,
-    /// auth, forbidden: somebody else's roster.
-    Forbidden,
-    /// cancel, not-allowed: oneself, or removing an item that the other side made.
-    NotAllowed,
-    /// cancel, item-not-found.
-    ItemNotFound,
-    /// wait, resource-constraint: database away or busy. Part I has no row for it; never one that blames the user.
-    Temporary,
-}
-
-impl RosterCondition {
-    pub(super) fn error(self) -> (&'static str, &'static str) {
-        match self {
-            Self::NotLoggedIn => ("auth", "not-authorized"),
-            Self::BadRequest => ("modify", "bad-request"),
-            Self::Forbidden => ("auth", "forbidden"),
-            Self::NotAllowed => ("cancel", "not-allowed"),
-            Self::ItemNotFound => ("cancel", "item-not-found"),
-            Self::Temporary => ("wait", "resource-constraint"),
-        }
     }
 }
 

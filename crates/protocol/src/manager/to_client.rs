@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::{Item, Presence, RosterCondition, Session};
+use super::{Item, Presence, Session};
 use crate::{
-    iq,
+    iq::{self, Condition},
     write::{self, Object},
 };
 
@@ -81,7 +81,7 @@ pub enum ToClient<'a> {
     /// A roster request was refused.
     RosterError {
         /// Why.
-        condition: RosterCondition,
+        condition: Condition,
         /// The asker, if logged in.
         to: Option<&'a str>,
         /// Of the request.
@@ -192,7 +192,7 @@ impl ToClient<'_> {
             }
             Self::Unavailable { from } => stanza(out).text("from", from).text("type", "unavailable").end(),
             Self::PresenceForbidden { to } => {
-                let error = |out: &mut Vec<u8>| iq::error(out, RosterCondition::Forbidden.error());
+                let error = |out: &mut Vec<u8>| iq::error(out, Condition::Forbidden.error());
                 stanza(out).text("type", "error").value("error", error).text("to", to).end();
             }
             Self::PresenceUnknown { to, target } => {

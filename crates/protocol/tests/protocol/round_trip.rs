@@ -3,6 +3,7 @@
 use kurir_protocol::{
     client::{Draft, FromServer, ToServer},
     framing::{Framing, Limits, encode},
+    iq,
     manager::{
         self, Item, NewName, Presence, PresenceRequest, RelayEntry, RosterAction, Session, Subscription,
         ToClient,
@@ -202,7 +203,7 @@ fn errors_and_short_answers() {
         FromServer::RosterRemoved { id: None }
     );
     assert_eq!(
-        read(ToClient::RosterError { condition: manager::RosterCondition::ItemNotFound, to: None, id: None }),
+        read(ToClient::RosterError { condition: iq::Condition::ItemNotFound, to: None, id: None }),
         FromServer::IqError {
             namespace: Some("roster".to_owned()),
             kind: "cancel".to_owned(),

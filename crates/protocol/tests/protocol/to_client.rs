@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use expect_test::{Expect, expect};
 use kurir_protocol::{
-    manager::{self, Item, Presence, RelayEntry, RosterCondition, Session, Subscription, ToClient},
+    iq::Condition,
+    manager::{self, Item, Presence, RelayEntry, Session, Subscription, ToClient},
     relay, replies,
     tracker::{self, Component, Kind},
 };
@@ -135,41 +136,41 @@ fn m16_m21_roster_errors() {
         &expect![[
             r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"auth","condition":"not-authorized"},"to":null}"#
         ]],
-        &error(RosterCondition::NotLoggedIn, None),
+        &error(Condition::NotLoggedIn, None),
     );
     written(
         &expect![[
             r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"modify","condition":"bad-request"},"to":"fajar"}"#
         ]],
-        &error(RosterCondition::BadRequest, Some("fajar")),
+        &error(Condition::BadRequest, Some("fajar")),
     );
     written(
         &expect![[
             r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"auth","condition":"forbidden"},"to":"fajar"}"#
         ]],
-        &error(RosterCondition::Forbidden, Some("fajar")),
+        &error(Condition::Forbidden, Some("fajar")),
     );
     written(
         &expect![[
             r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"cancel","condition":"not-allowed"},"to":"fajar"}"#
         ]],
-        &error(RosterCondition::NotAllowed, Some("fajar")),
+        &error(Condition::NotAllowed, Some("fajar")),
     );
     written(
         &expect![[
             r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"cancel","condition":"item-not-found"},"to":"fajar"}"#
         ]],
-        &error(RosterCondition::ItemNotFound, Some("fajar")),
+        &error(Condition::ItemNotFound, Some("fajar")),
     );
     written(
         &expect![[
             r#"{"stanza":"iq","namespace":"roster","type":"error","error":{"type":"wait","condition":"resource-constraint"},"to":"fajar"}"#
         ]],
-        &error(RosterCondition::Temporary, Some("fajar")),
+        &error(Condition::Temporary, Some("fajar")),
     );
     let request = id();
     let echoed = ToClient::RosterError {
-        condition: RosterCondition::BadRequest,
+        condition: Condition::BadRequest,
         to: Some("fajar"),
         id: request.id.as_ref(),
     };

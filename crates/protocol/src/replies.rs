@@ -46,6 +46,19 @@ pub(crate) fn no_receiver<'o>(out: &'o mut Vec<u8>, to: &str) -> write::Object<'
         .text("body", "User not found or User not online")
 }
 
+/// What is written last before a connection is closed, for an outbox's close: a constant above, or nothing, and for a client
+/// of Part II why. Canonical lines, the last one without its LF.
+pub fn last_words(reply: &str, why: Option<StreamCondition>) -> String {
+    let mut last = Vec::new();
+    if !reply.is_empty() {
+        push(&mut last, reply);
+    }
+    if let Some(why) = why {
+        stream_error(&mut last, why, None);
+    }
+    String::from_utf8_lossy(last.trim_ascii_end()).into_owned()
+}
+
 /// Why a server closes a connection that used Part II.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamCondition {

@@ -138,7 +138,7 @@ impl Outbox {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    /// Has the connection's task write what waits and then `last` (a canonical stanza without LF, or nothing), and
+    /// Has the connection's task write what waits and then `last` (canonical lines, the last without LF, or nothing), and
     /// close. A second call changes nothing.
     pub fn close(&self, last: &str) {
         let mut state = self.lock();

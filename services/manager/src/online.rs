@@ -241,14 +241,8 @@ impl Online {
 
     /// Says why: a device that has a name, or has used Part II, is told in Part II's words as well as in `reply`.
     fn close(&self, why: StreamCondition, reply: &str) {
-        let mut last = Vec::new();
-        if !reply.is_empty() {
-            replies::push(&mut last, reply);
-        }
-        if self.named.is_some() || self.lock().part_two {
-            replies::stream_error(&mut last, why, None);
-        }
-        self.outbox.close(str::from_utf8(last.trim_ascii_end()).unwrap_or_default());
+        let part_two = self.named.is_some() || self.lock().part_two;
+        self.outbox.close(&replies::last_words(reply, part_two.then_some(why)));
     }
 
     /// Keeps back what others tell this user until [`release`](Self::release): the replies of a request say what was

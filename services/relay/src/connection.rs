@@ -100,23 +100,23 @@ impl Connection {
 
     /// Its login is over, or the device was removed. A client of the original is only closed.
     pub(crate) fn ended(&self) {
-        let mut last = Vec::new();
-        if self.resource.is_named() || !self.reading().is_plain() {
-            replies::stream_error(&mut last, StreamCondition::NotAuthorized, None);
-        }
-        self.outbox.close(str::from_utf8(last.trim_ascii_end()).unwrap_or_default());
+        self.close("", StreamCondition::NotAuthorized);
     }
 
     /// Another connection has the device. A newer login of a named device says so; a client of the original is only closed.
     pub(crate) fn displaced(&self, by_newer_login: bool) {
-        let mut last = Vec::new();
-        if by_newer_login && self.resource.is_named() {
-            replies::push(&mut last, replies::CONFLICT);
+        if by_newer_login {
+            let reply = if self.resource.is_named() { replies::CONFLICT } else { "" };
+            self.close(reply, StreamCondition::Conflict);
+        } else {
+            self.outbox.close("");
         }
-        if by_newer_login && (self.resource.is_named() || !self.reading().is_plain()) {
-            replies::stream_error(&mut last, StreamCondition::Conflict, None);
-        }
-        self.outbox.close(str::from_utf8(last.trim_ascii_end()).unwrap_or_default());
+    }
+
+    /// Says why: a device that has a name, or has used Part II, is told in Part II's words as well as in `reply`.
+    fn close(&self, reply: &str, why: StreamCondition) {
+        let part_two = self.resource.is_named() || !self.reading().is_plain();
+        self.outbox.close(&replies::last_words(reply, part_two.then_some(why)));
     }
 
     /// Of a user's default device at its first login, without a socket.

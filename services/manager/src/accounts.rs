@@ -192,8 +192,7 @@ impl Manager {
     /// Whether the directory would take a login of `user` at this moment.
     async fn takes_logins(&self, user: &UserKey) -> Result<(), Temporary> {
         self.member.check().map_err(DirectoryError::from)?;
-        let entries = self.member.directory().user(user).await?;
-        if entries.complete { Ok(()) } else { Err(DirectoryError::Recovering.into()) }
+        self.entries_of(user).await.map(drop)
     }
 
     async fn is_taken(&self, name: &str) -> Result<bool, Temporary> {

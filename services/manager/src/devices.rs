@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kurir_directory::{DirectoryError, SessionEnd, UserEntries};
+use kurir_directory::{SessionEnd, UserEntries};
 use kurir_protocol::{
     iq::Condition,
     manager::{AccountAction, AccountAnswer, AccountRequest, ListedDevice},
@@ -62,10 +62,7 @@ impl Manager {
     }
 
     async fn list(&self, online: &Online) -> Result<Vec<ListedDevice>, Temporary> {
-        let entries = self.member.directory().user(&online.user).await?;
-        if !entries.complete {
-            return Err(DirectoryError::Recovering.into());
-        }
+        let entries = self.entries_of(&online.user).await?;
         let is_online = |device: &Resource| entries.sessions.iter().any(|(known, _)| known == device);
         let devices = self.store.devices(online.account).await?.into_iter();
         let listed = |device: crate::store::device::Device| ListedDevice {
@@ -80,10 +77,7 @@ impl Manager {
     async fn remove_device(&self, online: &Online, device: &Resource) -> Result<bool, Temporary> {
         let user = &online.user;
         // First: whoever cannot be found could not be told of the end.
-        let entries = self.member.directory().user(user).await?;
-        if !entries.complete {
-            return Err(DirectoryError::Recovering.into());
-        }
+        let entries = self.entries_of(user).await?;
         if !self.store.remove_device(online.account, device).await? {
             return Ok(false);
         }

@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use kurir_directory::{Generation, UserEntries};
+use kurir_directory::{DirectoryError, Generation, UserEntries};
 use kurir_protocol::name::UserKey;
 
 use crate::{
-    manager::Manager,
+    manager::{Manager, Temporary},
     news::{Location, News, Place, Version},
     online::Online,
 };
@@ -43,6 +43,12 @@ impl Manager {
         }
         self.meet(places.iter().flatten()).await;
         Located { places, complete }
+    }
+
+    /// All that stands for a user; an error while some of it may only be late.
+    pub(crate) async fn entries_of(&self, user: &UserKey) -> Result<UserEntries, Temporary> {
+        let entries = self.member.directory().user(user).await?;
+        if entries.complete { Ok(entries) } else { Err(DirectoryError::Recovering.into()) }
     }
 
     /// Whether everybody who is online could be located now.

@@ -236,24 +236,6 @@ pub(super) async fn logs_in(
     id: LoginId,
 ) -> Result<(), StoreError> {
     let Login { device, now_ms, session } = *login;
-    let mut update = device::Entity::update_many()
-        .col_expr(device::Column::SeenMs, Expr::value(now_ms))
-        .col_expr(device::Column::Login, Expr::value(id.0.cast_signed()));
-    if let Some(NewSession { token, expires_ms }) = session {
-        update = update
-            .col_expr(device::Column::Family, Expr::value(token.family_hash()))
-            .col_expr(device::Column::Current, Expr::value(token.hash()))
-            .col_expr(device::Column::Former, Expr::value(None::<Vec<u8>>))
-            .col_expr(device::Column::ExpiresMs, Expr::value(expires_ms));
-    }
-    let seen = update
-        .filter(device::Column::AccountId.eq(account))
-        .filter(device::Column::Resource.eq(device.as_str()))
-        .exec(transaction)
-        .await?;
-    if seen.rows_affected > 0 {
-        return Ok(());
-    }
     let head =
         if device.is_named() { log::Entity::find_by_id(account).one(transaction).await? } else { None };
     let new = device::ActiveModel {
@@ -267,16 +249,16 @@ pub(super) async fn logs_in(
         former: Set(None),
         expires_ms: Set(session.map(|session| session.expires_ms)),
     };
-    let by_another = OnConflict::columns([device::Column::AccountId, device::Column::Resource])
-        .update_columns([
-            device::Column::SeenMs,
-            device::Column::Login,
+    let mut known = OnConflict::columns([device::Column::AccountId, device::Column::Resource]);
+    known.update_columns([device::Column::SeenMs, device::Column::Login]);
+    if session.is_some() {
+        known.update_columns([
             device::Column::Family,
             device::Column::Current,
             device::Column::Former,
             device::Column::ExpiresMs,
-        ])
-        .to_owned();
-    device::Entity::insert(new).on_conflict(by_another).exec_without_returning(transaction).await?;
+        ]);
+    }
+    device::Entity::insert(new).on_conflict(known).exec_without_returning(transaction).await?;
     Ok(())
 }

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::pattern::{NUMBER, TEXT};
 
+/// `manager.domain` as it is by default.
+pub const DOMAIN: &str = "localhost";
+
 /// What a new account says of itself.
 pub const FIRST_BIO: &str = "Feel happy using this application! ;D";
 

@@ -1,7 +1,7 @@
 //! PROTOCOL Part II `resource`: one account on several devices, at several managers and relays.
 
 use kurir_e2e::packets::{
-    FIRST_BIO, account_created, add_contact, bad_request, item, logged_in, message, not_delivered,
+    DOMAIN, FIRST_BIO, account_created, add_contact, bad_request, item, logged_in, message, not_delivered,
     presence_to, refusal, roster_set, subscribed, with,
 };
 use kurir_e2e::pattern::{NUMBER, TEXT};
@@ -12,9 +12,6 @@ kurir_e2e::shows! {
     several_devices_in_one_process: "";
     several_devices_on_separate_processes: "";
 }
-
-/// `manager.domain` as it is by default.
-const DOMAIN: &str = "localhost";
 
 struct Device {
     manager: Raw,

@@ -1,6 +1,6 @@
 //! PROTOCOL Part II `session`: a device logs in again without its password, at any manager.
 
-use kurir_e2e::packets::{account_created, logged_in, refusal, with};
+use kurir_e2e::packets::{DOMAIN, account_created, logged_in, refusal, with};
 use kurir_e2e::{Plan, Raw, System, Topology};
 use serde_json::{Value, json};
 
@@ -9,9 +9,6 @@ kurir_e2e::shows! {
     sessions_on_separate_processes: "";
     a_manager_and_a_relay_die_and_nobody_is_asked_for_a_password: "";
 }
-
-/// `manager.domain` as it is by default.
-const DOMAIN: &str = "localhost";
 
 fn by_password(user: &str) -> Value {
     json!({"type": "auth", "username": user, "password": "12345"})

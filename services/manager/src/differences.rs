@@ -18,9 +18,10 @@ use tokio::sync::Notify;
 use crate::{
     manager::{Manager, Temporary},
     news::presence_of,
-    online::{self, Mark, Online},
+    online::Online,
     presence::Departure,
     roster::Subscribed,
+    shown::{self, Mark},
     store::Profile,
 };
 
@@ -203,7 +204,7 @@ impl Manager {
             }
             let mut marks = marks.into_iter();
             for ((user, (username, watchers)), places) in page.iter().zip(&located.places) {
-                let whose = online::Contact { key: user, username };
+                let whose = shown::Contact { key: user, username };
                 for (online, mark) in watchers.iter().zip(&mut marks) {
                     // Whoever is online elsewhere by now was announced by the manager there.
                     online.tell_difference(&whose, places, mark, None);
@@ -238,7 +239,7 @@ impl Manager {
             return Err(Away);
         }
         for (profile, places) in seen.iter().zip(&located.places) {
-            let whose = online::Contact { key: &profile.key, username: &profile.username };
+            let whose = shown::Contact { key: &profile.key, username: &profile.username };
             online.tell_difference(&whose, places, mark, Some(presence_of(profile, true)));
         }
         Ok(())

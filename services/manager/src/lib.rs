@@ -9,7 +9,9 @@
 //! | `manager` | what the parts share |
 //! | `connection` | one client: what each packet leads to |
 //! | `accounts`, `roster`, `presence` | the rules of PROTOCOL §2, §3 and §4 |
-//! | `online`, `sessions` | users who are logged in here, and what each was shown of others |
+//! | `devices` | an account's devices: listed, removed, forgotten |
+//! | `online`, `sessions` | users who are logged in here, each device of them |
+//! | `shown` | what each of them was shown of others |
 //! | `news`, `whereabouts`, `peers` | telling users of each other, here and through other managers |
 //! | `membership`, `differences` | after a death, a pause or a loss: claiming again, telling what was missed |
 //! | `log` | what relays append to the accounts' logs, in common transactions |
@@ -39,6 +41,7 @@ mod roster;
 mod rpc;
 mod server;
 mod sessions;
+mod shown;
 mod ticket;
 mod whereabouts;
 

@@ -9,7 +9,8 @@ use kurir_protocol::{
 use crate::{
     manager::{Manager, Temporary, now_ms},
     news::{Location, News, Version, What, presence_of, presence_of_account},
-    online::{self, Online},
+    online::Online,
+    shown,
     store::{Account, AccountId, Contact, StoreError},
     whereabouts::Located,
 };
@@ -104,7 +105,7 @@ impl Manager {
         let reader = online.reader();
         for (contact, places) in placed().filter(|(contact, _)| contact.item.subscription.sees_contact()) {
             let profile = &contact.profile;
-            let whose = online::Contact { key: &profile.key, username: &profile.username };
+            let whose = shown::Contact { key: &profile.key, username: &profile.username };
             let presence = presence_of(profile, online.read(&whose, places, mark));
             let from = &*reader.address(&presence.username);
             ToClient::PresenceTo { presence: &presence, from, to: reader.to }.write(replies);

@@ -11,7 +11,8 @@ use kurir_protocol::{
 use crate::{
     manager::{Manager, Temporary},
     news::{News, Version, What, presence_of_account},
-    online::{self, Online},
+    online::Online,
+    shown,
     store::{self, AccountId, Added, RosterError, StoreError, Subscription},
 };
 
@@ -107,7 +108,7 @@ impl Manager {
         let located = self.locate(std::slice::from_ref(contact), Some(asked.online)).await;
         self.owe_unless(located.complete, asked.online);
         let found = located.places.into_iter().next().unwrap_or_default();
-        let whose = online::Contact { key: contact, username: &added.contact.username };
+        let whose = shown::Contact { key: contact, username: &added.contact.username };
         let online = asked.online.read(&whose, &found, mark);
         let presence = presence_of_account(&added.contact, online);
         let from = &*asked.address(&added.contact.username);

@@ -222,6 +222,10 @@ impl Relay {
             }
             return Err(Refused::Fenced);
         }
+        // At once: whoever finds it in the table finds it counted, and a burst of logins is spread by this.
+        let promised = ticket.as_ref().filter(|ticket| ticket.claims.relay == self.member.id().as_str());
+        self.load.connected(promised, unix_seconds());
+        self.metrics.users.inc();
         if self.claims.has_ended(&connection) {
             connection.outbox.close("");
         }
@@ -234,9 +238,6 @@ impl Relay {
             // What that one has been sent is not sent to this one again.
             readers::store_last(self, &replaced).await;
         }
-        let promised = ticket.as_ref().filter(|ticket| ticket.claims.relay == self.member.id().as_str());
-        self.load.connected(promised, unix_seconds());
-        self.metrics.users.inc();
         Ok(connection)
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use kurir_protocol::{
     name::UserKey,
-    relay::{Ready, deliver, ready, receiver},
+    relay::{Ready, deliver, gap, ready, receiver},
 };
 use kurir_rpc::v1::{
     self, GetHeadsRequest, LogEntry, MoveCursorsRequest, ReadRequest, ReadResponse, log_client::LogClient,
@@ -170,16 +170,19 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
         if !connection.reading().is_plain() {
             let mut line = Vec::new();
             let reset = begun == Begin::Again;
-            ready(&mut line, &Ready { seq: page.last, log: &page.log, reset });
+            let first = (page.first > 1).then_some(page.first);
+            ready(&mut line, &Ready { seq: page.last, log: &page.log, first, reset });
             let _ = connection.outbox.push(&line);
         }
         if begun == Begin::Again {
+            tracing::info!(user = &*connection.user, "a device resumes in another log, or beyond its end");
             return true;
         }
         let acks = connection.reading().take_acks();
         let _ = connection.outbox.push(&acks);
     }
     let plain = connection.reading().is_plain();
+    pass_over_gap(connection, plain, page.first);
     let complete = page.entries.last().map_or(page.after, |entry| entry.seq) >= page.last;
     for entry in &page.entries {
         let turn = connection.reading().turn(entry.seq, is_hidden(connection, entry, plain));
@@ -204,6 +207,20 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
         connection.outbox.taken().await;
     }
     more
+}
+
+/// Tells a device of the entries that it has not had and that are gone; a client of the original never had any promise.
+fn pass_over_gap(connection: &Connection, plain: bool, first: u64) {
+    let mut reading = connection.reading();
+    let Some(after) = reading.gap(first) else { return };
+    reading.read(first - 1);
+    drop(reading);
+    tracing::info!(user = &*connection.user, device = %connection.resource, after, first, "what a device had not read is gone");
+    if !plain {
+        let mut line = Vec::new();
+        gap(&mut line, after, first);
+        let _ = connection.outbox.push(&line);
+    }
 }
 
 /// Its own message is not shown to a device again, and what another device has sent to others not to a client of the

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use kurir_delivery::reading::{Begin, Device, Turn};
 use kurir_protocol::{
     name::UserKey,
     relay::{Ready, deliver, ready, receiver},
@@ -25,11 +26,7 @@ use tokio::{
 };
 use tonic::{Code, Response, Status, transport::Channel};
 
-use crate::{
-    connection::Connection,
-    reading::{Begin, Device, Turn},
-    relay::Relay,
-};
+use crate::{connection::Connection, relay::Relay};
 
 /// Entries of one page.
 const PAGE: u32 = 64;

@@ -10,11 +10,13 @@
 //! | [`order`] | one connection's order at its relay: what may be stored after a refusal |
 //! | [`storing`] | all of a relay's messages on their way into the log, batch by batch |
 //! | [`reading`] | how far a connection has been sent its account's log, and its device's cursor |
+//! | [`page`] | a page of the log on its way to the device |
 //! | [`inbox`] | the client's place in the log: what has come, what is taken, which receipts are owed |
 #![warn(missing_docs)]
 
 pub mod inbox;
 pub mod order;
+pub mod page;
 pub mod queue;
 pub mod reading;
 pub mod storing;

@@ -35,6 +35,15 @@ pub struct Reading {
     stored: u64,
 }
 
+/// Which entries are read next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// Those after this place.
+    After(u64),
+    /// Those after the device's stored cursor.
+    Cursor,
+}
+
 /// What becomes of an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -76,11 +85,6 @@ impl Reading {
         }
     }
 
-    /// How the device reads.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
     /// Whether the device reads as the original.
     pub fn is_plain(&self) -> bool {
         matches!(self.device, Device::Plain)
@@ -89,6 +93,15 @@ impl Reading {
     /// Read up to here. None before the first page.
     pub fn seq(&self) -> Option<u64> {
         self.began_at.map(|_| self.seq)
+    }
+
+    /// What the next page is read from.
+    pub fn from(&self) -> From {
+        match (self.seq(), &self.device) {
+            (Some(seq), _) => From::After(seq),
+            (None, Device::Plain) => From::Cursor,
+            (None, Device::Resuming(resume)) => From::After(resume.seq),
+        }
     }
 
     /// The log reaches to `seq`. True: somebody has to go and read.

@@ -11,7 +11,7 @@ use kurir_protocol::relay::Resume;
 use serde::{Deserialize, Serialize};
 
 use crate::message::MessageId;
-use crate::queue::Queued;
+use crate::tracking::Queued;
 
 /// What this version writes.
 const VERSION: u32 = 1;

@@ -20,9 +20,10 @@
 //! - `session`: the task that owns both sockets; `manager` and `relay` are its two sides, `discovery` and `login` the
 //!   way to a manager
 //! - `wire`: one socket, framed and pinged
-//! - `tracking`: what outlives a connection: `queue` goes out, `inbox` comes in, `journal` is what is kept of both
+//! - `tracking`: what outlives a connection: kurir-delivery's queue goes out, its inbox comes in, `journal` is what is kept
+//!   of both
 //! - `keeper`, `state_file`: keeping it on disk
-//! - `backoff`, `inbox`, `journal`, `leaving`, `liveness`, `pending`, `queue`: rules without IO
+//! - `backoff`, `journal`, `leaving`, `liveness`, `pending`: rules without IO
 
 #![warn(missing_docs)]
 
@@ -31,7 +32,6 @@ pub mod client;
 mod discovery;
 pub mod error;
 pub mod event;
-mod inbox;
 mod journal;
 mod keeper;
 mod leaving;
@@ -41,7 +41,6 @@ mod manager;
 pub mod message;
 pub mod options;
 mod pending;
-mod queue;
 mod relay;
 mod session;
 mod state_file;

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::journal::Record;
     use crate::message::MessageId;
-    use crate::queue::Queued;
+    use crate::tracking::Queued;
 
     fn line(number: u128) -> Vec<u8> {
         let queued = Queued { id: MessageId::numbered(number), since_ms: 7, stanza: "{}".into() };

@@ -5,6 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use kurir_delivery::inbox::Inbox;
+use kurir_delivery::queue::{self, KNOWN_AGAIN_MS, Next, Queue};
 use kurir_protocol::name::UserKey;
 use kurir_protocol::relay::Resume;
 use tokio::sync::oneshot;
@@ -14,23 +16,24 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::error::{SendError, StateError};
 use crate::event::{Ended, Waiting};
-use crate::inbox::Inbox;
 use crate::journal::{self, Kept, Record};
 use crate::keeper::Keeper;
 use crate::message::{MessageId, NewMessage};
 use crate::options::{Options, Timing};
-use crate::queue::{KNOWN_AGAIN_MS, Next, Queue, Queued};
 use crate::state_file::StateFile;
 
 /// After a write that failed nobody's promise waits for, the next such comes after this.
 const WRITE_AGAIN: Duration = Duration::from_secs(5);
+
+/// A message that is not settled.
+pub(crate) type Queued = queue::Queued<MessageId>;
 
 pub(crate) type Done = oneshot::Sender<Result<MessageId, SendError>>;
 
 /// What outlives a connection, and with a file the process.
 pub(crate) struct Tracking {
     owner: String,
-    queue: Queue,
+    queue: Queue<MessageId>,
     /// None: this device does not go by places.
     inbox: Option<Inbox>,
     keeper: Keeper,
@@ -157,7 +160,7 @@ impl Tracking {
     /// What to do now. `expired` is called for each message that is too old to be sent again.
     ///
     /// With an archive to ask, this is where: what is in it is [`Tracking::settle`]d, and what is not can be sent as it is.
-    pub(crate) fn next_to_send(&mut self, mut expired: impl FnMut(Waiting)) -> Next<'_> {
+    pub(crate) fn next_to_send(&mut self, mut expired: impl FnMut(Waiting)) -> Next<'_, MessageId> {
         self.queue.next(now_ms(), |queued| waiting(queued).into_iter().for_each(&mut expired))
     }
 

@@ -12,6 +12,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         "kurir-protocol",
         &["tokio", "tonic", "tracing", "redis", "chrono", "time", "rand", "getrandom", "uuid"],
     ),
+    (
+        "kurir-delivery",
+        &["tokio", "tonic", "tracing", "redis", "chrono", "time", "rand", "getrandom", "uuid"],
+    ),
     ("kurir-socket", &["kurir-service", "kurir-rpc", "kurir-directory", "sea-orm", "tonic"]),
     ("kurir-rpc", &["kurir-service", "kurir-directory", "sea-orm", "figment"]),
     ("kurir-service", &["kurir-protocol", "kurir-rpc", "kurir-directory"]),

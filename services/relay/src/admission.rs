@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use kurir_delivery::reading::{Device, Reading};
 use kurir_directory::{DirectoryError, Route, RouteClaim, UserEntries};
 use kurir_protocol::{
     name::{self, LoginId, Resource, UserKey},
@@ -22,7 +23,6 @@ use crate::{
     link::Link,
     metrics::HelloOutcome,
     readers,
-    reading::{Device, Reading},
     relay::Relay,
     tickets::Ticket,
 };

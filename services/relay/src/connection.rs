@@ -1,18 +1,20 @@
 //! A client connection that has said hello, as the rest of the relay sees it.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU32, Ordering},
+use std::{
+    ops::DerefMut,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
 };
 
+use kurir_delivery::{order::Order, reading::Reading, storing::Sender};
 use kurir_protocol::{
     name::{Address, LoginId, Resource},
     relay::{for_named, for_plain, is_plain},
     replies::{self, StreamCondition},
 };
 use kurir_socket::{Closed, Outbox, outbox::Fill};
-
-use crate::{reading::Reading, tracked::Order};
 
 /// One admitted device. Small: there is one for every user who is online.
 #[derive(Debug)]
@@ -129,15 +131,11 @@ impl Connection {
     pub(crate) fn of_device(user: &str, resource: Resource, number: u64, outbox: Arc<Outbox>) -> Arc<Self> {
         let identity =
             Identity { user: user.into(), name: user.into(), resource, login: LoginId(number), number };
-        Self::new(identity, outbox, Reading::new(crate::reading::Device::Plain))
+        Self::new(identity, outbox, Reading::new(kurir_delivery::reading::Device::Plain))
     }
 
     pub(crate) fn reading(&self) -> MutexGuard<'_, Reading> {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn order(&self) -> MutexGuard<'_, Order> {
-        self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A message of this connection found no receiver (R15).
@@ -147,5 +145,11 @@ impl Connection {
         // A link that breaks answers all that was on it at once: a client that reads must not count as too slow for that.
         self.outbox.push_replies(&line);
         self.outbox.wake();
+    }
+}
+
+impl Sender for Connection {
+    fn order(&self) -> impl DerefMut<Target = Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

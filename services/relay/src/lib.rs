@@ -6,8 +6,8 @@
 //! - [`config`]: what can be configured
 //! - `session`: one client's socket: what each packet does
 //! - `admission`, `tickets`: hello: who is let in
-//! - `tracked`: messages that are stored before they are acknowledged
-//! - `readers`, `reading`: what is stored, sent to the devices that have not had it
+//! - `tracked`: messages that are stored before they are acknowledged; its rules and those of `readers` are kurir-delivery's
+//! - `readers`: what is stored, sent to the devices that have not had it
 //! - `router`: all routing rules; `table`: what they are applied to; `lookup`: their questions to the directory
 //! - `link`: what is on its way to another relay; `links`: all of them; `streams`: the streams that carry them;
 //!   `rpc`: those that other relays dial
@@ -36,7 +36,6 @@ mod managers;
 mod metrics;
 mod peers;
 mod readers;
-mod reading;
 mod relay;
 mod router;
 mod rpc;

@@ -10,6 +10,10 @@ use std::{
     time::Duration,
 };
 
+use kurir_delivery::{
+    page::{Place, Step, Writing},
+    reading,
+};
 use kurir_protocol::{
     name::UserKey,
     relay::{Ready, deliver, gap, ready, receiver},
@@ -25,11 +29,7 @@ use tokio::{
 };
 use tonic::{Code, Response, Status, transport::Channel};
 
-use crate::{
-    connection::Connection,
-    reading::{Begin, Device, Turn},
-    relay::Relay,
-};
+use crate::{connection::Connection, relay::Relay};
 
 /// Entries of one page.
 const PAGE: u32 = 64;
@@ -146,13 +146,9 @@ async fn read(relay: &Relay, connection: &Arc<Connection>) {
 }
 
 async fn page(relay: &Relay, connection: &Connection) -> Result<ReadResponse, Status> {
-    let from = {
-        let reading = connection.reading();
-        match (reading.seq(), reading.device()) {
-            (Some(seq), _) => From::After(seq),
-            (None, Device::Plain) => From::CursorOf(connection.resource.to_string()),
-            (None, Device::Resuming(resume)) => From::After(resume.seq),
-        }
+    let from = match connection.reading().from() {
+        reading::From::After(seq) => From::After(seq),
+        reading::From::Cursor => From::CursorOf(connection.resource.to_string()),
     };
     let request = ReadRequest { user: connection.user.to_string(), from: Some(from), most: PAGE };
     // Never closed.
@@ -165,61 +161,59 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
     if !relay.fence.may_act() && !relay.fence.until_it_may_act().await {
         return true;
     }
-    if connection.reading().seq().is_none() {
-        let begun = connection.reading().begin(&page.log, page.after, page.last);
-        if !connection.reading().is_plain() {
-            let mut line = Vec::new();
-            let reset = begun == Begin::Again;
-            let first = (page.first > 1).then_some(page.first);
-            ready(&mut line, &Ready { seq: page.last, log: &page.log, first, reset });
-            let _ = connection.outbox.push(&line);
-        }
-        if begun == Begin::Again {
-            tracing::info!(user = &*connection.user, "a device resumes in another log, or beyond its end");
-            return true;
-        }
-        let acks = connection.reading().take_acks();
-        let _ = connection.outbox.push(&acks);
-    }
     let plain = connection.reading().is_plain();
-    pass_over_gap(connection, plain, page.first);
-    let complete = page.entries.last().map_or(page.after, |entry| entry.seq) >= page.last;
-    for entry in &page.entries {
-        let turn = connection.reading().turn(entry.seq, is_hidden(connection, entry, plain));
-        let pushed = match turn {
-            Turn::Known => continue,
-            Turn::Skip => Ok(Fill::Light),
-            Turn::Acknowledge(ack) => connection.outbox.push_quietly(&ack),
-            Turn::Show => connection.outbox.push_with(|out| append(out, connection, entry, plain)),
+    let place = |entry: &LogEntry| Place { seq: entry.seq, hidden: is_hidden(connection, entry, plain) };
+    let places = page.entries.iter().map(place).collect();
+    let mut writing = Writing::new(&page.log, page.after, (page.first, page.last), places);
+    loop {
+        let step = writing.next(&mut connection.reading());
+        let pushed = match step {
+            Step::Ready { reset } => {
+                let mut line = Vec::new();
+                let first = (page.first > 1).then_some(page.first);
+                ready(&mut line, &Ready { seq: page.last, log: &page.log, first, reset });
+                let _ = connection.outbox.push(&line);
+                if reset {
+                    tracing::info!(
+                        user = &*connection.user,
+                        "a device resumes in another log or beyond its end"
+                    );
+                    return true;
+                }
+                continue;
+            }
+            Step::Gap { after, first } => {
+                let device = &connection.resource;
+                tracing::info!(user = &*connection.user, %device, after, first, "what a device had not read is gone");
+                let mut line = Vec::new();
+                gap(&mut line, after, first);
+                let _ = connection.outbox.push(&line);
+                continue;
+            }
+            Step::Acks(acks) => {
+                let _ = connection.outbox.push(&acks);
+                continue;
+            }
+            Step::Acknowledge(ack) => connection.outbox.push_quietly(&ack),
+            Step::Show(index) => {
+                let Some(entry) = page.entries.get(index) else { return false };
+                connection.outbox.push_with(|out| append(out, connection, entry, plain))
+            }
+            Step::Done { more } => {
+                connection.outbox.wake();
+                relay.readers.moved(connection);
+                if more {
+                    connection.outbox.taken().await;
+                }
+                return more;
+            }
         };
-        // Only now: what is read counts as written once the outbox is empty.
         let Ok(fill) = pushed else { return false };
-        connection.reading().read(entry.seq);
+        writing.pushed(&mut connection.reading());
         if fill == Fill::Heavy {
             connection.outbox.wake();
             connection.outbox.taken().await;
         }
-    }
-    connection.outbox.wake();
-    relay.readers.moved(connection);
-    let more = connection.reading().go_on(page.last, complete);
-    if more {
-        connection.outbox.taken().await;
-    }
-    more
-}
-
-/// Tells a device of the entries that it has not had and that are gone; a client of the original never had any promise.
-fn pass_over_gap(connection: &Connection, plain: bool, first: u64) {
-    let mut reading = connection.reading();
-    let Some(after) = reading.gap(first) else { return };
-    reading.read(first - 1);
-    drop(reading);
-    tracing::info!(user = &*connection.user, device = %connection.resource, after, first, "what a device had not read is gone");
-    if !plain {
-        let mut line = Vec::new();
-        gap(&mut line, after, first);
-        let _ = connection.outbox.push(&line);
     }
 }
 

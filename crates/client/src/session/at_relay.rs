@@ -1,12 +1,12 @@
 //! What the relay's side tells the session.
 
+use kurir_delivery::inbox::Owed;
 use kurir_protocol::client::{FromServer, Relay, ToServer};
 use tokio::time::Instant;
 
 use super::{Over, Session};
 use crate::error::{Failure, MessageRefusal};
 use crate::event::{Event, Message, Socket};
-use crate::inbox::Owed;
 use crate::leaving::Leaving;
 use crate::message::{Marker, MessageId, Receipt};
 use crate::pending::same;

@@ -2,13 +2,13 @@
 
 use std::io;
 
+use kurir_delivery::queue::Next;
 use kurir_protocol::client::ToServer;
 use tokio::time::Instant;
 
 use super::{Over, Session};
 use crate::error::Failure;
 use crate::event::{Event, Socket};
-use crate::queue::Next;
 
 impl Session {
     pub(super) fn own_messages(&mut self) -> Result<(), Over> {

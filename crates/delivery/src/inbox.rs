@@ -14,14 +14,16 @@ const MAX_OWED: usize = 4096;
 
 /// A receipt to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Owed {
-    pub(crate) to: String,
-    pub(crate) stanza_id: String,
+pub struct Owed {
+    /// Who is told.
+    pub to: String,
+    /// Of what.
+    pub stanza_id: String,
 }
 
 /// One device's place in the log.
 #[derive(Debug)]
-pub(crate) struct Inbox {
+pub struct Inbox {
     log: Option<String>,
     /// Everything up to here was put before the application.
     came: u64,
@@ -38,7 +40,8 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new(place: Resume) -> Self {
+    /// Of a device that has everything up to `place`, and nothing else.
+    pub fn new(place: Resume) -> Self {
         let Resume { seq, log } = place;
         Self {
             log,
@@ -52,12 +55,12 @@ impl Inbox {
     }
 
     /// Where a new connection goes on.
-    pub(crate) fn resume(&self) -> Resume {
+    pub fn resume(&self) -> Resume {
         Resume { seq: self.came, log: self.log.clone() }
     }
 
     /// A new connection has begun. With `reset` everything comes again, or for the first time.
-    pub(crate) fn ready(&mut self, end: u64, log: String, reset: bool) {
+    pub fn ready(&mut self, end: u64, log: String, reset: bool) {
         if reset {
             *self = Self::new(Resume { seq: 0, log: None });
         }
@@ -66,52 +69,52 @@ impl Inbox {
     }
 
     /// Whether everything has come that was there before this connection: true once.
-    pub(crate) fn becomes_up_to_date(&mut self) -> bool {
+    pub fn becomes_up_to_date(&mut self) -> bool {
         self.came >= self.end && !std::mem::replace(&mut self.up_to_date, true)
     }
 
     /// Whether the entry at this place has not come before.
-    pub(crate) fn is_new(&self, seq: u64) -> bool {
+    pub fn is_new(&self, seq: u64) -> bool {
         seq > self.came
     }
 
     /// Whether this place was there before this connection.
-    pub(crate) fn is_past(&self, seq: u64) -> bool {
+    pub fn is_past(&self, seq: u64) -> bool {
         seq <= self.end
     }
 
     /// The entry has come; it is taken as soon as `events` events are.
-    pub(crate) fn came(&mut self, seq: u64, events: u64) {
+    pub fn came(&mut self, seq: u64, events: u64) {
         self.came = self.came.max(seq);
         self.under_way.push_back((events, seq));
     }
 
     /// The message at this place, which is new, asks for a receipt.
-    pub(crate) fn owe(&mut self, seq: u64, owed: Owed) {
+    pub fn owe(&mut self, seq: u64, owed: Owed) {
         self.owed.insert(seq, owed);
     }
 
     /// There is a receipt from this account for the message.
-    pub(crate) fn is_answered(&mut self, stanza_id: &str) {
+    pub fn is_answered(&mut self, stanza_id: &str) {
         self.owed.retain(|_, owed| owed.stanza_id != stanza_id);
     }
 
     /// The application has taken so many events.
-    pub(crate) fn took(&mut self, events: u64) {
+    pub fn took(&mut self, events: u64) {
         while let Some((_, seq)) = self.under_way.pop_front_if(|(needed, _)| *needed <= events) {
             self.taken = self.taken.max(seq);
         }
     }
 
     /// A receipt to be sent now. `hurry`: there is no waiting for what else may come.
-    pub(crate) fn receipt(&mut self, hurry: bool) -> Option<Owed> {
+    pub fn receipt(&mut self, hurry: bool) -> Option<Owed> {
         let waits = !hurry && self.came < self.end && self.owed.len() < MAX_OWED;
         let first = self.owed.first_entry().filter(|first| !waits && *first.key() <= self.taken)?;
         Some(first.remove())
     }
 
     /// The place to be kept.
-    pub(crate) fn place(&self) -> Resume {
+    pub fn place(&self) -> Resume {
         let owed = self.owed.first_key_value().map(|(seq, _)| seq - 1);
         Resume { seq: owed.map_or(self.taken, |before| before.min(self.taken)), log: self.log.clone() }
     }

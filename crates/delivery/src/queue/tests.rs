@@ -6,23 +6,23 @@ use super::*;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
-fn message(number: u128) -> Queued {
-    Queued { id: MessageId::numbered(number), since_ms: 0, stanza: number.to_string() }
+fn message(number: u128) -> Queued<u128> {
+    Queued { id: number, since_ms: 0, stanza: number.to_string() }
 }
 
-fn id(number: u128) -> MessageId {
-    MessageId::numbered(number)
+fn id(number: u128) -> u128 {
+    number
 }
 
 /// A queue with so many messages, connected.
-fn queue(count: u128) -> Queue {
+fn queue(count: u128) -> Queue<u128> {
     let mut queue = Queue::load((1..=count).map(message));
     queue.connected();
     queue
 }
 
 /// What goes out now.
-fn sent(queue: &mut Queue) -> Vec<MessageId> {
+fn sent(queue: &mut Queue<u128>) -> Vec<u128> {
     let mut sent = Vec::new();
     while let Next::Send { queued, .. } = queue.next(0, |_| {}) {
         sent.push(queued.id);
@@ -119,14 +119,14 @@ fn a_full_queue_says_so() {
 /// A relay as the queue sees it: what it does with the order of one connection, and the log behind all of them.
 #[derive(Default)]
 struct World {
-    log: Vec<MessageId>,
-    known: BTreeSet<MessageId>,
-    refused: Option<MessageId>,
+    log: Vec<u128>,
+    known: BTreeSet<u128>,
+    refused: Option<u128>,
     /// Sent and not handled, in order.
-    coming: VecDeque<MessageId>,
+    coming: VecDeque<u128>,
     /// Answers on their way to the client.
-    answers: VecDeque<(MessageId, bool)>,
-    acknowledged: BTreeSet<MessageId>,
+    answers: VecDeque<(u128, bool)>,
+    acknowledged: BTreeSet<u128>,
 }
 
 #[derive(Debug, Clone)]
@@ -161,7 +161,7 @@ fn step() -> impl Strategy<Value = Move> {
 }
 
 struct Run {
-    queue: Queue,
+    queue: Queue<u128>,
     world: World,
     given: u128,
     saved: u128,

@@ -1,4 +1,4 @@
-//! How far a connection has been sent its account's log: plain data. Tasks of [`crate::readers`] move it.
+//! How far a connection has been sent its account's log: plain data. A relay's tasks move it.
 //!
 //! Everything that a device is sent of the log is read from the log, in order, by one task at a time. What tells of
 //! new entries (a manager, or this relay's own question) only says how far there is to read.
@@ -9,7 +9,7 @@ use kurir_protocol::relay::Resume;
 
 /// How a device reads.
 #[derive(Debug)]
-pub(crate) enum Device {
+pub enum Device {
     /// As the original: plain messages, from where its stored cursor is. The cursor follows what its socket has taken.
     Plain,
     /// From where it says, with the places; the cursor follows what it acknowledges.
@@ -18,7 +18,7 @@ pub(crate) enum Device {
 
 /// One connection's place in the log.
 #[derive(Debug)]
-pub(crate) struct Reading {
+pub struct Reading {
     device: Device,
     /// Read up to here: it is in the outbox, or not to be shown.
     seq: u64,
@@ -35,21 +35,31 @@ pub(crate) struct Reading {
     stored: u64,
 }
 
+/// Which entries are read next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// Those after this place.
+    After(u64),
+    /// Those after the device's stored cursor.
+    Cursor,
+}
+
 /// What becomes of an entry.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub enum Turn {
     /// The device has it.
     Known,
     /// It is the device's own, and not shown to it.
     Skip,
     /// The device's own: this tells it that it is stored.
     Acknowledge(Vec<u8>),
+    /// It goes into the outbox.
     Show,
 }
 
 /// What a page of the log begins with, once it is known where the device goes on.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Begin {
+pub enum Begin {
     /// This page is where the device goes on.
     Here,
     /// The device has been somewhere else: everything from the first on.
@@ -57,7 +67,8 @@ pub(crate) enum Begin {
 }
 
 impl Reading {
-    pub(crate) fn new(device: Device) -> Self {
+    /// Of a new connection, whose first page is on its way.
+    pub fn new(device: Device) -> Self {
         let seq = match &device {
             Device::Plain => 0,
             Device::Resuming(resume) => resume.seq,
@@ -74,21 +85,27 @@ impl Reading {
         }
     }
 
-    pub(crate) fn device(&self) -> &Device {
-        &self.device
-    }
-
-    pub(crate) fn is_plain(&self) -> bool {
+    /// Whether the device reads as the original.
+    pub fn is_plain(&self) -> bool {
         matches!(self.device, Device::Plain)
     }
 
-    /// None before the first page.
-    pub(crate) fn seq(&self) -> Option<u64> {
+    /// Read up to here. None before the first page.
+    pub fn seq(&self) -> Option<u64> {
         self.began_at.map(|_| self.seq)
     }
 
+    /// What the next page is read from.
+    pub fn from(&self) -> From {
+        match (self.seq(), &self.device) {
+            (Some(seq), _) => From::After(seq),
+            (None, Device::Plain) => From::Cursor,
+            (None, Device::Resuming(resume)) => From::After(resume.seq),
+        }
+    }
+
     /// The log reaches to `seq`. True: somebody has to go and read.
-    pub(crate) fn hear(&mut self, seq: u64) -> bool {
+    pub fn hear(&mut self, seq: u64) -> bool {
         self.known = self.known.max(seq);
         if self.busy || self.known <= self.seq {
             return false;
@@ -98,7 +115,7 @@ impl Reading {
     }
 
     /// The first page has come: where does the device go on?
-    pub(crate) fn begin(&mut self, log: &str, after: u64, last: u64) -> Begin {
+    pub fn begin(&mut self, log: &str, after: u64, last: u64) -> Begin {
         self.began_at = Some(last);
         self.known = self.known.max(last);
         let Device::Resuming(resume) = &self.device else {
@@ -113,7 +130,7 @@ impl Reading {
     }
 
     /// What becomes of the entry at `seq`. `own`: this device has sent it, or must not be shown it for another reason.
-    pub(crate) fn turn(&mut self, seq: u64, own: bool) -> Turn {
+    pub fn turn(&mut self, seq: u64, own: bool) -> Turn {
         if seq <= self.seq {
             return Turn::Known;
         }
@@ -130,22 +147,22 @@ impl Reading {
 
     /// Where the entries that come next are gone, the log begins again at `first`: the place after which they are missing.
     pub(crate) fn gap(&self, first: u64) -> Option<u64> {
-        (first > self.seq + 1).then_some(self.seq)
+        (first > self.seq.saturating_add(1)).then_some(self.seq)
     }
 
     /// The entry at `seq` is in the outbox, or not to be shown.
-    pub(crate) fn read(&mut self, seq: u64) {
+    pub fn read(&mut self, seq: u64) {
         self.seq = self.seq.max(seq);
     }
 
     /// The acknowledgements whose place has been read.
-    pub(crate) fn take_acks(&mut self) -> Vec<u8> {
+    pub fn take_acks(&mut self) -> Vec<u8> {
         let later = self.acks.split_off(&(self.seq + 1));
         std::mem::replace(&mut self.acks, later).into_values().flatten().collect()
     }
 
     /// A page has been read. True: there is more.
-    pub(crate) fn go_on(&mut self, last: u64, complete: bool) -> bool {
+    pub fn go_on(&mut self, last: u64, complete: bool) -> bool {
         if complete {
             self.seq = self.seq.max(last);
         }
@@ -155,7 +172,7 @@ impl Reading {
 
     /// Its own message is stored at `seq`: the line that says so, if it has its place now. Otherwise it waits for what comes
     /// before it, and [`Reading::hear`] says whether somebody has to go and read.
-    pub(crate) fn stored(&mut self, seq: u64, ack: Vec<u8>) -> Option<Vec<u8>> {
+    pub fn stored(&mut self, seq: u64, ack: Vec<u8>) -> Option<Vec<u8>> {
         if self.is_plain() {
             return Some(ack);
         }
@@ -171,7 +188,7 @@ impl Reading {
     }
 
     /// The device has everything up to `seq`. False: it says so of what it was not sent.
-    pub(crate) fn acknowledged(&mut self, seq: u64) -> bool {
+    pub fn acknowledged(&mut self, seq: u64) -> bool {
         if self.is_plain() {
             return true;
         }
@@ -183,18 +200,19 @@ impl Reading {
     }
 
     /// The socket has taken everything that was read up to `seq`.
-    pub(crate) fn written(&mut self, seq: u64) {
+    pub fn written(&mut self, seq: u64) {
         if self.is_plain() {
             self.cursor = self.cursor.max(seq);
         }
     }
 
     /// The cursor to store, if it has moved.
-    pub(crate) fn cursor(&self) -> Option<u64> {
+    pub fn cursor(&self) -> Option<u64> {
         (self.cursor > self.stored).then_some(self.cursor)
     }
 
-    pub(crate) fn cursor_is_stored(&mut self, seq: u64) {
+    /// The cursor is stored, up to `seq`.
+    pub fn cursor_is_stored(&mut self, seq: u64) {
         self.stored = self.stored.max(seq);
     }
 }

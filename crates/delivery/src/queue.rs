@@ -6,8 +6,6 @@
 
 use std::collections::VecDeque;
 
-use crate::message::MessageId;
-
 /// Messages on a connection without an answer, and their bytes.
 const WINDOW: usize = 64;
 const WINDOW_BYTES: usize = 256 * 1024;
@@ -17,7 +15,7 @@ const MAX_MESSAGES: usize = 10_000;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long servers surely know an id again, and how many later ones of the same device they know.
-pub(crate) const KNOWN_AGAIN_MS: i64 = 24 * 60 * 60 * 1000;
+pub const KNOWN_AGAIN_MS: i64 = 24 * 60 * 60 * 1000;
 const KNOWN_AGAIN: usize = 10_000;
 
 // What may have been stored without our knowing is in the window: no more ids than these can have come after it.
@@ -25,12 +23,13 @@ const _: () = assert!(WINDOW < KNOWN_AGAIN);
 
 /// A message that is not settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Queued {
-    pub(crate) id: MessageId,
+pub struct Queued<Id> {
+    /// The same however often it is sent.
+    pub id: Id,
     /// Wall clock.
-    pub(crate) since_ms: i64,
+    pub since_ms: i64,
     /// One line without LF.
-    pub(crate) stanza: String,
+    pub stanza: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,55 +48,58 @@ enum Step {
 
 /// What to do now.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next<'a> {
+pub enum Next<'a, Id> {
+    /// This one.
     Send {
-        queued: &'a Queued,
+        /// The message.
+        queued: &'a Queued<Id>,
         /// It was sent before.
         again: bool,
     },
     /// The relay waits for a message that will not come: only another connection helps.
     Reconnect,
+    /// Until something happens.
     Nothing,
 }
 
 /// There is no room for another message.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Full;
+pub struct Full;
 
 #[derive(Debug)]
-struct Slot {
-    queued: Queued,
+struct Slot<Id> {
+    queued: Queued<Id>,
     step: Step,
     sent_before: bool,
 }
 
-impl Slot {
-    fn new(queued: Queued, step: Step) -> Self {
+impl<Id> Slot<Id> {
+    fn new(queued: Queued<Id>, step: Step) -> Self {
         Self { queued, step, sent_before: false }
     }
 }
 
 /// The messages that are not settled, in the order in which they were given.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    entries: VecDeque<Slot>,
+#[derive(Debug)]
+pub struct Queue<Id> {
+    entries: VecDeque<Slot<Id>>,
     bytes: usize,
     connected: bool,
     /// The relay does not go on before this one.
-    held: Option<MessageId>,
+    held: Option<Id>,
     stuck: bool,
 }
 
-impl Queue {
+impl<Id: Copy + Eq> Queue<Id> {
     /// Messages that an earlier process has left, in order.
-    pub(crate) fn load(queued: impl IntoIterator<Item = Queued>) -> Self {
+    pub fn load(queued: impl IntoIterator<Item = Queued<Id>>) -> Self {
         let entries: VecDeque<_> = queued.into_iter().map(|queued| Slot::new(queued, Step::Ready)).collect();
         let bytes = entries.iter().map(|slot| slot.queued.stanza.len()).sum();
-        Self { entries, bytes, ..Self::default() }
+        Self { entries, bytes, connected: false, held: None, stuck: false }
     }
 
     /// Puts a message at the end. It is sent once it is [`Queue::saved`].
-    pub(crate) fn push(&mut self, queued: Queued) -> Result<(), Full> {
+    pub fn push(&mut self, queued: Queued<Id>) -> Result<(), Full> {
         if !self.has_room() {
             return Err(Full);
         }
@@ -106,37 +108,40 @@ impl Queue {
         Ok(())
     }
 
-    pub(crate) fn has_room(&self) -> bool {
+    /// Whether another message finds a place.
+    pub fn has_room(&self) -> bool {
         self.entries.len() < MAX_MESSAGES && self.bytes < MAX_BYTES
     }
 
     /// Everything that is not settled.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Queued> {
+    pub fn iter(&self) -> impl Iterator<Item = &Queued<Id>> {
         self.entries.iter().map(|slot| &slot.queued)
     }
 
     /// Nothing waits for a connection or an answer.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.entries.iter().all(|slot| slot.step == Step::Expired)
     }
 
-    pub(crate) fn saved(&mut self, id: MessageId) {
+    /// It is on disk.
+    pub fn saved(&mut self, id: Id) {
         self.step(id, Step::Unsaved, Step::Ready);
     }
 
     /// A new connection: everything unanswered is sent again.
-    pub(crate) fn connected(&mut self) {
+    pub fn connected(&mut self) {
         (self.connected, self.held, self.stuck) = (true, None, false);
         self.unsend();
     }
 
-    pub(crate) fn disconnected(&mut self) {
+    /// Nothing is sent before the next connection.
+    pub fn disconnected(&mut self) {
         self.connected = false;
         self.unsend();
     }
 
     /// The message to send now; it counts as sent. `expired` is called for each that has become too old.
-    pub(crate) fn next(&mut self, now_ms: i64, mut expired: impl FnMut(&Queued)) -> Next<'_> {
+    pub fn next(&mut self, now_ms: i64, mut expired: impl FnMut(&Queued<Id>)) -> Next<'_, Id> {
         if !self.connected {
             return Next::Nothing;
         }
@@ -165,7 +170,7 @@ impl Queue {
     }
 
     /// The message is settled: stored, refused for good, or given up. False: it is none of these here.
-    pub(crate) fn settle(&mut self, id: MessageId) -> bool {
+    pub fn settle(&mut self, id: Id) -> bool {
         let Some(index) = self.position(id) else { return false };
         let Some(Slot { queued, step, .. }) = self.entries.remove(index) else { return false };
         self.bytes -= queued.stanza.len();
@@ -174,12 +179,12 @@ impl Queue {
     }
 
     /// "Not now": to be sent again, before any later one.
-    pub(crate) fn wait(&mut self, id: MessageId) {
+    pub fn wait(&mut self, id: Id) {
         self.step(id, Step::Sent, Step::Wait);
     }
 
     /// Something was refused, and every answer has come: time to go on, after a while.
-    pub(crate) fn can_go_on(&self) -> bool {
+    pub fn can_go_on(&self) -> bool {
         // What is unanswered comes before what is to be sent.
         let handled = self.entries.iter().map(|slot| slot.step);
         let mut handled = handled.take_while(|step| !matches!(step, Step::Ready | Step::Unsaved));
@@ -191,14 +196,14 @@ impl Queue {
     }
 
     /// Goes on from the first message that was refused.
-    pub(crate) fn go_on(&mut self) {
+    pub fn go_on(&mut self) {
         let refused = self.entries.iter().find(|slot| slot.step == Step::Wait);
         self.held = refused.map(|slot| slot.queued.id);
         self.unsend();
     }
 
     /// Takes a message that has expired away.
-    pub(crate) fn take_expired(&mut self, id: MessageId) -> Option<Queued> {
+    pub fn take_expired(&mut self, id: Id) -> Option<Queued<Id>> {
         let index = self.position(id)?;
         if self.entries.get(index)?.step != Step::Expired {
             return None;
@@ -216,14 +221,14 @@ impl Queue {
         }
     }
 
-    fn step(&mut self, id: MessageId, from: Step, to: Step) {
+    fn step(&mut self, id: Id, from: Step, to: Step) {
         let found = self.entries.iter_mut().find(|slot| slot.queued.id == id && slot.step == from);
         if let Some(slot) = found {
             slot.step = to;
         }
     }
 
-    fn position(&self, id: MessageId) -> Option<usize> {
+    fn position(&self, id: Id) -> Option<usize> {
         self.entries.iter().position(|slot| slot.queued.id == id)
     }
 }

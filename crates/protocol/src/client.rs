@@ -5,7 +5,7 @@ mod from_server;
 mod message;
 mod to_server;
 
-pub use archive::{Archive, ArchiveQuery};
+pub use archive::{Archive, ArchiveQuery, Archived};
 pub use from_server::{FromServer, Presence, Relay};
 pub use message::{ChatState, Draft, Entry, Marker, Message, NotAState, Receipt};
 pub use to_server::ToServer;

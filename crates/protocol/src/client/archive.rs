@@ -13,14 +13,23 @@ use crate::{
 /// A part of the own log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Archive {
-    /// In the log's order; each has its [`Entry`](super::Entry).
-    pub messages: Vec<Message>,
+    /// In the log's order.
+    pub messages: Vec<Archived>,
     /// There is no more in the direction that was asked for.
     pub complete: bool,
     /// The log's life.
     pub log: String,
     /// The log's first place, where older entries are gone.
     pub first: Option<u64>,
+}
+
+/// A message in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// With its [`Entry`](super::Entry).
+    pub message: Message,
+    /// The whole stanza.
+    pub stanza: String,
 }
 
 /// What is asked of the archive.
@@ -56,9 +65,11 @@ impl ArchiveQuery<'_> {
 impl Archive {
     pub(super) fn read(query: &Fields<'_>) -> Result<Self, Malformed> {
         let elements = query.raw(Key::Messages).and_then(Elements::of).into_iter().flatten();
-        let message = |raw| {
+        let message = |raw: &str| {
             let fields = Fields::read(raw)?;
-            Ok(fields.text(Key::From).map(|from| Message::read(raw, &fields, from.into_owned())))
+            let message = |from: Cow<'_, str>| Message::read(raw, &fields, from.into_owned());
+            let stanza = || raw.to_owned();
+            Ok(fields.text(Key::From).map(message).map(|message| Archived { message, stanza: stanza() }))
         };
         Ok(Self {
             messages: elements.filter_map(|raw| message(raw).transpose()).collect::<Result<_, _>>()?,

@@ -50,6 +50,11 @@ impl Search {
     /// Entries of one answer at most.
     pub const MOST: u64 = 100;
 
+    /// The last entries of the conversation with somebody.
+    pub fn with(user: impl Into<String>) -> Self {
+        Self { with: Some(user.into()), ..Self::default() }
+    }
+
     fn read(query: &Fields<'_>) -> Option<Self> {
         Some(Self {
             with: optional(query, Key::With, |raw| text(raw).map(Into::into))?,
@@ -57,6 +62,13 @@ impl Search {
             before: optional(query, Key::Before, number)?,
             limit: optional(query, Key::Limit, number)?.unwrap_or(Self::USUAL).clamp(1, Self::MOST),
         })
+    }
+}
+
+/// The last entries of all.
+impl Default for Search {
+    fn default() -> Self {
+        Self { with: None, after: None, before: None, limit: Self::USUAL }
     }
 }
 

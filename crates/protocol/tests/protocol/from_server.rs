@@ -88,8 +88,9 @@ fn part_ii_the_archive() {
     };
     assert_eq!((page.complete, page.log.as_str(), page.first), (true, "l", Some(3)));
     assert_eq!(page.messages.len(), 1);
-    assert_eq!(page.messages[0].body.as_deref(), Some("halo"));
-    assert_eq!(page.messages[0].entry, Some(Entry { seq: 8, stanza_id: "s".into(), ts_ms: 5 }));
+    assert_eq!(page.messages[0].message.body.as_deref(), Some("halo"));
+    assert!(page.messages[0].stanza.starts_with(r#"{"seq":8,"#));
+    assert_eq!(page.messages[0].message.entry, Some(Entry { seq: 8, stanza_id: "s".into(), ts_ms: 5 }));
 
     let read = Displayed { with: "fajar".into(), stanza_id: "s".into(), ts_ms: 9 };
     answer.clear();

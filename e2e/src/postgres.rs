@@ -60,6 +60,14 @@ impl Postgres {
         format!("postgres://kurir@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// Runs a statement behind everybody's back.
+    pub fn runs(&self, statement: &str) {
+        let mut command = Command::new(self.programs.join("psql"));
+        command.args(["-q", "-v", "ON_ERROR_STOP=1", "-d", &self.url(), "-c", statement]);
+        let ran = command.status().expect("psql");
+        assert!(ran.success(), "{statement}: {ran}");
+    }
+
     /// Its "fast" stop: sessions are cut, data is safe.
     pub async fn stop(&mut self) {
         self.process.signal(Signal::INT);

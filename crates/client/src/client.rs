@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backoff::Backoff;
-use crate::error::{ConnectError, PresenceError, RequestError, SendError};
+use crate::error::{ConnectError, PresenceError, Refusal, RequestError, SendError};
 use crate::event::{
     Displayed, Ended, Events, Message, Outlet, Page, Presence, RosterItem, Search, Waiting, name,
 };
@@ -50,6 +50,9 @@ impl Client {
             return Err(ConnectError::NoTrackers);
         }
         let opened = Opened::open(&options).await?;
+        if options.password.is_empty() && opened.session().is_none() {
+            return Err(Refusal::SessionOver.into());
+        }
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (outlet, events) = Outlet::new();
         let (done, online) = oneshot::channel();

@@ -29,8 +29,8 @@ pub(crate) enum Record<'a> {
     Done { id: MessageId },
     /// Everything up to here has been taken.
     Place { seq: u64, log: Option<Cow<'a, str>> },
-    /// Logs this device in the next time.
-    Session { token: Cow<'a, str> },
+    /// Logs this device in the next time; none after a logout.
+    Session { token: Option<Cow<'a, str>> },
 }
 
 impl<'a> Record<'a> {
@@ -42,8 +42,8 @@ impl<'a> Record<'a> {
         Self::Place { seq: place.seq, log: place.log.as_deref().map(Cow::Borrowed) }
     }
 
-    pub(crate) fn session(token: &'a Session) -> Self {
-        Self::Session { token: token.expose().into() }
+    pub(crate) fn session(session: Option<&'a Session>) -> Self {
+        Self::Session { token: session.map(|session| session.expose().into()) }
     }
 
     /// Appends the line.
@@ -105,7 +105,7 @@ impl Kept {
                 Ok(Record::Place { seq, log }) => {
                     kept.place = Some(Resume { seq, log: log.map(Cow::into_owned) });
                 }
-                Ok(Record::Session { token }) => kept.session = Some(Session::new(&token)),
+                Ok(Record::Session { token }) => kept.session = token.map(|token| Session::new(&token)),
                 Err(error) => return Err(NotRead::Line(number, error)),
             }
         }
@@ -126,7 +126,7 @@ pub(crate) fn whole<'a>(
     if let Some(place) = place {
         Record::place(place).write(&mut out);
     }
-    if let Some(session) = session {
+    if session.is_some() {
         Record::session(session).write(&mut out);
     }
     out
@@ -146,7 +146,8 @@ mod tests {
         Record::Done { id: MessageId::numbered(1) }.write(&mut file);
         Record::queued(&queued(3)).write(&mut file);
         Record::place(&Resume { seq: 7, log: Some("l".into()) }).write(&mut file);
-        Record::session(&Session::new("s2")).write(&mut file);
+        Record::session(None).write(&mut file);
+        Record::session(Some(&Session::new("s2"))).write(&mut file);
         file
     }
 
@@ -179,10 +180,10 @@ mod tests {
     fn what_cannot_be_read_is_never_passed_over() {
         let mut damaged = file();
         damaged.extend_from_slice(b"{\"queued\":{\"id\":7}}\n");
-        assert!(matches!(Kept::read(&damaged, "esa"), Err(NotRead::Line(9, _))));
+        assert!(matches!(Kept::read(&damaged, "esa"), Err(NotRead::Line(10, _))));
         let mut newer = file();
         newer.extend_from_slice(b"{\"later\":{}}\n");
-        assert!(matches!(Kept::read(&newer, "esa"), Err(NotRead::Line(9, _))));
+        assert!(matches!(Kept::read(&newer, "esa"), Err(NotRead::Line(10, _))));
         assert!(matches!(Kept::read(&file(), "fajar"), Err(NotRead::OtherUser(user)) if user == "esa"));
         let version = b"{\"kurir\":{\"version\":2,\"user\":\"esa\"}}\n";
         assert!(matches!(Kept::read(version, "esa"), Err(NotRead::Version(2))));

@@ -287,6 +287,7 @@ impl Session {
         }
         let Some(wire) = self.manager.online() else { return Err(Over(Ended::LoggedOut)) };
         wire.queue(&ToServer::Logout { from: &self.options.username });
+        self.tracking.logs_out();
         Ok(())
     }
 

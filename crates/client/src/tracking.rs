@@ -127,10 +127,18 @@ impl Tracking {
 
     /// A login has given this: to be used once it is on disk.
     pub(crate) fn logged_in(&mut self, session: Session) {
-        self.keeper.put(&Record::session(&session), true);
+        self.keeper.put(&Record::session(Some(&session)), true);
         self.session = Some(session);
         self.session_is_kept = false;
         self.writing_session = false;
+    }
+
+    /// A logout ends the session.
+    pub(crate) fn logs_out(&mut self) {
+        if self.session.take().is_some() {
+            self.session_is_kept = true;
+            self.keeper.put(&Record::session(None), false);
+        }
     }
 
     // What goes out.
@@ -315,7 +323,7 @@ impl Tracking {
         if self.write_again.take_if(|at| *at <= now).is_some()
             && let Some(session) = self.session.as_ref().filter(|_| !self.session_is_kept)
         {
-            self.keeper.put(&Record::session(session), true);
+            self.keeper.put(&Record::session(Some(session)), true);
         }
     }
 

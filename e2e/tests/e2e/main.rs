@@ -11,6 +11,7 @@
 //! | [`framing`] | the framing as seen from outside, the delimiter traps |
 //! | [`relays`] | choosing relays, finding receivers, losing them |
 //! | [`tickets`] | who may say hello at a relay |
+//! | [`archive`] | the log read back, and what is gone of it |
 //! | [`tracked`] | messages that are stored, and devices that resume |
 //! | [`client`], [`chat`] | the user component: the library and the terminal client |
 //! | [`faults`], [`pauses`] | parts that die, lose everything, or stop and go on |
@@ -31,6 +32,7 @@
 mod acceptance;
 mod accounts;
 mod any_packet;
+mod archive;
 mod bench;
 mod chat;
 mod client;

@@ -16,6 +16,7 @@ const TABLES: &[&[Shown]] = &[
     crate::devices::SHOWN,
     crate::sessions::SHOWN,
     crate::tracked::SHOWN,
+    crate::archive::SHOWN,
     crate::client::SHOWN,
     crate::chat::SHOWN,
     crate::faults::SHOWN,

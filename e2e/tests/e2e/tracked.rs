@@ -19,14 +19,14 @@ kurir_e2e::shows! {
 }
 
 /// One device, with what it knows of its log.
-struct Device {
+pub(crate) struct Device {
     name: String,
-    manager: Raw,
-    relay: Raw,
+    pub(crate) manager: Raw,
+    pub(crate) relay: Raw,
 }
 
 impl Device {
-    async fn registers(system: &System, name: &str, manager: u16, relay: u16) -> Device {
+    pub(crate) async fn registers(system: &System, name: &str, manager: u16, relay: u16) -> Device {
         let mut raw = system.at_manager(name, manager).await;
         raw.sends(json!({"type": "auth", "username": name, "password": "12345", "register": true})).await;
         let token = raw.receives(account_created()).await["component"][0]["token"].clone();
@@ -35,22 +35,22 @@ impl Device {
     }
 
     /// Another relay connection with a new ticket.
-    async fn comes_back(&mut self, system: &System, relay: u16, resume: Option<Value>) {
+    pub(crate) async fn comes_back(&mut self, system: &System, relay: u16, resume: Option<Value>) {
         self.manager.sends(json!({"type": "get_relay_less_connection"})).await;
         let offer = self.manager.receives(packets::relay_less_connection()).await;
         self.relay = hello(system, &self.name, relay, &offer[0]["component"][0]["token"], resume).await;
     }
 
-    fn tracked(&self, id: &str, to: &str, body: &str) -> Value {
+    pub(crate) fn tracked(&self, id: &str, to: &str, body: &str) -> Value {
         with(message(&self.name, to, body), "id", id)
     }
 
-    async fn writes(&mut self, id: &str, to: &str, body: &str) {
+    pub(crate) async fn writes(&mut self, id: &str, to: &str, body: &str) {
         let message = self.tracked(id, to, body);
         self.relay.sends(message).await;
     }
 
-    async fn is_acknowledged(&mut self, id: &str) -> Value {
+    pub(crate) async fn is_acknowledged(&mut self, id: &str) -> Value {
         let ack = json!({"stanza": "message", "type": "ack", "id": id, "stanza_id": TEXT, "level": "stored"});
         self.relay.receives(ack).await["stanza_id"].clone()
     }
@@ -154,7 +154,8 @@ async fn run(system: &System, managers: u16) {
     for resume in [json!({"resume": 8, "log": "another"}), json!({"resume": 10}), json!({"resume": u64::MAX})]
     {
         fajar.comes_back(system, 2, Some(resume)).await;
-        fajar.relay.receives(with(ready.clone(), "reset", true)).await;
+        let not_there = json!({"type": "cancel", "condition": "item-not-found"});
+        fajar.relay.receives(with(with(ready.clone(), "reset", true), "error", not_there)).await;
         for seq in 1..=9 {
             assert_eq!(fajar.relay.receives(ANY.into()).await["seq"], seq);
         }
@@ -176,7 +177,7 @@ async fn returns(system: &System, name: &str, manager: u16, relay: u16, resume: 
     Device { name: name.into(), manager, relay }
 }
 
-fn placed(message: Value, seq: u64) -> Value {
+pub(crate) fn placed(message: Value, seq: u64) -> Value {
     with(with(with(message, "seq", seq), "stanza_id", TEXT), "ts", NUMBER)
 }
 

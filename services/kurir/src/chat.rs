@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use kurir_client::{
-    Client, ConnectError, Ended, Event, Events, MessageId, NewMessage, Options, PresenceError, Refusal,
-    SendError, StateError,
+    Client, ConnectError, Ended, Event, Events, Message, MessageId, NewMessage, Options, PresenceError,
+    Refusal, RequestError, Search, SendError, StateError,
 };
 use tokio::io::{AsyncBufReadExt, BufReader, Split, Stdin};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,7 +49,7 @@ const FINISH_WITHIN: Duration = Duration::from_secs(10);
 /// Messages are stored for whoever is offline. Each has a number, and what becomes of it is said by that: sent,
 /// stored, delivered (the other's client has it), read. What is not stored yet, and how far you have read, is kept in a
 /// file for the next start, which sends the rest and shows what has come meanwhile with its time; a new file begins with
-/// all there is.
+/// all there is. A chat that did not end with /quit needs no password the next time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -66,12 +66,17 @@ pub(crate) struct Args {
     /// Create the account instead of logging in.
     #[arg(long)]
     register: bool,
+    /// Name this device: an account is online on several at once, and each gets every message. Without it you are where
+    /// the original's client would be, of which there is one.
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
     /// Print every packet received as one line of JSON on stdout, and what becomes of one's own messages as objects with
     /// `event`: waiting, queued, sent, stored, delivered, read, refused, expired. What goes wrong is said on stderr.
     #[arg(long)]
     json: bool,
     /// Where to keep what is not stored yet and how far you have read. Default:
-    /// `$XDG_STATE_HOME/kurir/TRACKER/USER.jsonl`, in `~/.local/state` without that variable.
+    /// `$XDG_STATE_HOME/kurir/TRACKER/USER.jsonl` (`USER@DEVICE.jsonl` with --device), in `~/.local/state` without that
+    /// variable.
     #[arg(long, value_name = "FILE", conflicts_with = "no_state")]
     state: Option<PathBuf>,
     /// Keep nothing: a message that is not stored when this ends is lost, and others are not told that you have received
@@ -83,13 +88,22 @@ pub(crate) struct Args {
 /// Runs until `/quit`, the end of stdin, or Ctrl-C.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let options = options(&args, &mut interrupt).await?;
+    let mut options = options(&args, &mut interrupt).await?;
     let (username, register) = (options.username.clone(), options.register);
     let keeps = options.state.is_some();
-    let connecting = Client::connect(options);
-    let (client, events) = tokio::select! {
-        connected = connecting => connected.map_err(|error| explain(error, register))?,
-        _ = interrupt.recv() => return Ok(()),
+    let (client, events) = loop {
+        let connected = tokio::select! {
+            connected = Client::connect(options.clone()) => connected,
+            _ = interrupt.recv() => return Ok(()),
+        };
+        match connected {
+            Ok(connected) => break connected,
+            // None was needed as long as there was hope.
+            Err(ConnectError::Refused(Refusal::SessionOver)) => {
+                options.password = password(&args, &mut interrupt).await?;
+            }
+            Err(error) => return Err(explain(error, register)),
+        }
     };
     let mut chat = Chat {
         client,
@@ -120,28 +134,39 @@ async fn options(args: &Args, interrupt: &mut Signal) -> anyhow::Result<Options>
         Some(user) => user.clone(),
         None => terminal::ask("User: ", interrupt).await?.context("who are you? Give --user NAME")?,
     };
-    let from_environment = || std::env::var("KURIR_PASSWORD").ok();
-    let password = match args.password.clone().or_else(from_environment) {
-        Some(password) => password,
-        None => terminal::ask_secretly("Password: ", interrupt)
-            .await?
-            .context("no password: set KURIR_PASSWORD, or give --password")?,
-    };
     let state = match (&args.state, args.no_state) {
         (_, true) => None,
         (Some(path), _) => Some(path.clone()),
         (None, _) => {
             let tracker = args.tracker.first().map_or("", String::as_str);
-            let path = state::default_path(tracker, &username);
+            let path = state::default_path(tracker, &username, args.device.as_deref());
             Some(path.context("where to keep messages? Set HOME, or give --state FILE or --no-state")?)
         }
     };
+    // A session that is kept goes first.
+    let password = match &state {
+        Some(_) if !args.register => given_password(args).unwrap_or_default(),
+        _ => password(args, interrupt).await?,
+    };
     let mut options = Options::new(args.tracker.iter().cloned(), username, password);
     options.register = args.register;
+    options.resource.clone_from(&args.device);
     options.packets = args.json;
     options.state = state;
     options.timing.connect = CONNECT_WITHIN;
     Ok(options)
+}
+
+fn given_password(args: &Args) -> Option<String> {
+    args.password.clone().or_else(|| std::env::var("KURIR_PASSWORD").ok()).filter(|given| !given.is_empty())
+}
+
+async fn password(args: &Args, interrupt: &mut Signal) -> anyhow::Result<String> {
+    if let Some(password) = given_password(args) {
+        return Ok(password);
+    }
+    let asked = terminal::ask_secretly("Password: ", interrupt).await?;
+    asked.context("no password: set KURIR_PASSWORD, or give --password")
 }
 
 /// What to do about it, where there is something.
@@ -155,7 +180,8 @@ fn explain(error: ConnectError, register: bool) -> anyhow::Error {
             "a username has no spaces and none of \" & ' / : < > @, a password no spaces"
         }
         ConnectError::Refused(Refusal::AlreadyLoggedIn) => {
-            "log out there first; a connection that was cut counts for up to half a minute"
+            "log out there first, or give this device a name with --device; a connection that was cut counts for up to \
+             half a minute"
         }
         ConnectError::State(StateError::InUse { .. }) => {
             "the user chats in another terminal, or give another --state FILE"
@@ -353,6 +379,18 @@ impl Chat {
             Ok(Command::Bio(bio)) => said(async move {
                 Some(client.bio(&bio).await.map_or_else(|error| format!("! {error}"), |()| "* done".into()))
             }),
+            Ok(Command::History(count)) => {
+                let Some(with) = self.to.clone() else {
+                    self.complain("with whom? /to NAME says it")?;
+                    return Ok(true);
+                };
+                said(async move {
+                    match history(&client, with, count).await {
+                        Ok(messages) => Some(contacts::history(&messages)),
+                        Err(error) => Some(format!("! {error}")),
+                    }
+                })
+            }
             Ok(Command::Who(name)) => said(async move {
                 match client.presence(&name).await {
                     Ok(presence) => Some(format!("* {}", contacts::presence(&presence))),
@@ -460,6 +498,24 @@ fn text(line: &[u8]) -> String {
 
 fn messages(count: usize) -> String {
     if count == 1 { "1 message".into() } else { format!("{count} messages") }
+}
+
+/// The last so many texts of a conversation, the oldest first. What lies between them says nothing to a reader.
+async fn history(client: &Client, with: String, count: u64) -> Result<Vec<Message>, RequestError> {
+    let mut texts = Vec::new();
+    let mut search = Search { limit: Search::MOST, ..Search::with(with) };
+    while (texts.len() as u64) < count {
+        let page = client.archive(&search).await?;
+        let first = page.messages.first().and_then(|message| message.entry.as_ref()).map(|entry| entry.seq);
+        let newest_first = page.messages.into_iter().rev().filter(|message| message.body.is_some());
+        texts.extend(newest_first.take(usize::try_from(count).unwrap_or(usize::MAX) - texts.len()));
+        if page.complete || first.is_none() {
+            break;
+        }
+        search.before = first;
+    }
+    texts.reverse();
+    Ok(texts)
 }
 
 fn said(doing: impl Future<Output = Option<String>> + Send + 'static) -> UnderWay {

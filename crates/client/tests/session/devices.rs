@@ -119,6 +119,31 @@ async fn a_session_that_is_over_is_followed_by_the_password_or_by_a_question_for
     }
 }
 
+#[tokio::test]
+async fn a_logout_ends_the_session_and_then_the_password_is_needed() {
+    let directory = tempfile::tempdir().unwrap();
+    let servers = Servers::start().await;
+    let options = |password: &str| {
+        servers.options(|options| {
+            options.resource = Some("phone".into());
+            options.password = password.into();
+            options.state = Some(directory.path().join("phone.jsonl"));
+        })
+    };
+    let connecting = connect(options("12345"));
+    let mut at_manager = servers.logs_in(by_password(), "s1").await;
+    let mut at_relay = servers.relay.welcomes_at("ticket", &json!(0), &Value::Null).await;
+    let (client, mut events) = within(connecting).await.unwrap().unwrap();
+    let leaving = tokio::spawn(async move { client.logout().await });
+    at_relay.pongs().await;
+    assert_eq!(at_manager.reads().await["type"], "unavailable");
+    drop(at_manager);
+    within(leaving).await.unwrap();
+    while within(events.next()).await.is_some() {}
+    let refused = within(connect(options(""))).await.unwrap();
+    assert!(matches!(refused, Err(ConnectError::Refused(Refusal::SessionOver))), "{refused:?}");
+}
+
 /// Otherwise two of the same name would take the device from each other for ever.
 #[tokio::test]
 async fn a_device_that_was_displaced_or_removed_does_not_come_back() {

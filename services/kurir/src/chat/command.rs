@@ -12,11 +12,15 @@ pub(super) const HELP: &str = "\
 /name NAME [AS]   call a contact AS
 /remove NAME      remove a contact
 /bio TEXT         what others see of you
+/history [N]      the last N messages (20) with whom you write to
 /again N          send message N, which waited for too long, once more
 /drop N           give it up
 /help             these lines
 /quit             log out
 //TEXT            write a line that begins with a slash";
+
+/// Messages shown by `/history` where nobody says how many.
+const HISTORY: u64 = 20;
 
 /// What may follow the slash, in lower case.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -28,6 +32,7 @@ enum Word {
     Name,
     Remove,
     Bio,
+    History,
     Again,
     Drop,
     Help,
@@ -46,6 +51,7 @@ pub(super) enum Command {
     Bio(String),
     Who(String),
     Everybody,
+    History(u64),
     Again(u32),
     Drop(u32),
     Help,
@@ -80,6 +86,8 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         }
         (Word::Bio, "") => needs("TEXT"),
         (Word::Bio, _) => Ok(Command::Bio(rest.to_owned())),
+        (Word::History, "") => Ok(Command::History(HISTORY)),
+        (Word::History, number) => number.parse().map(Command::History).or_else(|_| needs("[N]")),
         (Word::Again, number) => number.parse().map(Command::Again).or_else(|_| needs("N")),
         (Word::Drop, number) => number.parse().map(Command::Drop).or_else(|_| needs("N")),
         (Word::Who, "") => Ok(Command::Everybody),
@@ -117,6 +125,8 @@ mod tests {
         assert_eq!(parse("/bio lagi makan kebab"), Ok(Command::Bio("lagi makan kebab".into())));
         assert_eq!(parse("/who"), Ok(Command::Everybody));
         assert_eq!(parse("/again 7"), Ok(Command::Again(7)));
+        assert_eq!(parse("/history"), Ok(Command::History(20)));
+        assert_eq!(parse("/history 7"), Ok(Command::History(7)));
         assert_eq!(parse("/drop 7"), Ok(Command::Drop(7)));
         assert_eq!(parse("/who esa"), Ok(Command::Who("esa".into())));
         assert_eq!(parse("/quit"), Ok(Command::Quit));
@@ -127,6 +137,7 @@ mod tests {
         assert_eq!(parse("/to"), Err("/to needs more: /to NAME".into()));
         assert_eq!(parse("/name "), Err("/name needs more: /name NAME [AS]".into()));
         assert_eq!(parse("/drop it"), Err("/drop needs more: /drop N".into()));
+        assert_eq!(parse("/history all"), Err("/history needs more: /history [N]".into()));
         assert_eq!(parse("/bishop"), Err("no such command: /bishop; /help shows them".into()));
     }
 

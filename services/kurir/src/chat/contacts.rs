@@ -37,6 +37,9 @@ impl Contacts {
                 Some(format!("* {socket} lost: {reason}; reconnecting"))
             }
             Event::Message(message) => Some(said(message)),
+            Event::Gap { .. } => {
+                Some("* messages that you had not read are gone: they were too old, or too many".into())
+            }
             Event::Reset => Some("* the server's history is another than before; here it comes".into()),
             Event::Presence(presence) => self.presence(presence),
             Event::Unavailable { from } => {
@@ -91,6 +94,12 @@ impl Contacts {
         });
         lines.collect::<Vec<_>>().join("\n")
     }
+}
+
+/// What two have said to each other, the oldest first. Receipts and markers say nothing.
+pub(super) fn history(messages: &[Message]) -> String {
+    let lines: Vec<_> = messages.iter().filter(|message| message.body.is_some()).map(said).collect();
+    if lines.is_empty() { "* nothing is kept of that conversation".into() } else { lines.join("\n") }
 }
 
 /// A message; what waited for this user, with its time.
@@ -164,6 +173,7 @@ mod tests {
     fn what_others_write_cannot_play_with_the_terminal() {
         let mut contacts = Contacts::new("fajar".into());
         let message = Message {
+            device: None,
             from: "esa".into(),
             to: None,
             own: false,

@@ -4,13 +4,18 @@ use std::env;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// `$XDG_STATE_HOME/kurir/TRACKER/USER.jsonl`, with `~/.local/state` for a variable that is not set. Another tracker is
+/// `$XDG_STATE_HOME/kurir/TRACKER/USER.jsonl`, of a device with a name `USER@DEVICE.jsonl`, with `~/.local/state` for a variable that is not set. Another tracker is
 /// another system, where a user of the same name is somebody else.
-pub(super) fn default_path(tracker: &str, user: &str) -> Option<PathBuf> {
+pub(super) fn default_path(tracker: &str, user: &str, device: Option<&str>) -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     // Names compare without case.
-    let file = format!("{}.jsonl", file_name(&user.to_lowercase()));
+    let user = file_name(&user.to_lowercase());
+    let file = match device {
+        // No name has an `@`.
+        Some(device) => format!("{user}@{}.jsonl", file_name(device)),
+        None => format!("{user}.jsonl"),
+    };
     Some(base.join("kurir").join(file_name(tracker)).join(file))
 }
 

@@ -228,6 +228,11 @@ impl World {
 
     fn admits(&mut self, conn: ConnId, resume: Option<u64>) {
         let (relay, device) = (self.conns[conn].relay, self.conns[conn].device);
+        let me = &self.devices[device];
+        if !self.store.has(me.account, &me.resource) {
+            // It was removed, and its login ended, while it was on its way here.
+            return self.sends_down(conn, Event::Closed(conn));
+        }
         let before = self.routes.insert(device, conn);
         if let Some(before) = before {
             // At another relay that takes the time of a word from here to there.

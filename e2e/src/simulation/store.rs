@@ -127,6 +127,11 @@ impl Store {
         !there
     }
 
+    /// Whether a device is there.
+    pub fn has(&self, account: Account, device: &str) -> bool {
+        self.cursors.contains_key(&(account, device.to_string()))
+    }
+
     /// Forgets a device that has a name.
     pub fn remove_device(&mut self, account: Account, device: &str) {
         self.cursors.remove(&(account, device.to_string()));

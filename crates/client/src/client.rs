@@ -2,14 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use kurir_protocol::client::{Draft, ToServer};
+use kurir_protocol::client::{Archived, Draft, ToServer};
 use kurir_protocol::framing::Limits;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::backoff::Backoff;
 use crate::error::{ConnectError, PresenceError, RequestError, SendError};
-use crate::event::{Ended, Events, Outlet, Presence, RosterItem, Waiting};
+use crate::event::{
+    Displayed, Ended, Events, Message, Outlet, Page, Presence, RosterItem, Search, Waiting, name,
+};
 use crate::message::{ChatState, MessageId, NewMessage};
 use crate::options::{Options, Timing};
 use crate::pending::{Answer, Ask, Request};
@@ -157,6 +159,26 @@ impl Client {
             Answer::Roster(items) => Ok(items),
             _ => Err(RequestError::Incomplete),
         }
+    }
+
+    /// A part of the account's log: messages that were sent and received, also by other devices, as far as the servers keep
+    /// them.
+    pub async fn archive(&self, search: &Search) -> Result<Page, RequestError> {
+        let Answer::Archive(page) = self.request(Ask::Archive(search.clone())).await? else {
+            return Err(RequestError::Incomplete);
+        };
+        let message = |Archived { message, stanza }| Message::new(message, self.username(), true, stanza);
+        let messages = page.messages.into_iter().map(message).collect();
+        Ok(Page { messages, complete: page.complete, first: page.first })
+    }
+
+    /// How far this account has read each conversation, on whichever device, the one read last first.
+    pub async fn read_up_to(&self) -> Result<Vec<Displayed>, RequestError> {
+        let Answer::Displayed(conversations) = self.request(Ask::Displayed).await? else {
+            return Err(RequestError::Incomplete);
+        };
+        let with = |read: Displayed| Displayed { with: name(&read.with), ..read };
+        Ok(conversations.into_iter().map(with).collect())
     }
 
     /// Adds a contact (U8); the item as it is then.

@@ -94,6 +94,15 @@ pub enum Refusal {
     /// The user is connected elsewhere.
     #[error("the user is logged in already")]
     AlreadyLoggedIn,
+    /// The session that was kept is over, and there is no password to begin another.
+    #[error("the session is over: the password is needed again")]
+    SessionOver,
+    /// Another connection has this device now.
+    #[error("this device is logged in elsewhere")]
+    Displaced,
+    /// The account's owner has removed this device, or its session was used by somebody else.
+    #[error("this device was removed")]
+    Removed,
     /// An answer of none of these kinds.
     #[error("refused: {text} ({code})")]
     Other {
@@ -143,6 +152,9 @@ pub enum Failure {
     /// The manager's database is away, or it is busy (503).
     #[error("the manager is temporarily unable to answer")]
     Temporary,
+    /// The session from the last login is over; the password is next.
+    #[error("the session is over")]
+    SessionOver,
     /// An own, lost session is still counted as online.
     #[error("the lost session is still online")]
     StillLoggedIn,

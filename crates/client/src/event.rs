@@ -5,13 +5,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use kurir_protocol::client as packet;
 pub use kurir_protocol::client::{Entry, Presence};
-pub use kurir_protocol::manager::{Item as RosterItem, Subscription};
+pub use kurir_protocol::manager::{Displayed, Item as RosterItem, Search, Subscription};
+use kurir_protocol::name::Address;
 pub use kurir_protocol::relay::Resume as Place;
 use tokio::sync::{Notify, mpsc};
 
 use crate::error::{Failure, MessageRefusal, Refusal};
 use crate::message::{ChatState, Marker, MessageId, NewMessage, Receipt};
+use crate::pending::same;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -59,8 +62,8 @@ pub enum Event {
         /// Why.
         refusal: MessageRefusal,
     },
-    /// A tracked message of ours has waited for so long that servers may not know its id again: sent now, it could be
-    /// delivered twice. It is kept until [`Client::send_again`](crate::Client::send_again) or
+    /// A tracked message of ours has waited for so long that servers may not know its id again, and the archive cannot say
+    /// whether it is stored: sent now, it could be delivered twice. It is kept until [`Client::send_again`](crate::Client::send_again) or
     /// [`Client::discard`](crate::Client::discard); told once in a session.
     Expired(Waiting),
     /// A client of the receiver has a message of ours that asked for a receipt.
@@ -91,6 +94,13 @@ pub enum Event {
     },
     /// Everything has come that was in the log when this connection was made, if this device goes by places.
     UpToDate,
+    /// Messages that this device had not had are gone: they were too old, or too many.
+    Gap {
+        /// Those after this place of the log.
+        after: u64,
+        /// And before this one.
+        first: u64,
+    },
     /// The account's log is another than before, a restored backup for example: everything in it comes, from the first
     /// entry on.
     Reset,
@@ -139,6 +149,15 @@ impl fmt::Display for Socket {
     }
 }
 
+/// The name in an address: a device that has a name of its own reads addresses where others read names.
+pub(crate) fn name(address: &str) -> String {
+    Address::of(address).name.to_owned()
+}
+
+pub(crate) fn named(presence: Presence) -> Presence {
+    Presence { from: name(&presence.from), ..presence }
+}
+
 /// Why a session is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -154,9 +173,11 @@ pub enum Ended {
 /// A message received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Who sent it, as the relay knows them.
+    /// Who sent it, by name.
     pub from: String,
-    /// The receiver as the sender wrote it.
+    /// From which device, if this one reads addresses.
+    pub device: Option<String>,
+    /// The receiver, by name.
     pub to: Option<String>,
     /// It is from this account.
     pub own: bool,
@@ -178,6 +199,38 @@ pub struct Message {
     pub waited: bool,
     /// The whole stanza: what this library does not know travels along.
     pub stanza: String,
+}
+
+impl Message {
+    pub(crate) fn new(message: packet::Message, username: &str, waited: bool, stanza: String) -> Self {
+        let packet::Message { from, to, id, body, lang, receipt, marker, state, entry } = message;
+        Self {
+            own: same(&from, username),
+            device: Address::of(&from).resource.map(str::to_owned),
+            from: name(&from),
+            to: to.as_deref().map(name),
+            id,
+            body,
+            lang,
+            receipt,
+            marker,
+            state,
+            entry,
+            waited,
+            stanza,
+        }
+    }
+}
+
+/// A part of the account's log, as [`Client::archive`](crate::Client::archive) finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// In the log's order. Receipts and markers are messages here, too.
+    pub messages: Vec<Message>,
+    /// There is no more in the direction that was asked for.
+    pub complete: bool,
+    /// The log's first place, where older entries are gone.
+    pub first: Option<u64>,
 }
 
 /// A tracked message of ours that is not settled.

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use kurir_protocol::manager::Session;
 use kurir_protocol::relay::Resume;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,8 @@ pub(crate) enum Record<'a> {
     Done { id: MessageId },
     /// Everything up to here has been taken.
     Place { seq: u64, log: Option<Cow<'a, str>> },
+    /// Logs this device in the next time.
+    Session { token: Cow<'a, str> },
 }
 
 impl<'a> Record<'a> {
@@ -37,6 +40,10 @@ impl<'a> Record<'a> {
 
     pub(crate) fn place(place: &'a Resume) -> Self {
         Self::Place { seq: place.seq, log: place.log.as_deref().map(Cow::Borrowed) }
+    }
+
+    pub(crate) fn session(token: &'a Session) -> Self {
+        Self::Session { token: token.expose().into() }
     }
 
     /// Appends the line.
@@ -53,6 +60,7 @@ impl<'a> Record<'a> {
 pub(crate) struct Kept {
     pub(crate) queued: VecDeque<Queued>,
     pub(crate) place: Option<Resume>,
+    pub(crate) session: Option<Session>,
 }
 
 /// Why a file is not taken for a state file of this user.
@@ -97,6 +105,7 @@ impl Kept {
                 Ok(Record::Place { seq, log }) => {
                     kept.place = Some(Resume { seq, log: log.map(Cow::into_owned) });
                 }
+                Ok(Record::Session { token }) => kept.session = Some(Session::new(&token)),
                 Err(error) => return Err(NotRead::Line(number, error)),
             }
         }
@@ -109,12 +118,16 @@ pub(crate) fn whole<'a>(
     user: &str,
     queued: impl Iterator<Item = &'a Queued>,
     place: Option<&Resume>,
+    session: Option<&Session>,
 ) -> Vec<u8> {
     let mut out = Vec::new();
     Record::Kurir { version: VERSION, user: user.into() }.write(&mut out);
     queued.for_each(|queued| Record::queued(queued).write(&mut out));
     if let Some(place) = place {
         Record::place(place).write(&mut out);
+    }
+    if let Some(session) = session {
+        Record::session(session).write(&mut out);
     }
     out
 }
@@ -129,23 +142,24 @@ mod tests {
     }
 
     fn file() -> Vec<u8> {
-        let mut file = whole("esa", [queued(1), queued(2)].iter(), None);
+        let mut file = whole("esa", [queued(1), queued(2)].iter(), None, Some(&Session::new("s1")));
         Record::Done { id: MessageId::numbered(1) }.write(&mut file);
         Record::queued(&queued(3)).write(&mut file);
         Record::place(&Resume { seq: 7, log: Some("l".into()) }).write(&mut file);
+        Record::session(&Session::new("s2")).write(&mut file);
         file
     }
 
     fn kept() -> Kept {
         let place = Some(Resume { seq: 7, log: Some("l".into()) });
-        Kept { queued: [queued(2), queued(3)].into(), place }
+        Kept { queued: [queued(2), queued(3)].into(), place, session: Some(Session::new("s2")) }
     }
 
     #[test]
     fn what_was_written_is_read() {
         let file = file();
         assert_eq!(Kept::read(&file, "esa").unwrap(), (kept(), file.len()));
-        let rewritten = whole("esa", kept().queued.iter(), kept().place.as_ref());
+        let rewritten = whole("esa", kept().queued.iter(), kept().place.as_ref(), kept().session.as_ref());
         assert_eq!(Kept::read(&rewritten, "esa").unwrap().0, kept());
         assert_eq!(Kept::read(b"", "esa").unwrap(), (Kept::default(), 0));
     }
@@ -165,10 +179,10 @@ mod tests {
     fn what_cannot_be_read_is_never_passed_over() {
         let mut damaged = file();
         damaged.extend_from_slice(b"{\"queued\":{\"id\":7}}\n");
-        assert!(matches!(Kept::read(&damaged, "esa"), Err(NotRead::Line(7, _))));
+        assert!(matches!(Kept::read(&damaged, "esa"), Err(NotRead::Line(9, _))));
         let mut newer = file();
-        newer.extend_from_slice(b"{\"session\":{}}\n");
-        assert!(matches!(Kept::read(&newer, "esa"), Err(NotRead::Line(7, _))));
+        newer.extend_from_slice(b"{\"later\":{}}\n");
+        assert!(matches!(Kept::read(&newer, "esa"), Err(NotRead::Line(9, _))));
         assert!(matches!(Kept::read(&file(), "fajar"), Err(NotRead::OtherUser(user)) if user == "esa"));
         let version = b"{\"kurir\":{\"version\":2,\"user\":\"esa\"}}\n";
         assert!(matches!(Kept::read(version, "esa"), Err(NotRead::Version(2))));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kurir_protocol::client::{FromServer, ToServer};
+use kurir_protocol::manager::Session as Token;
 use tokio::time::{Instant, timeout};
 
 use crate::discovery;
@@ -16,6 +17,9 @@ use crate::wire::Wire;
 pub(crate) struct Account {
     username: String,
     password: String,
+    resource: Option<String>,
+    /// From the last login, once it is kept: what is used takes the place of what is on disk.
+    token: Option<Token>,
     step: Step,
     /// When an own session that a server may still count as online was lost.
     lost: Option<Instant>,
@@ -39,10 +43,12 @@ pub(crate) enum Verdict {
 }
 
 impl Account {
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options, token: Option<Token>) -> Self {
         Self {
             username: options.username.clone(),
             password: options.password.clone(),
+            resource: options.resource.clone(),
+            token: token.filter(|_| !options.register),
             step: if options.register { Step::Register } else { Step::LogIn },
             lost: None,
             patience: options.timing.already_logged_in,
@@ -52,13 +58,20 @@ impl Account {
     /// The packet to send now, as a line.
     pub(crate) fn packet(&self) -> Vec<u8> {
         let (username, password) = (self.username.as_str(), self.password.as_str());
-        let packet = match self.step {
-            Step::Register => ToServer::Register { username, password },
-            Step::Unsure | Step::LogIn => ToServer::Login { username, password },
+        let resource = self.resource.as_deref();
+        let packet = match (self.step, &self.token) {
+            (Step::Register, _) => ToServer::Register { username, password, resource },
+            (Step::LogIn, Some(session)) => ToServer::ComeBack { username, session },
+            (Step::Unsure | Step::LogIn, _) => ToServer::Login { username, password, resource },
         };
         let mut line = Vec::new();
         packet.write(&mut line);
         line
+    }
+
+    /// What the last login gave is kept.
+    pub(crate) fn kept(&mut self, token: Token) {
+        self.token = Some(token);
     }
 
     /// The packet went out and no answer came: it may have worked.
@@ -84,6 +97,12 @@ impl Account {
             FromServer::Refused { code, msg } => (*code, msg.clone()),
             other => return Verdict::Refused(Refusal::Other { code: 0, text: format!("{other:?}") }),
         };
+        if code == 401 && self.token.take().is_some() {
+            return match self.password.as_str() {
+                "" => Verdict::Refused(Refusal::SessionOver),
+                _ => Verdict::Again(Failure::SessionOver),
+            };
+        }
         match (code, self.step) {
             // A manager that ran out of time may have created the account all the same.
             (503, Step::Register) => {
@@ -202,7 +221,11 @@ mod tests {
     use super::*;
 
     fn account(register: bool) -> Account {
-        Account::new(&Options { register, ..Options::new(["localhost:5000"], "esa", "12345") })
+        Account::new(&Options { register, ..Options::new(["localhost:5000"], "esa", "12345") }, None)
+    }
+
+    fn packet(account: &Account) -> String {
+        String::from_utf8(account.packet()).unwrap()
     }
 
     fn refused(code: u16) -> FromServer {
@@ -210,10 +233,28 @@ mod tests {
     }
 
     #[test]
+    fn a_device_comes_back_with_its_session_and_without_one_with_the_password() {
+        let options = Options { resource: Some("phone".into()), ..Options::new(["t"], "esa", "12345") };
+        let mut account = Account::new(&options, Some(Token::new("s1")));
+        assert!(packet(&account).contains(r#""session":"s1""#) && !packet(&account).contains("12345"));
+        let again = FromServer::LoggedIn { relay: None, session: Some(Token::new("s2")) };
+        assert!(matches!(account.answered(&again, Instant::now()), Verdict::Online));
+        assert!(packet(&account).contains("s1"), "until the next one is kept");
+        account.kept(Token::new("s2"));
+        assert!(packet(&account).contains("s2"));
+        let over = account.answered(&refused(401), Instant::now());
+        assert!(matches!(over, Verdict::Again(Failure::SessionOver)));
+        assert!(packet(&account).contains("12345") && packet(&account).contains("phone"));
+        let mut forgetful = Account::new(&Options::new(["t"], "esa", ""), Some(Token::new("s1")));
+        let over = forgetful.answered(&refused(401), Instant::now());
+        assert!(matches!(over, Verdict::Refused(Refusal::SessionOver)));
+    }
+
+    #[test]
     fn only_the_first_login_registers() {
         let mut account = account(true);
         assert!(String::from_utf8(account.packet()).unwrap().contains("register"));
-        let created = FromServer::AccountCreated { relay: None };
+        let created = FromServer::AccountCreated { relay: None, session: None };
         assert!(matches!(account.answered(&created, Instant::now()), Verdict::Online));
         assert!(!String::from_utf8(account.packet()).unwrap().contains("register"));
     }
@@ -242,7 +283,7 @@ mod tests {
             account.answered(&refused(503), Instant::now()),
             Verdict::Again(Failure::Temporary)
         ));
-        let found = FromServer::LoggedIn { relay: None };
+        let found = FromServer::LoggedIn { relay: None, session: None };
         assert!(matches!(account.answered(&found, Instant::now()), Verdict::Online));
     }
 

@@ -13,12 +13,16 @@ pub struct Options {
     pub trackers: Vec<String>,
     /// The account's name.
     pub username: String,
-    /// The account's password. Kept in memory: reconnecting needs it.
+    /// The account's password. Kept in memory, for when the session is over that the last login gave. Empty: this device goes
+    /// on with the session in [`Options::state`], and no further.
     pub password: String,
+    /// Names this device of the account; none: its default device, as with the original. The same name again takes the
+    /// place of the former.
+    pub resource: Option<String>,
     /// Create the account (U3) instead of logging in (U4). Only the first time: a reconnect logs in.
     pub register: bool,
-    /// Where to keep what must outlive this process: messages that are not stored yet, and this device's place in its
-    /// log. Made if it is not there; one process at a time.
+    /// Where to keep what must outlive this process: messages that are not stored yet, this device's place in its log, and
+    /// the session that logs it in without the password. Made if it is not there; one process at a time.
     ///
     /// With it everything after that place comes, each message with its [`Entry`](crate::Entry) and once, but for a crash:
     /// what the application had taken just before may come again. A new file begins with the log's first entry.
@@ -49,6 +53,7 @@ impl Options {
             trackers: trackers.into_iter().map(Into::into).collect(),
             username: username.into(),
             password: password.into(),
+            resource: None,
             register: false,
             state: None,
             resume: None,
@@ -71,6 +76,7 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("trackers", &self.trackers)
             .field("username", &self.username)
+            .field("resource", &self.resource)
             .field("register", &self.register)
             .field("state", &self.state)
             .field("resume", &self.resume)

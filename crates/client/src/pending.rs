@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use kurir_protocol::client::{FromServer, ToServer};
-use kurir_protocol::name::UserKey;
+use kurir_protocol::client::{Archive, ArchiveQuery, FromServer, ToServer};
+use kurir_protocol::manager::{Displayed, Search};
+use kurir_protocol::name::{Address, UserKey};
 use tokio::sync::oneshot;
 
-use crate::event::{Ended, Presence, RosterItem};
+use crate::event::{Ended, Presence, RosterItem, named};
+use crate::message::MessageId;
 
 /// Requests that wait or are under way; beyond that, callers wait in the command channel.
 const MAX_REQUESTS: usize = 256;
@@ -15,10 +17,23 @@ const MAX_REQUESTS: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ask {
     Roster,
-    Set { jid: String, name: Option<String> },
-    Remove { jid: String },
-    Bio { bio: String },
-    Presence { of: String },
+    Set {
+        jid: String,
+        name: Option<String>,
+    },
+    Remove {
+        jid: String,
+    },
+    Bio {
+        bio: String,
+    },
+    Presence {
+        of: String,
+    },
+    Archive(Search),
+    /// Whether this message of ours is stored.
+    Sent(MessageId),
+    Displayed,
 }
 
 impl Ask {
@@ -37,8 +52,15 @@ impl Ask {
                 ToServer::Ping { id }.write(out);
             }
             Self::Presence { of } => ToServer::DirectedPresence { to: of }.write(out),
+            Self::Archive(search) => archive(ArchiveQuery::Search(search), id, out),
+            Self::Sent(message) => archive(ArchiveQuery::Sent(&message.to_string()), id, out),
+            Self::Displayed => archive(ArchiveQuery::Displayed, id, out),
         }
     }
+}
+
+fn archive(query: ArchiveQuery<'_>, id: &str, out: &mut Vec<u8>) {
+    ToServer::Archive { query, id }.write(out);
 }
 
 /// How it was answered.
@@ -48,6 +70,8 @@ pub(crate) enum Answer {
     Roster(Vec<RosterItem>),
     Item(RosterItem),
     Presence(Presence),
+    Archive(Archive),
+    Displayed(Vec<Displayed>),
     NoSuchUser,
     Refused { kind: String, condition: String },
     Ended(Ended),
@@ -121,10 +145,14 @@ impl Pending {
         }
     }
 
-    /// Looks whether `packet` answers something. Returns the answer if the question was the session's own.
-    pub(crate) fn received(&mut self, packet: &FromServer) -> Option<Answer> {
+    /// Looks whether `packet` answers something. Returns question and answer if it was the session's own.
+    pub(crate) fn received(&mut self, packet: &FromServer) -> Option<(Ask, Answer)> {
         match packet {
             FromServer::Roster { items, id } => self.settle(id.as_deref(), Answer::Roster(items.clone())),
+            FromServer::Archive { page, id } => self.settle(id.as_deref(), Answer::Archive(page.clone())),
+            FromServer::Displayed { conversations, id } => {
+                self.settle(id.as_deref(), Answer::Displayed(conversations.clone()))
+            }
             FromServer::RosterRemoved { id } | FromServer::Pong { id } => {
                 self.settle(id.as_deref(), Answer::Done)
             }
@@ -153,7 +181,7 @@ impl Pending {
             }
             FromServer::Presence(presence) if presence.directed => {
                 let asked = self.take(|asked| asked.is_about(&presence.from))?;
-                asked.answer(Answer::Presence(presence.clone()))
+                asked.answer(Answer::Presence(named(presence.clone())))
             }
             FromServer::PresenceUnknown { target } => {
                 self.take(|asked| asked.is_about(target))?.answer(Answer::NoSuchUser)
@@ -165,12 +193,12 @@ impl Pending {
     }
 
     /// Presence is refused without saying which; the manager answers in order.
-    fn refuse_presence(&mut self, kind: &str, condition: &str) -> Option<Answer> {
+    fn refuse_presence(&mut self, kind: &str, condition: &str) -> Option<(Ask, Answer)> {
         let asked = self.take(|asked| matches!(asked.request.ask, Ask::Bio { .. } | Ask::Presence { .. }))?;
         asked.answer(Answer::Refused { kind: kind.to_owned(), condition: condition.to_owned() })
     }
 
-    fn settle(&mut self, id: Option<&str>, answer: Answer) -> Option<Answer> {
+    fn settle(&mut self, id: Option<&str>, answer: Answer) -> Option<(Ask, Answer)> {
         self.take(|asked| Some(asked.id.as_str()) == id)?.answer(answer)
     }
 
@@ -188,11 +216,11 @@ impl Pending {
 
 impl Asked {
     /// Gives the answer to whoever asked; back, if that was the session itself.
-    fn answer(self, answer: Answer) -> Option<Answer> {
+    fn answer(self, answer: Answer) -> Option<(Ask, Answer)> {
         match self.request.reply {
             // Whoever asked may have given up.
             Some(reply) => reply.send(answer).err().and(None),
-            None => Some(answer),
+            None => Some((self.request.ask, answer)),
         }
     }
 
@@ -201,8 +229,9 @@ impl Asked {
     }
 }
 
-/// Names compare case-mapped.
+/// Names compare case-mapped, those in addresses too.
 pub(crate) fn same(one: &str, other: &str) -> bool {
+    let [one, other] = [one, other].map(|address| Address::of(address).name);
     one == other || UserKey::map(one).is_some_and(|one| Some(one) == UserKey::map(other))
 }
 

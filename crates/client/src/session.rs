@@ -7,6 +7,7 @@ mod at_manager;
 mod at_relay;
 mod own_messages;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -66,6 +67,8 @@ pub(crate) struct Session {
     taken: Arc<Taken>,
     pending: Pending,
     roster: RosterState,
+    /// Expired messages that the archive is asked for.
+    looked_up: BTreeMap<MessageId, Waiting>,
     announced: bool,
     leaving: Option<Leaving>,
 }
@@ -108,6 +111,7 @@ impl Session {
         done: oneshot::Sender<Result<(), ConnectError>>,
     ) -> Self {
         let timing = &options.timing;
+        let account = Account::new(&options, opened.session());
         let tracking = Tracking::new(opened, options.resume.clone(), timing);
         tracking.waiting().into_iter().for_each(|waiting| outlet.put(Event::Waiting(waiting)));
         let backoff = |longest| Backoff::new(timing.first_retry, longest);
@@ -122,7 +126,7 @@ impl Session {
                 deadline: Instant::now() + timing.connect,
                 failure: Failure::NoManager,
             }),
-            account: Account::new(&options),
+            account,
             managers: Vec::new(),
             avoid: None,
             manager: ManagerSide::Waiting(Instant::now()),
@@ -132,6 +136,7 @@ impl Session {
             relay_backoff: backoff(timing.longest_retry),
             pending: Pending::default(),
             roster: RosterState::Asked,
+            looked_up: BTreeMap::new(),
             announced: false,
             leaving: None,
             options,

@@ -45,7 +45,7 @@ impl StateFile {
         let len = whole as u64;
         let mut opened = Self { path: path.to_owned(), file, len, rewritten: 0, broken: false, _lock: lock };
         // Without what a crash has torn, and what is settled.
-        let all = journal::whole(user, kept.queued.iter(), kept.place.as_ref());
+        let all = journal::whole(user, kept.queued.iter(), kept.place.as_ref(), kept.session.as_ref());
         opened.rewrite(&all).map_err(failed)?;
         Ok((opened, kept))
     }
@@ -164,7 +164,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("esa.jsonl");
         let (mut file, _) = StateFile::open(&path, "esa").unwrap();
-        file.rewrite(&journal::whole("esa", [].iter(), Some(&Resume { seq: 1, log: None }))).unwrap();
+        file.rewrite(&journal::whole("esa", [].iter(), Some(&Resume { seq: 1, log: None }), None)).unwrap();
         assert!(matches!(StateFile::open(&path, "esa"), Err(StateError::InUse { .. })));
         drop(file);
         assert!(matches!(StateFile::open(&path, "fajar"), Err(StateError::OtherUser { .. })));
@@ -184,7 +184,7 @@ mod tests {
             appended += line(1).len() as u64;
         }
         assert!(appended > WORTH_REWRITING);
-        file.rewrite(&journal::whole("esa", [].iter(), None)).unwrap();
+        file.rewrite(&journal::whole("esa", [].iter(), None, None)).unwrap();
         assert!(!file.wants_rewriting());
         file.append(&line(2), true).unwrap();
         drop(file);

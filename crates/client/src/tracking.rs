@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kurir_delivery::inbox::Inbox;
 use kurir_delivery::queue::{self, KNOWN_AGAIN_MS, Next, Queue};
+use kurir_protocol::manager::Session;
 use kurir_protocol::name::UserKey;
 use kurir_protocol::relay::Resume;
 use tokio::sync::oneshot;
@@ -32,6 +33,8 @@ pub(crate) type Done = oneshot::Sender<Result<MessageId, SendError>>;
 
 /// What outlives a connection, and with a file the process.
 pub(crate) struct Tracking {
+    username: String,
+    /// Of the file: the account, and the device if it has a name.
     owner: String,
     queue: Queue<MessageId>,
     /// None: this device does not go by places.
@@ -43,12 +46,17 @@ pub(crate) struct Tracking {
     place: Resume,
     writing_place: Option<Resume>,
     write_again: Option<Instant>,
+    /// From the last login; whether that is on disk, and whether the write under way brings it there.
+    session: Option<Session>,
+    session_is_kept: bool,
+    writing_session: bool,
     backoff: Backoff,
     go_on: Option<Instant>,
 }
 
 /// What an earlier process has left, and the open file.
 pub(crate) struct Opened {
+    username: String,
     owner: String,
     file: Option<StateFile>,
     kept: Kept,
@@ -58,24 +66,34 @@ impl Opened {
     /// Reads the state file, if there is one.
     pub(crate) async fn open(options: &Options) -> Result<Self, StateError> {
         let name = &options.username;
-        let owner = UserKey::map(name).map_or_else(|| name.clone(), |user| user.to_string());
+        let mut owner = UserKey::map(name).map_or_else(|| name.clone(), |user| user.to_string());
+        if let Some(resource) = &options.resource {
+            owner = format!("{owner}/{resource}");
+        }
+        let username = name.clone();
         let Some(path) = options.state.clone() else {
-            return Ok(Self { owner, file: None, kept: Kept::default() });
+            return Ok(Self { username, owner, file: None, kept: Kept::default() });
         };
         let (at, user) = (path.clone(), owner.clone());
         let opened = spawn_blocking(move || StateFile::open(&at, &user)).await;
         let failed = |error| StateError::Io { path, source: Arc::new(io::Error::other(error)) };
         let (file, kept) = opened.map_err(failed)??;
-        Ok(Self { owner, file: Some(file), kept })
+        Ok(Self { username, owner, file: Some(file), kept })
+    }
+
+    /// What logs this device in.
+    pub(crate) fn session(&self) -> Option<Session> {
+        self.kept.session.clone()
     }
 }
 
 impl Tracking {
     pub(crate) fn new(opened: Opened, resume: Option<Resume>, timing: &Timing) -> Self {
-        let Opened { owner, file, kept } = opened;
+        let Opened { username, owner, file, kept } = opened;
         let none = || Resume { seq: 0, log: None };
         let from = resume.or_else(|| file.is_some().then(|| kept.place.clone().unwrap_or_else(none)));
         Self {
+            username,
             owner,
             queue: Queue::load(kept.queued),
             inbox: from.map(Inbox::new),
@@ -85,6 +103,9 @@ impl Tracking {
             place: kept.place.unwrap_or_else(none),
             writing_place: None,
             write_again: None,
+            session: kept.session,
+            session_is_kept: true,
+            writing_session: false,
             backoff: Backoff::new(timing.first_retry, timing.longest_retry),
             go_on: None,
         }
@@ -102,6 +123,14 @@ impl Tracking {
     /// Where the device is in its log, as far as that is kept.
     pub(crate) fn place(&self) -> u64 {
         self.place.seq
+    }
+
+    /// A login has given this: to be used once it is on disk.
+    pub(crate) fn logged_in(&mut self, session: Session) {
+        self.keeper.put(&Record::session(&session), true);
+        self.session = Some(session);
+        self.session_is_kept = false;
+        self.writing_session = false;
     }
 
     // What goes out.
@@ -129,7 +158,7 @@ impl Tracking {
             return refuse(Some(done), SendError::NotExpired);
         };
         // One write has both: neither twice nor never.
-        self.send(new, message.stanza(&self.owner, new), Some(done));
+        self.send(new, message.stanza(&self.username, new), Some(done));
         self.keeper.put(&Record::Done { id: old }, true);
     }
 
@@ -157,9 +186,7 @@ impl Tracking {
         self.go_on = None;
     }
 
-    /// What to do now. `expired` is called for each message that is too old to be sent again.
-    ///
-    /// With an archive to ask, this is where: what is in it is [`Tracking::settle`]d, and what is not can be sent as it is.
+    /// What to do now. `expired` is called for each message that is too old to be sent again without asking the archive.
     pub(crate) fn next_to_send(&mut self, mut expired: impl FnMut(Waiting)) -> Next<'_, MessageId> {
         self.queue.next(now_ms(), |queued| waiting(queued).into_iter().for_each(&mut expired))
     }
@@ -172,6 +199,14 @@ impl Tracking {
             self.backoff.worked(Duration::MAX);
         }
         settled
+    }
+
+    /// An expired message is not in the archive, of which nothing was ever dropped: it is as new.
+    pub(crate) fn renew(&mut self, id: MessageId) {
+        let Some(queued) = self.queue.take_expired(id) else { return };
+        self.keeper.put(&Record::Done { id }, true);
+        // Its place was free just now.
+        self.send(id, queued.stanza, None);
     }
 
     pub(crate) fn is_queued(&self, id: MessageId) -> bool {
@@ -222,9 +257,10 @@ impl Tracking {
         }
         self.writing_place = place;
         self.writing = std::mem::take(&mut self.next);
+        self.writing_session = !self.session_is_kept;
         let kept = self.writing_place.as_ref().unwrap_or(&self.place);
-        let (owner, queue) = (&self.owner, &self.queue);
-        self.keeper.begin(|| journal::whole(owner, queue.iter(), Some(kept)));
+        let (owner, queue, session) = (&self.owner, &self.queue, self.session.as_ref());
+        self.keeper.begin(|| journal::whole(owner, queue.iter(), Some(kept), session));
     }
 
     /// The end of a write, for [`Tracking::written`]. Cancel-safe.
@@ -232,11 +268,19 @@ impl Tracking {
         self.keeper.next().await
     }
 
+    /// What the last login has given, once: it is on disk now.
+    pub(crate) fn session_kept(&mut self) -> Option<Session> {
+        (std::mem::take(&mut self.writing_session) && self.session_is_kept)
+            .then(|| self.session.clone())
+            .flatten()
+    }
+
     /// A write has ended. The device's place, if that has moved.
     pub(crate) fn written(&mut self, written: io::Result<()>) -> Option<u64> {
         let place = self.writing_place.take();
         let Err(error) = written else {
             self.write_again = None;
+            self.session_is_kept |= self.writing_session;
             for (id, done) in self.writing.drain(..) {
                 self.queue.saved(id);
                 // Whoever sent it may not want to know.
@@ -268,7 +312,11 @@ impl Tracking {
         if self.go_on.take_if(|at| *at <= now).is_some() {
             self.queue.go_on();
         }
-        self.write_again.take_if(|at| *at <= now);
+        if self.write_again.take_if(|at| *at <= now).is_some()
+            && let Some(session) = self.session.as_ref().filter(|_| !self.session_is_kept)
+        {
+            self.keeper.put(&Record::session(session), true);
+        }
     }
 
     /// Writes what is left. Nobody sends any more.

@@ -22,6 +22,13 @@ pub enum Step {
     },
     /// Acknowledgements whose place is before this page.
     Acks(Vec<u8>),
+    /// The device is told that the entries after `after` and before `first`, which it has not had, are gone.
+    Gap {
+        /// The last place that it had.
+        after: u64,
+        /// Where the log begins now.
+        first: u64,
+    },
     /// The entry is the device's own, and this says that it is stored. Once it is in the outbox: [`Writing::pushed`].
     Acknowledge(Vec<u8>),
     /// The entry with this index is shown. Once it is in the outbox: [`Writing::pushed`].
@@ -39,6 +46,7 @@ pub enum Step {
 pub struct Writing {
     log: String,
     after: u64,
+    first: u64,
     last: u64,
     places: Vec<Place>,
     /// How many of them are done.
@@ -47,9 +55,9 @@ pub struct Writing {
 }
 
 impl Writing {
-    /// Of a page with the entries after `after` of `log`, which ends at `last`.
-    pub fn new(log: &str, after: u64, last: u64, places: Vec<Place>) -> Self {
-        Self { log: log.to_owned(), after, last, places, done: 0, begun: false }
+    /// Of a page with the entries after `after` of `log`, which begins at `first` and ends at `last`.
+    pub fn new(log: &str, after: u64, (first, last): (u64, u64), places: Vec<Place>) -> Self {
+        Self { log: log.to_owned(), after, first, last, places, done: 0, begun: false }
     }
 
     /// What to do now.
@@ -64,6 +72,13 @@ impl Writing {
             let acks = reading.take_acks();
             if !acks.is_empty() {
                 return Step::Acks(acks);
+            }
+        }
+        if let Some(after) = reading.gap(self.first) {
+            reading.read(self.first - 1);
+            // A client of the original was never promised anything.
+            if !reading.is_plain() {
+                return Step::Gap { after, first: self.first };
             }
         }
         while let Some(place) = self.places.get(self.done) {
@@ -100,7 +115,7 @@ mod tests {
 
     fn page(after: u64, last: u64, places: &[(u64, bool)]) -> Writing {
         let places = places.iter().map(|&(seq, hidden)| Place { seq, hidden }).collect();
-        Writing::new("a", after, last, places)
+        Writing::new("a", after, (1, last), places)
     }
 
     /// All steps, each pushed.
@@ -140,6 +155,24 @@ mod tests {
         let again = page(0, 3, &[(1, false), (2, false), (3, false)]);
         let shown = [Step::Show(0), Step::Show(1), Step::Show(2), Step::Done { more: false }];
         assert_eq!(steps(again, &mut reading), shown);
+    }
+
+    #[test]
+    fn a_device_is_told_of_what_is_gone_and_a_plain_one_is_not() {
+        let gone = |reading: &mut Reading| {
+            let place = Place { seq: 5, hidden: false };
+            steps(Writing::new("a", 2, (5, 5), vec![place]), reading)
+        };
+        let mut resumed = resuming(2, "a");
+        let [ready, gap] = [Step::Ready { reset: false }, Step::Gap { after: 2, first: 5 }];
+        assert_eq!(gone(&mut resumed), [ready, gap, Step::Show(0), Step::Done { more: false }]);
+        let mut plain = Reading::new(Device::Plain);
+        assert_eq!(gone(&mut plain), [Step::Show(0), Step::Done { more: false }]);
+        // All of it.
+        let mut resumed = resuming(2, "a");
+        let everything = steps(Writing::new("a", 2, (6, 5), Vec::new()), &mut resumed);
+        let [ready, gap] = [Step::Ready { reset: false }, Step::Gap { after: 2, first: 6 }];
+        assert_eq!(everything, [ready, gap, Step::Done { more: false }]);
     }
 
     #[test]

@@ -145,6 +145,11 @@ impl Reading {
         if earlier && !self.is_plain() { Turn::Show } else { Turn::Skip }
     }
 
+    /// Where the entries that come next are gone, the log begins again at `first`: the place after which they are missing.
+    pub(crate) fn gap(&self, first: u64) -> Option<u64> {
+        (first > self.seq.saturating_add(1)).then_some(self.seq)
+    }
+
     /// The entry at `seq` is in the outbox, or not to be shown.
     pub fn read(&mut self, seq: u64) {
         self.seq = self.seq.max(seq);
@@ -252,6 +257,17 @@ mod tests {
         plain.begin("a", 0, 2);
         assert_eq!(plain.turn(1, true), Turn::Skip, "the original is never shown what it sent");
         assert_eq!(plain.turn(2, false), Turn::Show);
+    }
+
+    #[test]
+    fn what_is_gone_is_passed_over_once() {
+        let mut reading = resuming(3, None);
+        reading.begin("a", 3, 9);
+        assert_eq!(reading.gap(4), None);
+        assert_eq!(reading.gap(7), Some(3));
+        reading.read(6);
+        assert_eq!((reading.gap(7), reading.seq()), (None, Some(6)));
+        assert!(reading.acknowledged(6), "the device knows of them");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The manager's client socket (PROTOCOL §2, §3, §4).
 
 mod account;
+mod archive;
 mod auth;
 mod from_client;
 mod presence;
@@ -8,6 +9,7 @@ mod roster;
 mod to_client;
 
 pub use account::{AccountAction, AccountAnswer, AccountRequest, ListedDevice};
+pub use archive::{ArchiveAction, ArchiveAnswer, ArchiveRequest, Displayed, Filed, Found, Search};
 pub use auth::{Auth, Password, Session};
 pub use from_client::FromClient;
 pub use presence::{Presence, PresenceRequest};

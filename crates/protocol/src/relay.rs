@@ -5,8 +5,9 @@ mod readdress;
 mod tracked;
 
 pub use message::{Message, MessageId};
-pub use readdress::{for_named, for_plain, is_plain, readdress, receiver};
-pub use tracked::{Ready, Refusal, acknowledge, deliver, not_delivered, ready, refuse, refuse_ack};
+pub use readdress::{displayed, for_named, for_plain, is_plain, readdress, receiver};
+pub(crate) use tracked::entry;
+pub use tracked::{Ready, Refusal, acknowledge, deliver, gap, not_delivered, ready, refuse, refuse_ack};
 
 use std::borrow::Cow;
 

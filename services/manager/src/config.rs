@@ -32,6 +32,11 @@ pub struct Config {
     pub device_days: u32,
     /// What a device logs in with again in place of its password is good for so many days after its last login.
     pub session_days: u32,
+    /// Messages are kept for so many days; 0: for ever. A device that had not read them is told that they are gone.
+    pub log_days: u32,
+    /// So many messages of an account are kept, those that it sent included; 0: all. Nothing of the last day is dropped, as it
+    /// may be sent again.
+    pub log_entries: u64,
 
     /// Which relay a user is given.
     pub relay_choice: RelayChoice,
@@ -101,6 +106,8 @@ impl Default for Config {
             trackers: vec!["http://127.0.0.1:5100".to_owned()],
             device_days: 30,
             session_days: 30,
+            log_days: 365,
+            log_entries: 100_000,
             relay_choice: RelayChoice::Fewest,
             ticket_seconds: 60,
             relay_silence_seconds: 4,

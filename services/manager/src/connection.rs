@@ -11,8 +11,8 @@ use kurir_protocol::{
     Malformed,
     iq::Condition,
     manager::{
-        self, AccountAnswer, AccountRequest, Auth, FromClient, PresenceRequest, RelayEntry, RosterRequest,
-        ToClient,
+        self, AccountAnswer, AccountRequest, ArchiveAnswer, ArchiveRequest, Auth, FromClient,
+        PresenceRequest, RelayEntry, RosterRequest, ToClient,
     },
     replies,
     session::{Access, AfterFailure, Session as Rules},
@@ -120,6 +120,12 @@ impl Connection {
                 Some(online) => self.serve_account(&online, &request, replies).await,
                 None => Flow::Continue,
             },
+            FromClient::Archive(request) => {
+                if let Some(online) = self.online.clone() {
+                    self.serve_archive(&online, &request, replies).await;
+                }
+                Flow::Continue
+            }
             packet => match self.online.clone() {
                 Some(online) => self.serve_user(&online, packet, replies).await,
                 None => Flow::Continue,
@@ -199,6 +205,16 @@ impl Connection {
         Flow::Continue
     }
 
+    async fn serve_archive(&self, online: &Online, request: &ArchiveRequest, replies: &mut Vec<u8>) {
+        online.used_part_two();
+        let Err(error) = self.manager.may_act(online).await else {
+            return self.manager.archive(online, request, replies).await;
+        };
+        let answer = ArchiveAnswer { to: Some(online.reader().to), id: request.id.as_ref() };
+        answer.refused(replies, Condition::Temporary);
+        self.temporary(&error);
+    }
+
     async fn serve_roster(
         &self,
         online: &Online,
@@ -259,6 +275,9 @@ fn refuse_before_login(packet: &FromClient, replies: &mut Vec<u8>) {
         }
         FromClient::Account(request) => {
             AccountAnswer { to: None, id: request.id.as_ref() }.refused(replies, Condition::NotLoggedIn);
+        }
+        FromClient::Archive(request) => {
+            ArchiveAnswer { to: None, id: request.id.as_ref() }.refused(replies, Condition::NotLoggedIn);
         }
         FromClient::Iq(request) => request.answer_before_login(replies),
         _ => {}

@@ -10,6 +10,8 @@
 //! | `connection` | one client: what each packet leads to |
 //! | `accounts`, `roster`, `presence` | the rules of PROTOCOL §2, §3 and §4 |
 //! | `devices` | an account's devices: listed, removed, forgotten |
+//! | `archive` | an account's log, read back by its owner |
+//! | `retention` | what is old is dropped |
 //! | `online`, `sessions` | users who are logged in here, each device of them |
 //! | `shown` | what each of them was shown of others |
 //! | `news`, `whereabouts`, `peers` | telling users of each other, here and through other managers |
@@ -24,6 +26,7 @@ pub mod password;
 pub mod store;
 
 mod accounts;
+mod archive;
 mod choice;
 mod connection;
 mod devices;
@@ -37,6 +40,7 @@ mod online;
 mod peers;
 mod presence;
 mod relays;
+mod retention;
 mod roster;
 mod rpc;
 mod server;

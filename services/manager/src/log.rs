@@ -3,7 +3,10 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use kurir_protocol::name::{Resource, UserKey};
+use kurir_protocol::{
+    name::{Resource, UserKey},
+    relay::displayed,
+};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -108,7 +111,8 @@ impl Committer {
         let ts_ms = now_ms();
         let new = |message: Tracked| {
             let Tracked { from, device, id, to, stanza } = message;
-            NewMessage { from, device, id, to, stanza_id: Uuid::now_v7(), ts_ms, stanza }
+            let displayed = displayed(&stanza).and_then(|id| Uuid::try_parse(&id).ok());
+            NewMessage { from, device, id, to, stanza_id: Uuid::now_v7(), ts_ms, stanza, displayed }
         };
         let mut messages = Vec::new();
         let mut answers = Vec::with_capacity(batches.len());

@@ -21,6 +21,8 @@ pub(crate) struct Metrics {
     notices_dropped: Counter,
     appended: Family<AppendLabels, Counter>,
     append_failures: Counter,
+    dropped: Counter,
+    dropped_unread: Counter,
     sessions: Gauge,
     connections: Gauge,
     relays: Gauge,
@@ -103,6 +105,16 @@ impl Metrics {
                 "Transactions of tracked messages that failed; the relays send them again",
                 &self.append_failures,
             );
+            counters(
+                "manager_log_entries_dropped",
+                "Entries of accounts' logs that were too old or too many",
+                &self.dropped,
+            );
+            counters(
+                "manager_log_entries_dropped_unread",
+                "Those of them that a device had not read; it is told of the gap",
+                &self.dropped_unread,
+            );
             let mut gauges = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
             gauges("manager_sessions", "Users logged in here", &self.sessions);
             gauges("manager_connections", "Open client connections", &self.connections);
@@ -169,6 +181,11 @@ impl Metrics {
 
     pub(crate) fn append_failed(&self) {
         self.append_failures.inc();
+    }
+
+    pub(crate) fn dropped(&self, entries: u64, unread: u64) {
+        self.dropped.inc_by(entries);
+        self.dropped_unread.inc_by(unread);
     }
 
     /// What is true at the moment.

@@ -17,8 +17,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, accounts::Registering, choice::Choice, connection, differences::Differences, log::Log,
-    manager::Manager, metrics::Metrics, password::Passwords, peers::Peers, relays::Relays, rpc,
-    sessions::Sessions, store::Store, ticket::Signer,
+    manager::Manager, metrics::Metrics, password::Passwords, peers::Peers, relays::Relays, retention::Kept,
+    rpc, sessions::Sessions, store::Store, ticket::Signer,
 };
 
 /// How often a starting manager looks whether the directory is whole.
@@ -105,7 +105,7 @@ impl Bound {
         let trackers = self.config.trackers.clone();
         let discovery = Discovery::start(trackers, me.clone(), &shutdown.token, &shutdown.tracker);
         let running = Running { manager, discovery, tasks, stop };
-        running.start(self.components, events, me, self.config.device_life());
+        running.start(self.components, events, me, &self.config);
         running.report_ready(self.ready, self.config.trackers.is_empty(), &shutdown.token);
         let manager = Arc::clone(&running.manager);
         self.clients
@@ -203,7 +203,7 @@ impl Running {
         components: TcpListener,
         events: mpsc::Receiver<Event>,
         me: v1::Component,
-        device_life: Duration,
+        config: &Config,
     ) {
         let (manager, stop) = (&self.manager, &self.stop);
         let service =
@@ -223,8 +223,10 @@ impl Running {
         self.spawn(async move { manager.tell_differences().await });
         let manager = Arc::clone(&self.manager);
         self.spawn(async move { manager.audit().await });
-        let manager = Arc::clone(&self.manager);
+        let (manager, device_life) = (Arc::clone(&self.manager), config.device_life());
         self.spawn(async move { manager.forget_devices(device_life).await });
+        let (manager, kept) = (Arc::clone(&self.manager), Kept::new(config));
+        self.spawn(async move { manager.keep_logs_short(kept).await });
         let (manager, discovery) = (Arc::clone(&self.manager), self.discovery.clone());
         self.spawn(async move { observe(&manager, &discovery).await });
     }

@@ -3,6 +3,8 @@
 //! - [`account`]: who exists, and the login counter
 //! - [`roster`]: who has whom as a contact, kept in step on both sides (PROTOCOL §3)
 //! - [`log`]: what each account has received and sent
+//! - [`archive`]: the log as its account reads it back
+//! - [`retention`]: dropping what is old
 //! - [`device`]: an account's devices, and how far each has read
 //! - [`session`]: what a device logs in with again
 //! - [`subscription`]: the rules of a pair of contacts, without a database
@@ -15,8 +17,10 @@
 //! Every call may be dropped while it runs: it then happens as a whole or not at all.
 
 pub mod account;
+pub mod archive;
 pub mod device;
 pub mod log;
+pub mod retention;
 pub mod roster;
 pub mod session;
 pub mod subscription;

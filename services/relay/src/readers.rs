@@ -16,7 +16,7 @@ use kurir_delivery::{
 };
 use kurir_protocol::{
     name::UserKey,
-    relay::{Ready, deliver, ready, receiver},
+    relay::{Ready, deliver, gap, ready, receiver},
 };
 use kurir_rpc::v1::{
     self, GetHeadsRequest, LogEntry, MoveCursorsRequest, ReadRequest, ReadResponse, log_client::LogClient,
@@ -164,17 +164,30 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
     let plain = connection.reading().is_plain();
     let place = |entry: &LogEntry| Place { seq: entry.seq, hidden: is_hidden(connection, entry, plain) };
     let places = page.entries.iter().map(place).collect();
-    let mut writing = Writing::new(&page.log, page.after, page.last, places);
+    let mut writing = Writing::new(&page.log, page.after, (page.first, page.last), places);
     loop {
         let step = writing.next(&mut connection.reading());
         let pushed = match step {
             Step::Ready { reset } => {
                 let mut line = Vec::new();
-                ready(&mut line, &Ready { seq: page.last, log: &page.log, reset });
+                let first = (page.first > 1).then_some(page.first);
+                ready(&mut line, &Ready { seq: page.last, log: &page.log, first, reset });
                 let _ = connection.outbox.push(&line);
                 if reset {
+                    tracing::info!(
+                        user = &*connection.user,
+                        "a device resumes in another log or beyond its end"
+                    );
                     return true;
                 }
+                continue;
+            }
+            Step::Gap { after, first } => {
+                let device = &connection.resource;
+                tracing::info!(user = &*connection.user, %device, after, first, "what a device had not read is gone");
+                let mut line = Vec::new();
+                gap(&mut line, after, first);
+                let _ = connection.outbox.push(&line);
                 continue;
             }
             Step::Acks(acks) => {

@@ -7,10 +7,11 @@ use tokio::time::Instant;
 
 use super::{Over, RosterState, STILL_LOGGED_IN_RETRY, Session};
 use crate::backoff::Backoff;
-use crate::error::Failure;
-use crate::event::{Ended, Event, Socket};
+use crate::error::{Failure, Refusal};
+use crate::event::{Ended, Entry, Event, Socket, name, named};
 use crate::login::{Attempt, Attempted, Outcome, Verdict};
 use crate::manager::{ManagerEvent, ManagerSide};
+use crate::message::MessageId;
 use crate::pending::{Answer, Ask, Request};
 use crate::relay::Coming;
 use crate::wire::Received;
@@ -21,10 +22,7 @@ const ROSTER_RETRY: Duration = Duration::from_secs(1);
 impl Session {
     pub(super) fn on_manager(&mut self, event: ManagerEvent) -> Result<(), Over> {
         match event {
-            ManagerEvent::Value(received) => {
-                self.on_manager_value(received);
-                Ok(())
-            }
+            ManagerEvent::Value(received) => self.on_manager_value(received),
             ManagerEvent::Written => Ok(()),
             ManagerEvent::Due => {
                 let attempt = Attempt {
@@ -107,7 +105,16 @@ impl Session {
             wire.queue(&ToServer::InitialPresence);
         }
         self.ask_roster();
-        if let FromServer::AccountCreated { relay } | FromServer::LoggedIn { relay } = answer {
+        for id in self.looked_up.keys() {
+            self.pending.push(Request { ask: Ask::Sent(*id), reply: None });
+        }
+        self.write_requests();
+        if let FromServer::AccountCreated { relay, session } | FromServer::LoggedIn { relay, session } =
+            answer
+        {
+            if let Some(session) = session {
+                self.tracking.logged_in(session);
+            }
             self.offered(relay);
         }
     }
@@ -127,11 +134,12 @@ impl Session {
         }
     }
 
-    fn on_manager_value(&mut self, Received { value, packet }: Received) {
+    fn on_manager_value(&mut self, Received { value, packet }: Received) -> Result<(), Over> {
         self.show(Socket::Manager, value);
-        // The session's own question answered: the roster of this login.
+        // One of the session's own questions answered: the roster of this login, or what the archive has.
         match self.pending.received(&packet) {
-            Some(Answer::Roster(items)) => {
+            Some((Ask::Sent(id), answer)) => self.found(id, answer),
+            Some((_, Answer::Roster(items))) => {
                 self.roster = RosterState::Here;
                 self.outlet.put(Event::Roster(items));
             }
@@ -139,13 +147,33 @@ impl Session {
             None => {}
         }
         match packet {
+            FromServer::Refused { code: 409, .. } => return Err(Over(Ended::Refused(Refusal::Displaced))),
+            FromServer::Refused { code: 401, .. } => return Err(Over(Ended::Refused(Refusal::Removed))),
             FromServer::RelayLessConnection { relay } if self.relay.was_asked() => self.offered(relay),
             FromServer::Refused { code: 503, .. } if self.relay.was_asked() => self.retry_relay(),
-            FromServer::Presence(presence) => self.outlet.put(Event::Presence(presence)),
-            FromServer::Unavailable { from } => self.outlet.put(Event::Unavailable { from }),
+            FromServer::Presence(presence) => self.outlet.put(Event::Presence(named(presence))),
+            FromServer::Unavailable { from } => self.outlet.put(Event::Unavailable { from: name(&from) }),
             FromServer::Subscribed { item, .. } => self.outlet.put(Event::Subscribed(item)),
-            FromServer::Unsubscribed { from } => self.outlet.put(Event::Unsubscribed { from }),
+            FromServer::Unsubscribed { from } => self.outlet.put(Event::Unsubscribed { from: name(&from) }),
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// The archive has said whether an expired message is stored.
+    fn found(&mut self, id: MessageId, answer: Answer) {
+        let Some(waiting) = self.looked_up.remove(&id) else { return };
+        match answer {
+            Answer::Archive(page) if !page.messages.is_empty() => {
+                let entry = page.messages.into_iter().find_map(|archived| archived.message.entry);
+                let stored = entry.filter(|_| self.tracking.settle(id));
+                if let Some(Entry { seq, stanza_id, .. }) = stored {
+                    self.outlet.put(Event::Stored { id, stanza_id, seq: Some(seq) });
+                }
+            }
+            // Nothing was ever dropped: what is not there never was.
+            Answer::Archive(page) if page.first.is_none() => self.tracking.renew(id),
+            _ => self.outlet.put(Event::Expired(waiting)),
         }
     }
 }

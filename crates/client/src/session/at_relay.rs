@@ -90,10 +90,11 @@ impl Session {
     fn on_late_value(&mut self, Received { value, packet }: Received) {
         match packet {
             FromServer::Message(ref message) if message.entry.is_some() => self.show(Socket::Relay, value),
-            FromServer::Stored { .. } | FromServer::NotStored { .. } | FromServer::Ready { .. } => {
-                self.show(Socket::Relay, value);
-            }
-            FromServer::NotDelivered { id: Some(_) } => self.show(Socket::Relay, value),
+            FromServer::Stored { .. }
+            | FromServer::NotStored { .. }
+            | FromServer::Ready { .. }
+            | FromServer::Gap { .. }
+            | FromServer::NotDelivered { id: Some(_) } => self.show(Socket::Relay, value),
             packet => self.on_relay_value(Received { value, packet }),
         }
     }
@@ -114,7 +115,8 @@ impl Session {
                 }
             }
             FromServer::Stored { id, stanza_id, seq } => self.stored(&id, stanza_id, seq),
-            FromServer::Ready { seq, log, reset } => self.ready(seq, log, reset),
+            FromServer::Ready { seq, log, reset, .. } => self.ready(seq, log, reset),
+            FromServer::Gap { after, first } => self.gap(after, first),
             FromServer::Pong { id: Some(id) } if id == Leaving::PING_ID => {
                 if let Some(leaving) = &mut self.leaving {
                     leaving.answered();
@@ -137,6 +139,17 @@ impl Session {
         if up_to_date {
             self.outlet.put(Event::UpToDate);
         }
+    }
+
+    /// A device that has had nothing yet misses nothing of what was before it.
+    fn gap(&mut self, after: u64, first: u64) {
+        if self.tracking.inbox().is_none_or(|inbox| !inbox.is_new(first.saturating_sub(1))) {
+            return;
+        }
+        if after > 0 {
+            self.outlet.put(Event::Gap { after, first });
+        }
+        self.came(first.saturating_sub(1));
     }
 
     fn stored(&mut self, id: &str, stanza_id: String, seq: Option<u64>) {
@@ -184,32 +197,24 @@ impl Session {
 
     /// The event that a message is.
     fn tell(&mut self, message: kurir_protocol::client::Message, own: bool, waited: bool, stanza: String) {
-        let kurir_protocol::client::Message { from, to, id, body, lang, receipt, marker, state, entry } =
-            message;
+        let message = Message::new(message, &self.options.username, waited, stanza);
+        let Message { from, body, receipt, marker, state, entry, .. } = &message;
+        let (from, entry) = (from.clone(), entry.clone());
         let event = match (body, receipt, marker, state) {
             (None, Some(Receipt::Received(stanza_id)), ..) if own => {
                 if let Some(inbox) = self.tracking.inbox() {
-                    inbox.is_answered(&stanza_id);
+                    inbox.is_answered(stanza_id);
                 }
                 return;
             }
-            (None, Some(Receipt::Received(stanza_id)), ..) => Event::Delivered { by: from, stanza_id, entry },
-            (None, _, Some(Marker::Displayed(stanza_id)), _) => Event::Read { by: from, stanza_id, entry },
-            (None, None, None, Some(state)) => Event::ChatState { from, state },
-            (body, receipt, marker, state) => Event::Message(Message {
-                from,
-                to,
-                own,
-                id,
-                body,
-                lang,
-                receipt,
-                marker,
-                state,
-                entry,
-                waited,
-                stanza,
-            }),
+            (None, Some(Receipt::Received(stanza_id)), ..) => {
+                Event::Delivered { by: from, stanza_id: stanza_id.clone(), entry }
+            }
+            (None, _, Some(Marker::Displayed(stanza_id)), _) => {
+                Event::Read { by: from, stanza_id: stanza_id.clone(), entry }
+            }
+            (None, None, None, Some(state)) => Event::ChatState { from, state: *state },
+            _ => Event::Message(message),
         };
         self.outlet.put(event);
     }

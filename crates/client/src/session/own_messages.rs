@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::{Over, Session};
 use crate::error::Failure;
-use crate::event::{Event, Socket};
+use crate::event::{Event, Socket, Waiting};
+use crate::pending::{Ask, Request};
 
 impl Session {
     pub(super) fn own_messages(&mut self) -> Result<(), Over> {
@@ -32,17 +33,34 @@ impl Session {
 
     /// A write to the state file has ended: the servers may know how far this device is.
     pub(super) fn on_written(&mut self, written: io::Result<()>) {
-        let Some(seq) = self.tracking.written(written).filter(|seq| *seq > 0) else { return };
+        let place = self.tracking.written(written);
+        if let Some(session) = self.tracking.session_kept() {
+            self.account.kept(session);
+        }
+        let Some(seq) = place.filter(|seq| *seq > 0) else { return };
         if let Some(wire) = self.relay.current() {
             wire.queue(&ToServer::Ack { seq });
         }
     }
 
+    /// Asks the archive whether these are stored.
+    fn look_up(&mut self, expired: Vec<Waiting>) {
+        if expired.is_empty() {
+            return;
+        }
+        for waiting in expired {
+            self.pending.push(Request { ask: Ask::Sent(waiting.id), reply: None });
+            self.looked_up.insert(waiting.id, waiting);
+        }
+        // Otherwise asked at the next login.
+        self.write_requests();
+    }
+
     fn send_queued(&mut self) {
         let mut stuck = false;
+        let mut expired = Vec::new();
         while let Some(wire) = self.relay.room() {
-            let outlet = &mut self.outlet;
-            match self.tracking.next_to_send(|waiting| outlet.put(Event::Expired(waiting))) {
+            match self.tracking.next_to_send(|waiting| expired.push(waiting)) {
                 Next::Send { queued, again } => {
                     wire.queue_line(format!("{}\n", queued.stanza).as_bytes());
                     if !again {
@@ -56,6 +74,7 @@ impl Session {
                 Next::Nothing => break,
             }
         }
+        self.look_up(expired);
         if stuck && let Some(address) = self.relay.leave() {
             self.tracking.disconnected();
             self.went_offline(Socket::Relay, Failure::Stuck { address });

@@ -212,6 +212,12 @@ impl Online {
         }
     }
 
+    /// The session ends without a logout.
+    pub(crate) async fn goes(mut self) {
+        drop(self.client);
+        while within(self.events.next()).await.is_some() {}
+    }
+
     pub(crate) async fn until(&mut self, is_it: impl Fn(&Event) -> bool) -> Event {
         until(&mut self.events, is_it).await
     }

@@ -8,6 +8,8 @@
     reason = "helpers of tests, too"
 )]
 
+mod archive;
+mod devices;
 mod failover;
 mod fake;
 mod requests;

@@ -2,10 +2,10 @@
 
 use std::{borrow::Cow, str::FromStr};
 
-use super::Message;
+use super::{Archive, Message, archive};
 use crate::{
     Malformed,
-    manager::Item,
+    manager::{Displayed, Item, Session},
     object::{Elements, Fields, Key, truthy},
     tracker::{Component, Kind},
 };
@@ -19,11 +19,15 @@ pub enum FromServer {
     AccountCreated {
         /// Where to connect; none if no relay is alive.
         relay: Option<Relay>,
+        /// What this device logs in with the next time.
+        session: Option<Session>,
     },
     /// From the manager: online.
     LoggedIn {
         /// Where to connect; none if no relay is alive.
         relay: Option<Relay>,
+        /// What this device logs in with the next time.
+        session: Option<Session>,
     },
     /// From the manager: the relay asked for.
     RelayLessConnection {
@@ -122,8 +126,43 @@ pub enum FromServer {
         seq: u64,
         /// The log's life.
         log: String,
+        /// The log's first place, where older entries are gone.
+        first: Option<u64>,
         /// Everything follows from the first on.
         reset: bool,
+    },
+    /// From the relay: entries of the own log that this device has not had are gone.
+    Gap {
+        /// Those after this place.
+        after: u64,
+        /// And before this one.
+        first: u64,
+    },
+    /// The server is about to close the connection, in Part II's words.
+    Closing {
+        /// RFC 6120 condition.
+        condition: String,
+        /// When to come again.
+        retry_after_ms: Option<u64>,
+    },
+    /// The server will be gone soon: another one is to be asked for.
+    Move {
+        /// In so many milliseconds.
+        after_ms: u64,
+    },
+    /// From the manager: a part of the own log.
+    Archive {
+        /// What was found.
+        page: Archive,
+        /// Of the request.
+        id: Option<String>,
+    },
+    /// From the manager: how far the account has read each conversation.
+    Displayed {
+        /// Each conversation.
+        conversations: Vec<Displayed>,
+        /// Of the request.
+        id: Option<String>,
     },
     /// A ping was answered.
     Pong {
@@ -153,7 +192,7 @@ impl FromServer {
         // Without case: a message's `stanza` arrives as its sender wrote it.
         match lower(&fields, Key::Stanza).as_deref() {
             Some("message") => Self::message(value, &fields),
-            Some("stream") => Ok(Self::stream(&fields)),
+            Some("stream") => Self::stream(&fields),
             Some("presence") => Self::presence(&fields),
             Some("iq") => Self::iq(&fields),
             Some(_) => Ok(Self::Unknown),
@@ -173,8 +212,8 @@ impl FromServer {
         let relay = first.map(Relay::read).transpose()?.flatten();
         Ok(match (code, msg.as_ref()) {
             (_, "Relay Less Connection") => Self::RelayLessConnection { relay },
-            (201, _) => Self::AccountCreated { relay },
-            (200, _) => Self::LoggedIn { relay },
+            (201, _) => Self::AccountCreated { relay, session: session(fields) },
+            (200, _) => Self::LoggedIn { relay, session: session(fields) },
             _ => Self::Unknown,
         })
     }
@@ -199,13 +238,27 @@ impl FromServer {
         }
     }
 
-    fn stream(fields: &Fields<'_>) -> Self {
-        match (number(fields, Key::Seq), owned(fields, Key::Log)) {
-            (Some(seq), Some(log)) if fields.says(Key::Type, "ready") => {
-                Self::Ready { seq, log, reset: fields.raw(Key::Reset).is_some_and(truthy) }
+    fn stream(fields: &Fields<'_>) -> Result<Self, Malformed> {
+        let read = |kind: &str| match kind {
+            "ready" => Some(Self::Ready {
+                seq: number(fields, Key::Seq)?,
+                log: owned(fields, Key::Log)?,
+                first: number(fields, Key::First),
+                reset: fields.raw(Key::Reset).is_some_and(truthy),
+            }),
+            "gap" => {
+                Some(Self::Gap { after: number(fields, Key::After)?, first: number(fields, Key::First)? })
             }
-            _ => Self::Unknown,
+            "move" => Some(Self::Move { after_ms: number(fields, Key::AfterMs).unwrap_or_default() }),
+            _ => None,
+        };
+        let kind = lower(fields, Key::Type).unwrap_or_default();
+        if kind == "error" {
+            let Some(error) = fields.object(Key::Error)? else { return Ok(Self::Unknown) };
+            let condition = owned(&error, Key::Condition).unwrap_or_default();
+            return Ok(Self::Closing { condition, retry_after_ms: number(&error, Key::RetryAfterMs) });
         }
+        Ok(read(&kind).unwrap_or(Self::Unknown))
     }
 
     fn presence(fields: &Fields<'_>) -> Result<Self, Malformed> {
@@ -250,6 +303,13 @@ impl FromServer {
                 Some(query) => Self::Roster { items: items(&query)?, id },
                 None => Self::RosterSet { id },
             },
+            (Some("result"), Some("archive")) => match fields.object(Key::Query)? {
+                Some(query) if query.raw(Key::Displayed).is_some() => {
+                    Self::Displayed { conversations: archive::displayed(&query)?, id }
+                }
+                Some(query) => Self::Archive { page: Archive::read(&query)?, id },
+                None => Self::Unknown,
+            },
             _ => Self::Unknown,
         })
     }
@@ -277,6 +337,10 @@ fn component(raw: &str) -> Result<Option<Component>, Malformed> {
         })
     };
     Ok(read())
+}
+
+fn session(fields: &Fields<'_>) -> Option<Session> {
+    fields.text(Key::Session).map(|token| Session::new(&token))
 }
 
 fn lower(fields: &Fields<'_>, key: Key) -> Option<String> {

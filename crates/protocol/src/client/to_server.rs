@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::Draft;
-use crate::{relay::Resume, write::Object};
+use super::{ArchiveQuery, Draft};
+use crate::{manager::Session, relay::Resume, write::Object};
 
 /// What clients send, to whichever role it is for. Its `Debug` shows nothing: passwords and tickets are in it.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum ToServer<'a> {
         username: &'a str,
         /// Its password.
         password: &'a str,
+        /// The device; none: the account's default one.
+        resource: Option<&'a str>,
     },
     /// To the manager (U4).
     Login {
@@ -30,6 +32,15 @@ pub enum ToServer<'a> {
         username: &'a str,
         /// Its password.
         password: &'a str,
+        /// The device; none: the account's default one.
+        resource: Option<&'a str>,
+    },
+    /// To the manager: the device logs in again.
+    ComeBack {
+        /// The account.
+        username: &'a str,
+        /// From the reply to its last login.
+        session: &'a Session,
     },
     /// To the manager: which relay to connect to now.
     GetRelay,
@@ -57,6 +68,13 @@ pub enum ToServer<'a> {
         from: &'a str,
         /// The contact.
         jid: &'a str,
+        /// To be echoed.
+        id: &'a str,
+    },
+    /// To the manager: a part of the own log, or what is known of it.
+    Archive {
+        /// What is asked for.
+        query: ArchiveQuery<'a>,
         /// To be echoed.
         id: &'a str,
     },
@@ -118,8 +136,14 @@ impl ToServer<'_> {
                 address.text("type", "client").raw("is_private", "true")
             }
             Self::GetComponents => packet.text("message", "get components"),
-            Self::Register { username, password } => auth(packet, username, password).raw("register", "true"),
-            Self::Login { username, password } => auth(packet, username, password),
+            Self::Register { username, password, resource } => auth(packet, username)
+                .text("password", password)
+                .text_if("resource", resource)
+                .raw("register", "true"),
+            Self::Login { username, password, resource } => {
+                auth(packet, username).text("password", password).text_if("resource", resource)
+            }
+            Self::ComeBack { username, session } => auth(packet, username).text("session", session.expose()),
             Self::GetRelay => packet.text("type", "get_relay_less_connection"),
             Self::RosterGet { from, id } => roster(packet, "get", from)
                 .value("query", |out| Object::begin(out).raw("items", "null").end())
@@ -131,6 +155,9 @@ impl ToServer<'_> {
             Self::RosterRemove { from, jid, id } => {
                 roster_set(packet, from, jid, |item| item).text("subscription", "remove").text("id", id)
             }
+            Self::Archive { query, id } => iq(packet, "archive", "get")
+                .value("query", |out| query.write(Object::begin(out)))
+                .text("id", id),
             Self::InitialPresence => packet.text("stanza", "presence"),
             Self::DirectedPresence { to } => packet.text("stanza", "presence").text("to", to),
             Self::Bio { from, bio } => packet.text("stanza", "presence").text("from", from).text("bio", bio),
@@ -149,16 +176,18 @@ impl ToServer<'_> {
             }
             Self::Message(draft) => draft.write(packet),
             Self::Ack { seq } => packet.text("stanza", "ack").raw("seq", &seq.to_string()),
-            Self::Ping { id } => {
-                packet.text("stanza", "iq").text("namespace", "ping").text("type", "get").text("id", id)
-            }
+            Self::Ping { id } => iq(packet, "ping", "get").text("id", id),
         }
         .end_line();
     }
 }
 
-fn auth<'o>(packet: Object<'o>, username: &str, password: &str) -> Object<'o> {
-    packet.text("type", "auth").text("username", username).text("password", password)
+fn auth<'o>(packet: Object<'o>, username: &str) -> Object<'o> {
+    packet.text("type", "auth").text("username", username)
+}
+
+fn iq<'o>(packet: Object<'o>, namespace: &str, kind: &str) -> Object<'o> {
+    packet.text("stanza", "iq").text("namespace", namespace).text("type", kind)
 }
 
 fn roster<'o>(packet: Object<'o>, kind: &str, from: &str) -> Object<'o> {

@@ -87,10 +87,17 @@ keys! {
     Remove "remove"
     SeenAt "seen_at"
     RetryAfterMs "retry_after_ms"
+    With "with"
+    After "after"
+    Before "before"
+    Limit "limit"
+    Messages "messages"
+    Complete "complete"
+    Displayed "displayed"
 }
 
 // `Seen` has one bit for each.
-const _: () = assert!(Key::COUNT <= 64);
+const _: () = assert!(Key::COUNT <= 128);
 
 impl Key {
     /// The known key with this text, unescaped.
@@ -136,13 +143,13 @@ const fn slots() -> [Option<Key>; SLOT_COUNT] {
 
 /// Which known keys an object has had.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Seen(u64);
+pub struct Seen(u128);
 
 impl Seen {
     /// Notes a key; one that was noted before makes the object malformed.
     #[inline]
     pub fn note(&mut self, key: Key) -> Result<(), Malformed> {
-        let bit = 1 << key as u8;
+        let bit = 1_u128 << key as u8;
         if self.0 & bit != 0 {
             return Err(Malformed);
         }

@@ -80,6 +80,12 @@ pub fn receiver(stanza: &str) -> Cow<'_, str> {
     to.and_then(|member| text(member.raw)).unwrap_or_default()
 }
 
+/// Up to which message its sender says to have read the conversation: the `stanza_id` in its `marker`.
+pub fn displayed(stanza: &str) -> Option<Cow<'_, str>> {
+    let find = |object, key| Members::of(object)?.find(|member| Key::of(&member.key) == Some(key));
+    text(find(find(stanza, Key::Marker)?.raw, Key::Displayed)?.raw)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +105,20 @@ mod tests {
         assert_eq!(for_plain(NAMED), r#"{"from":"esa","stanza":"message","to":"fajar","body":"x"}"#);
         let odd = r#"{"from":"a\\b@a.example/x","stanza":"message"}"#;
         assert_eq!(for_plain(odd), r#"{"from":"a\\b","stanza":"message"}"#, "a backslash is in a name");
+    }
+
+    #[test]
+    fn a_marker_says_up_to_where_the_conversation_was_read() {
+        for (marker, expected) in [
+            (r#"{"displayed":"0194"}"#, Some("0194")),
+            (r#"{"displayed":7}"#, None),
+            (r#""markable""#, None),
+            ("null", None),
+        ] {
+            let stanza = format!(r#"{{"from":"esa","stanza":"message","to":"fajar","marker":{marker}}}"#);
+            assert_eq!(displayed(&stanza).as_deref(), expected, "{marker}");
+        }
+        assert_eq!(displayed(PLAIN), None);
     }
 
     #[test]

@@ -74,24 +74,50 @@ pub struct Ready<'a> {
     pub seq: u64,
     /// The log's life.
     pub log: &'a str,
+    /// The log's first place, where older entries are gone.
+    pub first: Option<u64>,
     /// What the device has is of another life, or from beyond the end: everything follows from the first on.
     pub reset: bool,
 }
+
+/// What a place that is not in the log is called, or one that is not there any more.
+const NOT_THERE: (&str, &str) = ("cancel", "item-not-found");
 
 /// Appends a [`Ready`] as a canonical line.
 pub fn ready(out: &mut Vec<u8>, ready: &Ready<'_>) {
     let packet = Object::begin(out).text("stanza", "stream").text("type", "ready");
     let packet = packet.raw("seq", &ready.seq.to_string()).text("log", ready.log);
-    if ready.reset { packet.raw("reset", "true") } else { packet }.end_line();
+    let packet = match ready.first {
+        Some(first) => packet.raw("first", &first.to_string()),
+        None => packet,
+    };
+    let packet = if ready.reset {
+        packet.raw("reset", "true").value("error", |out| crate::iq::error(out, NOT_THERE))
+    } else {
+        packet
+    };
+    packet.end_line();
+}
+
+/// Tells a device that the entries after `after` and before `first` are gone, as a canonical line.
+pub fn gap(out: &mut Vec<u8>, after: u64, first: u64) {
+    let packet = Object::begin(out).text("stanza", "stream").text("type", "gap");
+    let packet = packet.raw("after", &after.to_string()).raw("first", &first.to_string());
+    packet.value("error", |out| crate::iq::error(out, NOT_THERE)).end_line();
 }
 
 /// Appends a log's entry as a device that resumes is sent it, as a canonical line. `stanza` is what is stored: an object
 /// with at least one member.
 pub fn deliver(out: &mut Vec<u8>, stanza: &str, seq: u64, stanza_id: &str, ts_ms: i64) {
+    entry(out, stanza, seq, stanza_id, ts_ms);
+    out.push(b'\n');
+}
+
+/// Appends a log's entry with its place, as one JSON object.
+pub(crate) fn entry(out: &mut Vec<u8>, stanza: &str, seq: u64, stanza_id: &str, ts_ms: i64) {
     let members = stanza.strip_prefix('{').unwrap_or(stanza);
     out.extend_from_slice(format!(r#"{{"seq":{seq},"ts":{ts_ms},"stanza_id":"#).as_bytes());
     write::string(out, stanza_id);
     out.push(b',');
     out.extend_from_slice(members.as_bytes());
-    out.push(b'\n');
 }

@@ -3,13 +3,14 @@
 use kurir_protocol::{
     Malformed,
     client::{ChatState, Entry, FromServer, Marker, Receipt, ToServer},
+    manager::{ArchiveAnswer, Displayed, Filed, Found},
 };
 
 #[test]
 fn what_is_newer_than_the_library_is_unknown() {
     for new in [
         "{}",
-        r#"{"stanza":"stream","type":"move","after_ms":7}"#,
+        r#"{"stanza":"stream","type":"later","after_ms":7}"#,
         r#"{"stanza":"message"}"#,
         r#"{"stanza":"presence","type":"subscribed","from":"esa"}"#,
         r#"{"stanza":"iq","type":"result","namespace":"disco"}"#,
@@ -57,8 +58,45 @@ fn part_ii_the_relays_words_about_tracked_messages() {
     let expected = FromServer::NotStored { id: Some("1".into()), kind, condition };
     assert_eq!(FromServer::parse(refused), Ok(expected));
     let ready = r#"{"stanza":"stream","type":"ready","seq":7,"log":"l","reset":true}"#;
-    let expected = FromServer::Ready { seq: 7, log: "l".into(), reset: true };
+    let expected = FromServer::Ready { seq: 7, log: "l".into(), first: None, reset: true };
     assert_eq!(FromServer::parse(ready), Ok(expected));
+    let gap = r#"{"stanza":"stream","type":"gap","after":1,"first":3}"#;
+    assert_eq!(FromServer::parse(gap), Ok(FromServer::Gap { after: 1, first: 3 }));
+}
+
+#[test]
+fn part_ii_the_end_of_a_connection() {
+    let going = r#"{"stanza":"stream","type":"move","after_ms":250}"#;
+    assert_eq!(FromServer::parse(going), Ok(FromServer::Move { after_ms: 250 }));
+    let error = r#"{"stanza":"stream","type":"error","error":{"type":"wait","condition":"system-shutdown","retry_after_ms":9}}"#;
+    let expected = FromServer::Closing { condition: "system-shutdown".into(), retry_after_ms: Some(9) };
+    assert_eq!(FromServer::parse(error), Ok(expected));
+}
+
+#[test]
+fn part_ii_the_archive() {
+    let mut answer = Vec::new();
+    let stanza = r#"{"from":"fajar","stanza":"message","to":"esa","id":"1","body":"halo"}"#;
+    let filed = Filed { seq: 8, stanza_id: "s".into(), ts_ms: 5, stanza: stanza.into() };
+    let messages = std::slice::from_ref(&filed);
+    let found = Found { messages, complete: true, log: "l", first: Some(3) };
+    ArchiveAnswer { to: Some("esa"), id: None }.found(&mut answer, &found);
+    let Ok(FromServer::Archive { page, id: None }) =
+        FromServer::parse(str::from_utf8(&answer).unwrap().trim())
+    else {
+        panic!("{answer:?}");
+    };
+    assert_eq!((page.complete, page.log.as_str(), page.first), (true, "l", Some(3)));
+    assert_eq!(page.messages.len(), 1);
+    assert_eq!(page.messages[0].message.body.as_deref(), Some("halo"));
+    assert!(page.messages[0].stanza.starts_with(r#"{"seq":8,"#));
+    assert_eq!(page.messages[0].message.entry, Some(Entry { seq: 8, stanza_id: "s".into(), ts_ms: 5 }));
+
+    let read = Displayed { with: "fajar".into(), stanza_id: "s".into(), ts_ms: 9 };
+    answer.clear();
+    ArchiveAnswer { to: Some("esa"), id: None }.displayed(&mut answer, std::slice::from_ref(&read));
+    let expected = FromServer::Displayed { conversations: vec![read], id: None };
+    assert_eq!(FromServer::parse(str::from_utf8(&answer).unwrap().trim()), Ok(expected));
 }
 
 /// A relay puts the sender's name into what users send, and takes `error` away.

@@ -1,12 +1,12 @@
 //! What one end writes, the other end reads.
 
 use kurir_protocol::{
-    client::{Draft, FromServer, ToServer},
+    client::{ArchiveQuery, Draft, FromServer, ToServer},
     framing::{Framing, Limits, encode},
     iq,
     manager::{
-        self, Item, NewName, Presence, PresenceRequest, RelayEntry, RosterAction, Session, Subscription,
-        ToClient,
+        self, ArchiveAction, Item, NewName, Presence, PresenceRequest, RelayEntry, RosterAction, Search,
+        Session, Subscription, ToClient,
     },
     name::UserKey,
     object::text,
@@ -79,7 +79,8 @@ proptest! {
     #[test]
     fn u3_u4_registration_and_login(framing in framing(), username in words(), password in words(), register: bool) {
         let (username, password) = (username.as_str(), password.as_str());
-        let packet = if register { ToServer::Register { username, password } } else { ToServer::Login { username, password } };
+        let resource = None;
+        let packet = if register { ToServer::Register { username, password, resource } } else { ToServer::Login { username, password, resource } };
         let Ok(manager::FromClient::Auth(auth)) = manager::FromClient::parse(&to_server(framing, &packet)) else { panic!() };
         let good = |text: &str| !text.is_empty() && !text.contains(char::is_whitespace);
         prop_assert_eq!(auth.username, good(username).then(|| username.to_owned()));
@@ -172,8 +173,8 @@ fn relays_come_with_their_ticket() {
     let relay =
         || Some(RelayEntry { id: "relay-5010", host: "h", port: 5010, connections: 3, token: Some("t") });
     let read = |packet: ToClient<'_>| match to_client(Framing::Original, &packet) {
-        FromServer::AccountCreated { relay } => (201, relay),
-        FromServer::LoggedIn { relay } => (200, relay),
+        FromServer::AccountCreated { relay, session } if session == Some(Session::new("s")) => (201, relay),
+        FromServer::LoggedIn { relay, session } if session == Some(Session::new("s")) => (200, relay),
         FromServer::RelayLessConnection { relay } => (0, relay),
         other => panic!("{other:?}"),
     };
@@ -233,6 +234,41 @@ fn errors_and_short_answers() {
         FromServer::parse(replies::TOO_SLOW),
         Ok(FromServer::Refused { code: 408, msg: "Too slow".to_owned() })
     );
+}
+
+#[test]
+fn devices_come_back_with_their_session() {
+    let session = Session::new("s\"1");
+    let packet = to_server(Framing::Original, &ToServer::ComeBack { username: "esa", session: &session });
+    let Ok(manager::FromClient::Auth(auth)) = manager::FromClient::parse(&packet) else { panic!("{packet}") };
+    assert_eq!((auth.username.as_deref(), auth.session), (Some("esa"), Some(session)));
+    let login = ToServer::Login { username: "esa", password: "12345", resource: Some("my phone") };
+    let packet = to_server(Framing::Lines, &login);
+    let Ok(manager::FromClient::Auth(auth)) = manager::FromClient::parse(&packet) else { panic!("{packet}") };
+    assert_eq!(auth.device.unwrap().as_str(), "my phone");
+}
+
+#[test]
+fn requests_to_the_archive() {
+    let search = |with: Option<&str>, after, before, limit| Search {
+        with: with.map(str::to_owned),
+        after,
+        before,
+        limit,
+    };
+    let searches = [search(None, None, None, 1), search(Some("fajar"), Some(3), Some(u64::MAX), 100)];
+    let read = |query| {
+        let packet = to_server(Framing::Original, &ToServer::Archive { query, id: "1" });
+        let Ok(manager::FromClient::Archive(request)) = manager::FromClient::parse(&packet) else {
+            panic!("{packet}");
+        };
+        request.action
+    };
+    for search in &searches {
+        assert_eq!(read(ArchiveQuery::Search(search)), ArchiveAction::Search(search.clone()));
+    }
+    assert_eq!(read(ArchiveQuery::Sent("a\n")), ArchiveAction::Sent("a\n".into()));
+    assert_eq!(read(ArchiveQuery::Displayed), ArchiveAction::Displayed);
 }
 
 #[test]

@@ -416,13 +416,27 @@ fn a_tracked_message_is_stored_or_refused() {
 /// Part II, `resume`: the answer to the hello, and an entry of the log.
 #[test]
 fn a_device_that_resumes_is_told_where_the_log_ends_and_where_each_entry_is() {
-    let ready = relay::Ready { seq: 7, log: "0192f0c1", reset: false };
+    let ready = relay::Ready { seq: 7, log: "0192f0c1", first: None, reset: false };
     line(&expect![[r#"{"stanza":"stream","type":"ready","seq":7,"log":"0192f0c1"}"#]], |out| {
         relay::ready(out, &ready);
     });
-    line(&expect![[r#"{"stanza":"stream","type":"ready","seq":7,"log":"0192f0c1","reset":true}"#]], |out| {
-        relay::ready(out, &relay::Ready { reset: true, ..ready });
+    line(
+        &expect![[
+            r#"{"stanza":"stream","type":"ready","seq":7,"log":"0192f0c1","reset":true,"error":{"type":"cancel","condition":"item-not-found"}}"#
+        ]],
+        |out| {
+            relay::ready(out, &relay::Ready { reset: true, ..ready });
+        },
+    );
+    line(&expect![[r#"{"stanza":"stream","type":"ready","seq":7,"log":"0192f0c1","first":3}"#]], |out| {
+        relay::ready(out, &relay::Ready { first: Some(3), ..ready });
     });
+    line(
+        &expect![[
+            r#"{"stanza":"stream","type":"gap","after":1,"first":3,"error":{"type":"cancel","condition":"item-not-found"}}"#
+        ]],
+        |out| relay::gap(out, 1, 3),
+    );
     let stanza = r#"{"from":"esa","stanza":"message","to":"fajar","id":"1","body":"halo"}"#;
     line(
         &expect![[

@@ -2,7 +2,8 @@
 
 use expect_test::{Expect, expect};
 use kurir_protocol::{
-    client::{ChatState, Draft, Marker, Receipt, ToServer},
+    client::{ArchiveQuery, ChatState, Draft, Marker, Receipt, ToServer},
+    manager::{Search, Session},
     relay::Resume,
 };
 
@@ -26,12 +27,56 @@ fn u1_u2_hello_to_tracker_and_manager() {
 fn u3_u4_registration_and_login() {
     written(
         &expect![[r#"{"type":"auth","username":"esa","password":"12345","register":true}"#]],
-        &ToServer::Register { username: "esa", password: "12345" },
+        &ToServer::Register { username: "esa", password: "12345", resource: None },
     );
     written(
         &expect![[r#"{"type":"auth","username":"esa","password":"12345"}"#]],
-        &ToServer::Login { username: "esa", password: "12345" },
+        &ToServer::Login { username: "esa", password: "12345", resource: None },
     );
+}
+
+#[test]
+fn part_ii_devices_and_sessions() {
+    let (username, password, resource) = ("esa", "12345", Some("phone"));
+    written(
+        &expect![[
+            r#"{"type":"auth","username":"esa","password":"12345","resource":"phone","register":true}"#
+        ]],
+        &ToServer::Register { username, password, resource },
+    );
+    written(
+        &expect![[r#"{"type":"auth","username":"esa","password":"12345","resource":"phone"}"#]],
+        &ToServer::Login { username, password, resource },
+    );
+    written(
+        &expect![[r#"{"type":"auth","username":"esa","session":"s"}"#]],
+        &ToServer::ComeBack { username, session: &Session::new("s") },
+    );
+}
+
+#[test]
+fn part_ii_the_archive() {
+    let search = Search { with: Some("fajar".into()), after: None, before: Some(9), limit: 7 };
+    for (expected, query) in [
+        (
+            expect![[
+                r#"{"stanza":"iq","namespace":"archive","type":"get","query":{"with":"fajar","limit":7,"before":9},"id":"1"}"#
+            ]],
+            ArchiveQuery::Search(&search),
+        ),
+        (
+            expect![[r#"{"stanza":"iq","namespace":"archive","type":"get","query":{"id":"0193"},"id":"1"}"#]],
+            ArchiveQuery::Sent("0193"),
+        ),
+        (
+            expect![[
+                r#"{"stanza":"iq","namespace":"archive","type":"get","query":{"displayed":null},"id":"1"}"#
+            ]],
+            ArchiveQuery::Displayed,
+        ),
+    ] {
+        written(&expected, &ToServer::Archive { query, id: "1" });
+    }
 }
 
 #[test]

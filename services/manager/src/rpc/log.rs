@@ -60,6 +60,7 @@ impl log_server::Log for Service {
         Ok(Response::new(v1::ReadResponse {
             log: page.life.to_string(),
             last: page.last,
+            first: page.first,
             after,
             entries: bounded(page.entries).map(entry).collect(),
         }))

@@ -4,6 +4,7 @@
 
 pub(super) mod account;
 pub(super) mod device;
+pub(super) mod displayed;
 pub(super) mod log;
 pub(super) mod log_entry;
 pub(super) mod roster_item;

@@ -12,14 +12,14 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DerivePartialModel, EntityTrait,
     ExprTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::{LockType, OnConflict},
+    sea_query::{Alias, Expr, LockType, OnConflict, SimpleExpr},
 };
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
     account::BrokenRow,
-    entity::{account, log, log_entry},
+    entity::{account, displayed, log, log_entry},
 };
 
 /// How often an append is tried that collides with others.
@@ -46,6 +46,8 @@ pub struct NewMessage {
     pub ts_ms: i64,
     /// One canonical line without its LF, `from` set by the relay.
     pub stanza: String,
+    /// Up to this message the sender has read the conversation, as it says with this one.
+    pub displayed: Option<Uuid>,
 }
 
 /// What became of a message. The places are those in the sender's and in the receiver's log.
@@ -84,6 +86,8 @@ pub struct Page {
     pub life: Uuid,
     /// The log's last `seq`; 0: it is empty.
     pub last: u64,
+    /// The log's first `seq` that is still there, or will be: 1 where nothing is gone.
+    pub first: u64,
     pub entries: Vec<Logged>,
 }
 
@@ -152,26 +156,30 @@ impl Store {
                 return Ok(None);
             };
             // The head first: an entry that comes meanwhile is then beyond `last`, and not the other way round.
-            let head = match log::Entity::find_by_id(account).one(&self.database).await? {
-                Some(head) => head,
-                None => self.begin_log(account).await?,
-            };
+            let head = self.head(account).await?;
             let rows = log_entry::Entity::find()
                 .filter(log_entry::Column::AccountId.eq(account))
                 .filter(log_entry::Column::Seq.gt(signed(after)))
+                .filter(is_there())
                 .order_by_asc(log_entry::Column::Seq)
                 .limit(most)
                 .all(&self.database)
                 .await?;
             let entries: Vec<Logged> = rows.into_iter().map(Logged::from).collect();
             let last = Ord::max(unsigned(head.last_seq), entries.last().map_or(0, |entry| entry.seq));
-            Ok(Some(Page { life: head.life, last, entries }))
+            // Places have no gaps: what is missing was dropped, perhaps since the head was read.
+            let dropped = entries.first().map(|entry| entry.seq).filter(|seq| *seq > after.saturating_add(1));
+            let first = Ord::max(unsigned(head.first_seq), dropped.unwrap_or(1));
+            Ok(Some(Page { life: head.life, last, first, entries }))
         })
         .await
     }
 
     /// A log has its life from when it is first read or written on: what a client has seen of it belongs to that.
-    async fn begin_log(&self, account: i64) -> Result<log::Model, StoreError> {
+    pub(super) async fn head(&self, account: i64) -> Result<log::Model, StoreError> {
+        if let Some(head) = log::Entity::find_by_id(account).one(&self.database).await? {
+            return Ok(head);
+        }
         let _turn = self.turn_to_write().await;
         begin_logs(&self.database, [account]).await?;
         let head = log::Entity::find_by_id(account).one(&self.database).await?;
@@ -215,6 +223,15 @@ struct Batch {
     sent: HashMap<SentKey, Sent>,
     entries: Vec<log_entry::ActiveModel>,
     grown: BTreeSet<i64>,
+    /// How far who has read which conversation.
+    displayed: BTreeMap<(i64, i64), Read>,
+}
+
+/// The last message that somebody has read of a conversation, and when that was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Read {
+    stanza_id: Uuid,
+    ts_ms: i64,
 }
 
 impl Batch {
@@ -229,7 +246,13 @@ impl Batch {
             begin_logs(transaction, missing).await?;
             heads = locked(transaction, &ids).await?;
         }
-        Ok(Batch { heads, sent: HashMap::new(), entries: Vec::new(), grown: BTreeSet::new() })
+        Ok(Batch {
+            heads,
+            sent: HashMap::new(),
+            entries: Vec::new(),
+            grown: BTreeSet::new(),
+            displayed: BTreeMap::new(),
+        })
     }
 
     /// Which of the messages are in the log already. After the lock: what commits later than it waits for us.
@@ -292,6 +315,7 @@ impl Batch {
         slot.insert(Sent { digest: content.clone(), stanza_id: message.stanza_id, seq: sent });
         let entry = |account: i64, seq: u64| log_entry::ActiveModel {
             account_id: Set(account),
+            peer_id: Set(if account == from { to } else { from }),
             seq: Set(signed(seq)),
             stanza_id: Set(message.stanza_id),
             ts_ms: Set(message.ts_ms),
@@ -309,6 +333,12 @@ impl Batch {
         if from != to {
             self.entries.push(entry(to, received));
         }
+        if let Some(stanza_id) = message.displayed {
+            // Ids of messages grow with time.
+            let read = Read { stanza_id, ts_ms: message.ts_ms };
+            let furthest = self.displayed.entry((from, to)).or_insert(read);
+            *furthest = read.max(*furthest);
+        }
         Appended::Stored { sent, received }
     }
 
@@ -322,10 +352,27 @@ impl Batch {
             account_id: Set(head.account_id),
             life: Set(head.life),
             last_seq: Set(head.last_seq),
+            first_seq: Set(head.first_seq),
         });
         // Each exists and is locked: this is one statement for any number of updates.
         let grow = OnConflict::column(log::Column::AccountId).update_column(log::Column::LastSeq).to_owned();
         log::Entity::insert_many(heads).on_conflict(grow).exec_without_returning(transaction).await?;
+        if self.displayed.is_empty() {
+            return Ok(());
+        }
+        let read = self.displayed.into_iter().map(|((account_id, peer_id), read)| displayed::ActiveModel {
+            account_id: Set(account_id),
+            peer_id: Set(peer_id),
+            stanza_id: Set(read.stanza_id),
+            ts_ms: Set(read.ts_ms),
+        });
+        let [before, after] =
+            ["displayed", "excluded"].map(|row| Expr::col((Alias::new(row), displayed::Column::StanzaId)));
+        let forward = OnConflict::columns([displayed::Column::AccountId, displayed::Column::PeerId])
+            .update_columns([displayed::Column::StanzaId, displayed::Column::TsMs])
+            .action_and_where(before.lt(after))
+            .to_owned();
+        displayed::Entity::insert_many(read).on_conflict(forward).exec_without_returning(transaction).await?;
         Ok(())
     }
 }
@@ -339,6 +386,7 @@ async fn begin_logs(
         account_id: Set(account_id),
         life: Set(Uuid::new_v4()),
         last_seq: Set(0),
+        first_seq: Set(1),
     });
     let by_another = OnConflict::column(log::Column::AccountId).do_nothing().to_owned();
     log::Entity::insert_many(new).on_conflict(by_another).exec_without_returning(database).await?;
@@ -346,7 +394,7 @@ async fn begin_logs(
 }
 
 /// The heads of these logs, locked in the order of the accounts' ids.
-async fn locked(
+pub(super) async fn locked(
     transaction: &DatabaseTransaction,
     ids: &BTreeSet<i64>,
 ) -> Result<HashMap<i64, log::Model>, StoreError> {
@@ -369,6 +417,11 @@ impl From<log_entry::Model> for Logged {
             sent_by: row.device,
         }
     }
+}
+
+/// An entry that was not dropped.
+pub(super) fn is_there() -> SimpleExpr {
+    log_entry::Column::Stanza.ne("")
 }
 
 pub(super) fn unsigned(seq: i64) -> u64 {

@@ -42,6 +42,7 @@ async fn note(store: &Store, id: &str) {
         stanza_id: Uuid::now_v7(),
         ts_ms: REGISTERED_AT_MS,
         stanza: r#"{"from":"esa"}"#.to_owned(),
+        displayed: None,
     };
     store.append(&[note]).await.unwrap();
 }

@@ -27,7 +27,7 @@ on_both_databases!(
     cursors_move_forward_only_and_not_beyond_the_end,
 );
 
-fn message(from: &str, id: &str, to: &str, body: &str) -> NewMessage {
+pub(crate) fn message(from: &str, id: &str, to: &str, body: &str) -> NewMessage {
     NewMessage {
         from: key(from),
         device: Resource::default_device(),
@@ -36,10 +36,11 @@ fn message(from: &str, id: &str, to: &str, body: &str) -> NewMessage {
         stanza_id: Uuid::now_v7(),
         ts_ms: 1_726_223_542_222,
         stanza: format!(r#"{{"from":"{from}","stanza":"message","to":"{to}","id":"{id}","body":"{body}"}}"#),
+        displayed: None,
     }
 }
 
-async fn with_accounts(database: &TestDatabase, names: &[&str]) -> Store {
+pub(crate) async fn with_accounts(database: &TestDatabase, names: &[&str]) -> Store {
     let store = database.store().await;
     for name in names {
         register(&store, name).await.unwrap();
@@ -47,11 +48,11 @@ async fn with_accounts(database: &TestDatabase, names: &[&str]) -> Store {
     store
 }
 
-async fn entries(store: &Store, user: &str) -> Vec<Logged> {
+pub(crate) async fn entries(store: &Store, user: &str) -> Vec<Logged> {
     store.read_log(&key(user), 0, 1000).await.unwrap().unwrap().entries
 }
 
-async fn append_one(store: &Store, message: &NewMessage) -> Appended {
+pub(crate) async fn append_one(store: &Store, message: &NewMessage) -> Appended {
     store.append(std::slice::from_ref(message)).await.unwrap()[0]
 }
 

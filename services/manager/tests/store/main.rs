@@ -9,12 +9,14 @@
 )]
 
 mod accounts;
+mod archive;
 mod database;
 mod devices;
 mod logs;
 mod migrations;
 mod outages;
 mod postgres;
+mod retention;
 mod rosters;
 mod sessions;
 

@@ -10,9 +10,19 @@ pub struct Model {
     /// New with the log: tells a client whether its `seq` belongs to this one.
     pub life: Uuid,
     pub last_seq: i64,
+    /// The first entry that is still there, or would be: older ones are gone.
+    pub first_seq: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
+pub enum Relation {
+    /// The first entry that is still there.
+    #[sea_orm(
+        belongs_to = "super::log_entry::Entity",
+        from = "(Column::AccountId, Column::FirstSeq)",
+        to = "(super::log_entry::Column::AccountId, super::log_entry::Column::Seq)"
+    )]
+    First,
+}
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -17,6 +17,8 @@ pub struct Model {
     pub device: Option<String>,
     pub message_id: Option<Vec<u8>>,
     pub digest: Option<Vec<u8>>,
+    /// The other account of the conversation; the own one for what it sent to itself.
+    pub peer_id: i64,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

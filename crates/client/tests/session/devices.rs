@@ -1,0 +1,162 @@
+//! PROTOCOL Part II `resource` and `session`: a device that comes back, and one that may not.
+
+use kurir_client::{ConnectError, Ended, Event, Options, Refusal};
+use serde_json::{Value, json};
+
+use crate::fake::{Fake, Peer, connect, logged_in, options, tracker, until, within};
+
+struct Servers {
+    manager: Fake,
+    relay: Fake,
+    tracker: String,
+}
+
+impl Servers {
+    async fn start() -> Self {
+        let (manager, relay) = (Fake::start().await, Fake::start().await);
+        let (tracker, _task) = tracker(&[&manager]).await;
+        Self { manager, relay, tracker }
+    }
+
+    fn options(&self, change: impl FnOnce(&mut Options)) -> Options {
+        let mut options = options(&[&self.tracker]);
+        change(&mut options);
+        options
+    }
+
+    /// A login, answered with this session.
+    async fn logs_in(&self, auth: Value, session: &str) -> Peer {
+        let mut peer = self.manager.accept().await;
+        peer.reads().await;
+        assert_eq!(peer.reads().await, auth);
+        let mut reply = logged_in(&json!([self.relay.relay("ticket")]));
+        reply["session"] = session.into();
+        peer.writes(&reply).await;
+        peer.gives_roster().await;
+        peer
+    }
+
+    /// A login that is refused.
+    async fn refuses(&self, auth: Value, code: u16) {
+        let mut peer = self.manager.accept().await;
+        peer.reads().await;
+        assert_eq!(peer.reads().await, auth);
+        peer.writes(&json!({"error": true, "msg": "no", "code": code})).await;
+    }
+}
+
+fn by_password() -> Value {
+    json!({"type": "auth", "username": "fajar", "password": "12345", "resource": "phone"})
+}
+
+fn by_session(session: &str) -> Value {
+    json!({"type": "auth", "username": "fajar", "session": session})
+}
+
+#[tokio::test]
+async fn a_device_comes_back_with_the_session_that_is_kept_also_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let servers = Servers::start().await;
+    let options = |password: &str| {
+        servers.options(|options| {
+            options.resource = Some("phone".into());
+            options.password = password.into();
+            options.state = Some(directory.path().join("phone.jsonl"));
+        })
+    };
+    let connecting = connect(options("12345"));
+    let at_manager = servers.logs_in(by_password(), "s1").await;
+    let _at_relay = servers.relay.welcomes_at("ticket", &json!(0), &Value::Null).await;
+    let (client, mut events) = within(connecting).await.unwrap().unwrap();
+    // The manager is lost: no password.
+    drop(at_manager);
+    let at_manager = servers.logs_in(by_session("s1"), "s2").await;
+    let _at_relay = servers.relay.welcomes_at("ticket", &json!(0), &Value::Null).await;
+    until(&mut events, |event| matches!(event, Event::Online)).await;
+    drop((client, at_manager));
+    while within(events.next()).await.is_some() {}
+    // Nor after a restart, of which the answer is lost once.
+    let connecting = connect(options(""));
+    let mut unanswered = servers.manager.accept().await;
+    unanswered.reads().await;
+    assert_eq!(unanswered.reads().await, by_session("s2"));
+    drop(unanswered);
+    let _at_manager = servers.logs_in(by_session("s2"), "s3").await;
+    let _at_relay = servers.relay.welcomes_at("ticket", &json!(0), &Value::Null).await;
+    within(connecting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_session_that_is_over_is_followed_by_the_password_or_by_a_question_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fajar.jsonl");
+    let servers = Servers::start().await;
+    for (password, expected) in [("12345", None), ("", Some(Refusal::SessionOver))] {
+        let kept = concat!(
+            r#"{"kurir":{"version":1,"user":"fajar/phone"}}"#,
+            "\n",
+            r#"{"session":{"token":"s1"}}"#,
+            "\n"
+        );
+        std::fs::write(&path, kept).unwrap();
+        let connecting = connect(servers.options(|options| {
+            options.resource = Some("phone".into());
+            options.password = password.into();
+            options.state = Some(path.clone());
+        }));
+        servers.refuses(by_session("s1"), 401).await;
+        let Some(expected) = expected else {
+            let at_manager = servers.logs_in(by_password(), "s2").await;
+            let _at_relay = servers.relay.welcomes_at("ticket", &json!(0), &Value::Null).await;
+            let (client, mut events) = within(connecting).await.unwrap().unwrap();
+            drop((client, at_manager));
+            while within(events.next()).await.is_some() {}
+            continue;
+        };
+        let refused = within(connecting).await.unwrap();
+        let Err(ConnectError::Refused(refusal)) = refused else { panic!("{refused:?}") };
+        assert_eq!(refusal, expected);
+    }
+}
+
+/// Otherwise two of the same name would take the device from each other for ever.
+#[tokio::test]
+async fn a_device_that_was_displaced_or_removed_does_not_come_back() {
+    for (code, expected) in [(409, Refusal::Displaced), (401, Refusal::Removed)] {
+        let servers = Servers::start().await;
+        let connecting = connect(servers.options(|options| options.resource = Some("phone".into())));
+        let mut at_manager = servers.logs_in(by_password(), "s1").await;
+        let _at_relay = servers.relay.welcomes("ticket").await;
+        let (_client, mut events) = within(connecting).await.unwrap().unwrap();
+        at_manager.writes(&json!({"error": true, "msg": "over", "code": code})).await;
+        at_manager.closes().await;
+        let ended = until(&mut events, |event| matches!(event, Event::Ended(_))).await;
+        let Event::Ended(Ended::Refused(refusal)) = ended else { panic!("{ended:?}") };
+        assert_eq!(refusal, expected);
+    }
+}
+
+/// A named device reads addresses; the application reads names.
+#[tokio::test]
+async fn addresses_are_names_to_the_application() {
+    let servers = Servers::start().await;
+    let connecting = connect(servers.options(|options| options.resource = Some("phone".into())));
+    let mut at_manager = servers.logs_in(by_password(), "s1").await;
+    let mut at_relay = servers.relay.welcomes("ticket").await;
+    let (_client, mut events) = within(connecting).await.unwrap().unwrap();
+    let gone = json!({"stanza": "presence", "from": "esa@a.example", "type": "unavailable"});
+    at_manager.writes(&gone).await;
+    let gone = until(&mut events, |event| matches!(event, Event::Unavailable { .. })).await;
+    assert!(matches!(gone, Event::Unavailable { from } if from == "esa"));
+    for (from, to, own) in [
+        ("esa@a.example/tv", "fajar@a.example/phone", false),
+        ("fajar@a.example/laptop", "esa@a.example", true),
+    ] {
+        at_relay.writes(&json!({"stanza": "message", "from": from, "to": to, "body": "halo"})).await;
+        let event = until(&mut events, |event| matches!(event, Event::Message(_))).await;
+        let Event::Message(message) = event else { unreachable!() };
+        let names: Vec<&str> = [from, to].iter().map(|address| address.split('@').next().unwrap()).collect();
+        assert_eq!((message.from.as_str(), message.to.as_deref()), (names[0], Some(names[1])));
+        assert_eq!((message.own, message.device.as_deref()), (own, from.split('/').nth(1)));
+    }
+}

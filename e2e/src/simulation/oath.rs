@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::device::message_of;
 use super::schedule::Time;
 use super::store::{Account, name_of};
-use super::wire::{ConnId, ToDevice};
+use super::wire::{Ack, ConnId, ToDevice};
 use super::world::World;
 use crate::checker::history::{Disturbance, Event, History, Message, Place, Record};
 
@@ -22,7 +22,7 @@ pub struct Oath {
     /// What the verdict is about.
     pub history: History,
     devices: HashMap<usize, Had>,
-    /// The last place that each connection was sent.
+    /// The last place that each connection was sent, or from where it reads.
     sent: HashMap<ConnId, u64>,
 }
 
@@ -133,20 +133,44 @@ impl World {
     /// A socket takes a line.
     pub fn is_taken(&mut self, conn: ConnId, line: &ToDevice) {
         let device = self.conns[conn].device;
+        if self.devices[device].manner.resumes {
+            match line {
+                ToDevice::Entry { seq, .. } => self.is_next(conn, *seq),
+                ToDevice::Acks(acks) => {
+                    for ack in Ack::read(acks) {
+                        // What was told before may be repeated at any time.
+                        if ack.seq > self.oath.sent.get(&conn).copied().unwrap_or_default() {
+                            self.is_next(conn, ack.seq);
+                        }
+                    }
+                }
+                _ => {}
+            }
+            return;
+        }
         let ToDevice::Entry { seq, entry } = line else { return };
         let last = self.oath.sent.insert(conn, *seq).unwrap_or_default();
         if *seq <= last {
             self.wrong(&format!("connection {conn} is sent {seq} after {last}"));
         }
-        if self.devices[device].hides(entry) && !self.devices[device].manner.resumes {
+        if self.devices[device].hides(entry) {
             self.wrong(&format!("device {device} is shown {entry:?}"));
         }
         self.oath.had(device).taken.insert(*seq);
         self.credits(device);
     }
 
+    /// A device that goes by places is sent its log, one place after the other.
+    fn is_next(&mut self, conn: ConnId, seq: u64) {
+        let last = self.oath.sent.insert(conn, seq).unwrap_or_default();
+        if seq != last + 1 {
+            self.wrong(&format!("connection {conn} is sent place {seq} after {last}"));
+        }
+    }
+
     /// A relay begins to read for a connection.
     pub fn begins(&mut self, conn: ConnId, after: u64) {
+        self.oath.sent.insert(conn, after);
         let device = self.conns[conn].device;
         let credited = self.oath.credited(device);
         if !self.devices[device].manner.resumes && after > credited {

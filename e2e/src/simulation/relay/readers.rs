@@ -6,12 +6,13 @@ use kurir_delivery::page::{Place, Step, Writing};
 use kurir_delivery::reading::From;
 
 use super::{ASK_EVERY, Page, Purpose, RETRY, Reader, SOCKET, STORE_EVERY};
+use crate::simulation::device::message_of;
 use crate::simulation::net::Part;
 use crate::simulation::outbox::Fill;
 use crate::simulation::relay::LOG;
 use crate::simulation::schedule::Time;
 use crate::simulation::store::{Account, Entry};
-use crate::simulation::wire::{After, ConnId, Request, ToDevice};
+use crate::simulation::wire::{Ack, After, ConnId, Request, ToDevice};
 use crate::simulation::world::{Event, World};
 
 impl World {
@@ -78,7 +79,7 @@ impl World {
         if client.reading.seq().is_none() {
             self.begins(conn, after);
         }
-        let writing = Writing::new(LOG, after, last, places);
+        let writing = Writing::new(LOG, after, (1, last), places);
         self.writes_on(conn, Page { writing, last, entries });
     }
 
@@ -101,6 +102,15 @@ impl World {
                     continue;
                 }
                 Step::Acknowledge(ack) => client.outbox.push(ToDevice::Acks(ack)),
+                Step::Gap { .. } => {
+                    let wrong = format!("connection {conn} is told that entries are gone");
+                    return self.wrong(&wrong);
+                }
+                Step::Tell(index) => {
+                    let (seq, entry) = &page.entries[index];
+                    let (number, stanza_id) = (message_of(entry).number, entry.stanza_id);
+                    client.outbox.push(ToDevice::Acks(Ack { number, stanza_id, seq: *seq }.write()))
+                }
                 Step::Show(index) => {
                     let (seq, entry) = page.entries[index].clone();
                     client.outbox.push(ToDevice::Entry { seq, entry })

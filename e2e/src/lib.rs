@@ -17,6 +17,7 @@
 //! | [`person`] | a user with a manager connection and a relay connection |
 //! | [`crowd`] | many people who keep coming back, for faults |
 //! | [`checker`] | devices that send and read tracked messages under faults, and the verdict on what they saw |
+//! | [`simulation`] | the same checker over the rules joined in memory, in virtual time: thousands of seeds |
 //! | [`rows`] | which test shows which row of the protocol |
 #![allow(
     clippy::unwrap_used,
@@ -42,6 +43,7 @@ pub mod proxy;
 pub mod raw;
 pub mod redis;
 pub mod rows;
+pub mod simulation;
 pub mod system;
 
 pub use crowd::Crowd;

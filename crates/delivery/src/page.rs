@@ -31,6 +31,9 @@ pub enum Step {
     },
     /// The entry is the device's own, and this says that it is stored. Once it is in the outbox: [`Writing::pushed`].
     Acknowledge(Vec<u8>),
+    /// The entry with this index is the device's own, and says itself that it is stored. Once that is in the outbox:
+    /// [`Writing::pushed`].
+    Tell(usize),
     /// The entry with this index is shown. Once it is in the outbox: [`Writing::pushed`].
     Show(usize),
     /// That was the page.
@@ -86,6 +89,7 @@ impl Writing {
                 Turn::Known => self.done += 1,
                 Turn::Skip => self.pushed(reading),
                 Turn::Acknowledge(ack) => return Step::Acknowledge(ack),
+                Turn::Tell => return Step::Tell(self.done),
                 Turn::Show => return Step::Show(self.done),
             }
         }
@@ -123,7 +127,7 @@ mod tests {
         let mut steps = Vec::new();
         loop {
             let step = writing.next(reading);
-            if matches!(step, Step::Acknowledge(_) | Step::Show(_)) {
+            if matches!(step, Step::Acknowledge(_) | Step::Tell(_) | Step::Show(_)) {
                 writing.pushed(reading);
             }
             let last = matches!(step, Step::Done { .. } | Step::Ready { reset: true });
@@ -173,6 +177,17 @@ mod tests {
         let everything = steps(Writing::new("a", 2, (6, 5), Vec::new()), &mut resumed);
         let [ready, gap] = [Step::Ready { reset: false }, Step::Gap { after: 2, first: 6 }];
         assert_eq!(everything, [ready, gap, Step::Done { more: false }]);
+    }
+
+    /// The log is read before the answer comes to what it holds.
+    #[test]
+    fn an_entry_that_is_faster_than_its_answer_has_its_place_all_the_same() {
+        let mut reading = resuming(2, "a");
+        assert_eq!(steps(page(2, 2, &[]), &mut reading).len(), 2);
+        assert!(reading.hear(4));
+        let told = [Step::Tell(0), Step::Show(1), Step::Done { more: false }];
+        assert_eq!(steps(page(2, 4, &[(3, true), (4, false)]), &mut reading), told);
+        assert_eq!(reading.stored(3, b"3".into()), Some(b"3".into()), "repeated");
     }
 
     #[test]

@@ -180,6 +180,8 @@ impl<Id: Copy + Eq> Queue<Id> {
 
     /// "Not now": to be sent again, before any later one.
     pub fn wait(&mut self, id: Id) {
+        // One that the log has shown to be stored meanwhile will not come again, and the relay waits for it.
+        self.stuck |= self.position(id).is_none();
         self.step(id, Step::Sent, Step::Wait);
     }
 

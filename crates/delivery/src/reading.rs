@@ -53,6 +53,8 @@ pub enum Turn {
     Skip,
     /// The device's own: this tells it that it is stored.
     Acknowledge(Vec<u8>),
+    /// The same, but no manager's answer was there to make the line from: this entry is faster.
+    Tell,
     /// It goes into the outbox.
     Show,
 }
@@ -140,9 +142,13 @@ impl Reading {
         if let Some(ack) = self.acks.remove(&seq) {
             return Turn::Acknowledge(ack);
         }
-        // Sent on an earlier connection, a device that goes by places is shown it.
+        if self.is_plain() {
+            return Turn::Skip;
+        }
+        // Sent on an earlier connection it is shown. Otherwise the device is told here: later, with the answer, would be behind
+        // what comes after it in the log, and a place that was passed is a place that was taken.
         let earlier = self.began_at.is_some_and(|end| seq <= end);
-        if earlier && !self.is_plain() { Turn::Show } else { Turn::Skip }
+        if earlier { Turn::Show } else { Turn::Tell }
     }
 
     /// Where the entries that come next are gone, the log begins again at `first`: the place after which they are missing.
@@ -170,8 +176,8 @@ impl Reading {
         self.busy
     }
 
-    /// Its own message is stored at `seq`: the line that says so, if it has its place now. Otherwise it waits for what comes
-    /// before it, and [`Reading::hear`] says whether somebody has to go and read.
+    /// Its own message is stored at `seq`: the line that says so, if it has its place now, or had it before. Otherwise it waits
+    /// for what comes before it, and [`Reading::hear`] says whether somebody has to go and read.
     pub fn stored(&mut self, seq: u64, ack: Vec<u8>) -> Option<Vec<u8>> {
         if self.is_plain() {
             return Some(ack);
@@ -251,7 +257,7 @@ mod tests {
         assert_eq!(reading.turn(2, false), Turn::Show);
         assert_eq!(reading.turn(2, false), Turn::Show, "it did not get into the outbox");
         reading.read(2);
-        assert_eq!(reading.turn(3, true), Turn::Skip, "sent on this connection");
+        assert_eq!(reading.turn(3, true), Turn::Tell, "sent on this connection");
 
         let mut plain = Reading::new(Device::Plain);
         plain.begin("a", 0, 2);

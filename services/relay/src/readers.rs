@@ -16,7 +16,7 @@ use kurir_delivery::{
 };
 use kurir_protocol::{
     name::UserKey,
-    relay::{Ready, deliver, gap, ready, receiver},
+    relay::{Ready, acknowledge, deliver, gap, id, ready, receiver},
 };
 use kurir_rpc::v1::{
     self, GetHeadsRequest, LogEntry, MoveCursorsRequest, ReadRequest, ReadResponse, log_client::LogClient,
@@ -195,6 +195,10 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
                 continue;
             }
             Step::Acknowledge(ack) => connection.outbox.push_quietly(&ack),
+            Step::Tell(index) => {
+                let Some(entry) = page.entries.get(index) else { return false };
+                connection.outbox.push_with(|out| tell(out, entry))
+            }
             Step::Show(index) => {
                 let Some(entry) = page.entries.get(index) else { return false };
                 connection.outbox.push_with(|out| append(out, connection, entry, plain))
@@ -228,6 +232,13 @@ fn is_hidden(connection: &Connection, entry: &LogEntry, plain: bool) -> bool {
 fn is_copy(connection: &Connection, entry: &LogEntry) -> bool {
     entry.sent_by.is_some()
         && UserKey::map(&receiver(&entry.stanza)).is_none_or(|user| user != *connection.user)
+}
+
+/// What the device has sent is stored.
+fn tell(out: &mut Vec<u8>, entry: &LogEntry) {
+    if let Some(id) = id(&entry.stanza) {
+        acknowledge(out, &id, &entry.stanza_id, Some(entry.seq));
+    }
 }
 
 fn append(out: &mut Vec<u8>, connection: &Connection, entry: &LogEntry, plain: bool) {

@@ -108,6 +108,21 @@ fn a_relay_that_waits_for_what_has_expired_is_left() {
     assert_eq!(queue.next(KNOWN_AGAIN_MS + 1, |_| {}), Next::Nothing);
 }
 
+/// The relay has a message of an earlier connection stored, shows it in the log, and then refuses it, because no manager said
+/// so in time.
+#[test]
+fn a_relay_that_waits_for_what_the_log_has_shown_is_left() {
+    let mut queue = queue(3);
+    sent(&mut queue);
+    assert!(queue.settle(id(1)));
+    for number in [1, 2, 3] {
+        queue.wait(id(number));
+    }
+    assert_eq!(queue.next(0, |_| {}), Next::Reconnect);
+    queue.connected();
+    assert_eq!(sent(&mut queue), [id(2), id(3)]);
+}
+
 #[test]
 fn a_full_queue_says_so() {
     let mut queue = queue(MAX_MESSAGES as u128);

@@ -73,6 +73,12 @@ fn sender(stanza: &str) -> Cow<'_, str> {
     first.and_then(|member| text(member.raw)).unwrap_or_default()
 }
 
+/// The id of a canonical message, if it is tracked.
+pub fn id(stanza: &str) -> Option<Cow<'_, str>> {
+    let mut members = Members::of(stanza).into_iter().flatten();
+    members.find(|member| Key::of(&member.key) == Some(Key::Id)).and_then(|member| text(member.raw))
+}
+
 /// Whom a canonical message is to.
 pub fn receiver(stanza: &str) -> Cow<'_, str> {
     let mut members = Members::of(stanza).into_iter().flatten();
@@ -105,6 +111,12 @@ mod tests {
         assert_eq!(for_plain(NAMED), r#"{"from":"esa","stanza":"message","to":"fajar","body":"x"}"#);
         let odd = r#"{"from":"a\\b@a.example/x","stanza":"message"}"#;
         assert_eq!(for_plain(odd), r#"{"from":"a\\b","stanza":"message"}"#, "a backslash is in a name");
+    }
+
+    #[test]
+    fn a_tracked_message_has_an_id() {
+        assert_eq!(id(PLAIN), None);
+        assert_eq!(id(r#"{"from":"esa","to":"fajar","id":"a\"b"}"#).as_deref(), Some("a\"b"));
     }
 
     #[test]

@@ -66,9 +66,10 @@ impl Session {
             | (FromClient::GetRelay | FromClient::Presence(_), false) => Access::Ignored,
             (FromClient::Iq(request), _) if request.is_ping() => Access::Granted,
             (FromClient::Auth(_), false) | (_, true) => Access::Granted,
-            (FromClient::Roster(_) | FromClient::Account(_) | FromClient::Iq(_), false) => {
-                Access::NotAuthorized
-            }
+            (
+                FromClient::Roster(_) | FromClient::Account(_) | FromClient::Explain(_) | FromClient::Iq(_),
+                false,
+            ) => Access::NotAuthorized,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which packet it is.
 
-use super::{AccountRequest, Auth, PresenceRequest, RosterRequest};
+use super::{AccountRequest, Auth, ExplainRequest, PresenceRequest, RosterRequest};
 use crate::{
     Malformed, iq,
     object::{Fields, Key},
@@ -20,6 +20,8 @@ pub enum FromClient {
     Roster(RosterRequest),
     /// The own account (Part II).
     Account(AccountRequest),
+    /// What became of an own message (Part II).
+    Explain(ExplainRequest),
     /// Presence (§4).
     Presence(PresenceRequest),
     /// Answered by [`iq::Request::answer`], before login by [`iq::Request::answer_before_login`].
@@ -56,6 +58,9 @@ impl FromClient {
         }
         if fields.says(Key::Namespace, "account") {
             return Ok(AccountRequest::read(fields)?.map_or(Self::Ignored, Self::Account));
+        }
+        if fields.says(Key::Namespace, "explain") {
+            return Ok(ExplainRequest::read(fields)?.map_or(Self::Ignored, Self::Explain));
         }
         Ok(iq::Request::of(fields).map_or(Self::Ignored, Self::Iq))
     }

@@ -5,6 +5,7 @@
 //! - [`log`]: what each account has received and sent
 //! - [`device`]: an account's devices, and how far each has read
 //! - [`session`]: what a device logs in with again
+//! - [`trail`]: what became of tracked messages, where that is kept
 //! - [`subscription`]: the rules of a pair of contacts, without a database
 //! - `entity`, `migration`: the tables
 //! - `connection`, `error`: pools, deadlines, and what a failure means
@@ -20,6 +21,7 @@ pub mod log;
 pub mod roster;
 pub mod session;
 pub mod subscription;
+pub mod trail;
 
 mod connection;
 mod entity;

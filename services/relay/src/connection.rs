@@ -1,7 +1,7 @@
 //! A client connection that has said hello, as the rest of the relay sees it.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
@@ -11,6 +11,7 @@ use kurir_protocol::{
     replies::{self, StreamCondition},
 };
 use kurir_socket::{Closed, Outbox, outbox::Fill};
+use kurir_trail::Device;
 
 use crate::{reading::Reading, tracked::Order};
 
@@ -35,6 +36,10 @@ pub(crate) struct Connection {
     pub(crate) reading: Mutex<Reading>,
     /// In which order its own tracked messages are stored.
     pub(crate) order: Mutex<Order>,
+    /// When it said hello, in microseconds since the Unix epoch.
+    since_us: i64,
+    /// Who it is in the trail, once there is something to note.
+    traced: OnceLock<Arc<Device>>,
 }
 
 /// Who a connection is.
@@ -62,6 +67,8 @@ impl Connection {
             lookups: AtomicU32::default(),
             reading: Mutex::new(reading),
             order: Mutex::default(),
+            since_us: kurir_trail::now_us(),
+            traced: OnceLock::new(),
         })
     }
 
@@ -130,6 +137,18 @@ impl Connection {
         let identity =
             Identity { user: user.into(), name: user.into(), resource, login: LoginId(number), number };
         Self::new(identity, outbox, Reading::new(crate::reading::Device::Plain))
+    }
+
+    /// Who it is in the trail.
+    pub(crate) fn device(&self) -> &Arc<Device> {
+        self.traced.get_or_init(|| {
+            Arc::new(Device::new(&self.user, self.resource.as_str(), self.number, self.since_us))
+        })
+    }
+
+    /// The same, if anything was noted of it.
+    pub(crate) fn traced(&self) -> Option<&Arc<Device>> {
+        self.traced.get()
     }
 
     pub(crate) fn reading(&self) -> MutexGuard<'_, Reading> {

@@ -19,6 +19,7 @@ use kurir_rpc::v1::{
     read_request::From,
 };
 use kurir_socket::outbox::Fill;
+use kurir_trail::Reason;
 use tokio::{
     sync::{Notify, Semaphore},
     time::{sleep, timeout},
@@ -29,6 +30,7 @@ use crate::{
     connection::Connection,
     reading::{Begin, Device, Turn},
     relay::Relay,
+    trail::PageNotes,
 };
 
 /// Entries of one page.
@@ -105,10 +107,11 @@ pub(crate) fn begin(relay: &Arc<Relay>, connection: &Arc<Connection>) {
 }
 
 /// A log has grown: whoever reads it here goes on.
-pub(crate) fn heard(relay: &Arc<Relay>, user: &str, seq: u64) {
+pub(crate) fn heard(relay: &Arc<Relay>, user: &str, seq: u64, why: Reason) {
     for here in relay.router.here(user) {
         let behind = here.reading().hear(seq);
         if behind {
+            relay.note_heard(&here, seq, why);
             begin(relay, &here);
         }
     }
@@ -119,9 +122,11 @@ async fn read(relay: &Relay, connection: &Arc<Connection>) {
     let mut pause = RETRY.0;
     while !connection.outbox.is_closed() {
         match page(relay, connection).await {
-            Ok(page) => {
+            Ok((from, page)) => {
                 let found = !page.entries.is_empty();
-                let more = write(relay, connection, page).await;
+                let mut notes = PageNotes::new(relay, connection, from);
+                let more = write(relay, connection, page, &mut notes).await;
+                notes.note();
                 if !more {
                     return;
                 }
@@ -145,7 +150,8 @@ async fn read(relay: &Relay, connection: &Arc<Connection>) {
     }
 }
 
-async fn page(relay: &Relay, connection: &Connection) -> Result<ReadResponse, Status> {
+/// A part of the log, and the manager that it was read at.
+async fn page(relay: &Relay, connection: &Connection) -> Result<(Arc<str>, ReadResponse), Status> {
     let from = {
         let reading = connection.reading();
         match (reading.seq(), reading.device()) {
@@ -157,11 +163,16 @@ async fn page(relay: &Relay, connection: &Connection) -> Result<ReadResponse, St
     let request = ReadRequest { user: connection.user.to_string(), from: Some(from), most: PAGE };
     // Never closed.
     let _page = relay.readers.pages.acquire().await;
-    call(relay, request, |mut client, request| async move { client.read(request).await }).await
+    call_one(relay, request, |mut client, request| async move { client.read(request).await }).await
 }
 
 /// True: there is more to read.
-async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) -> bool {
+async fn write(
+    relay: &Relay,
+    connection: &Arc<Connection>,
+    page: ReadResponse,
+    notes: &mut PageNotes<'_>,
+) -> bool {
     if !relay.fence.may_act() && !relay.fence.until_it_may_act().await {
         return true;
     }
@@ -183,6 +194,7 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
     let complete = page.entries.last().map_or(page.after, |entry| entry.seq) >= page.last;
     for entry in &page.entries {
         let turn = connection.reading().turn(entry.seq, is_hidden(connection, entry, plain));
+        notes.turn(entry, &turn);
         let pushed = match turn {
             Turn::Known => continue,
             Turn::Skip => Ok(Fill::Light),
@@ -191,12 +203,15 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
         };
         // Only now: what is read counts as written once the outbox is empty.
         let Ok(fill) = pushed else { return false };
+        notes.done(entry);
         connection.reading().read(entry.seq);
         if fill == Fill::Heavy {
+            notes.note();
             connection.outbox.wake();
             connection.outbox.taken().await;
         }
     }
+    notes.note();
     connection.outbox.wake();
     relay.readers.moved(connection);
     let more = connection.reading().go_on(page.last, complete);
@@ -255,7 +270,7 @@ async fn ask(relay: &Arc<Relay>, connections: &[Arc<Connection>]) {
     let heads = call(relay, request, |mut client, request| async move { client.get_heads(request).await });
     if let Ok(heads) = heads.await {
         for v1::Head { user, seq } in heads.heads {
-            heard(relay, &user, seq);
+            heard(relay, &user, seq, Reason::Question);
         }
     }
 }
@@ -300,6 +315,7 @@ async fn store_some(relay: &Relay, moved: &[Arc<Connection>]) -> bool {
             && written
         {
             connection.reading().written(seq);
+            relay.note_written(connection, seq);
         }
         let cursor = connection.reading().cursor();
         if let Some(seq) = cursor {
@@ -329,21 +345,30 @@ async fn store_some(relay: &Relay, moved: &[Arc<Connection>]) -> bool {
     moving.is_ok()
 }
 
-/// Calls one manager after the other until one answers.
 async fn call<R: Clone, T, F: Future<Output = Result<Response<T>, Status>>>(
     relay: &Relay,
     request: R,
     call: impl Fn(LogClient<Channel>, R) -> F,
 ) -> Result<T, Status> {
+    call_one(relay, request, call).await.map(|(_, answer)| answer)
+}
+
+/// Calls one manager after the other until one answers: which, and what.
+async fn call_one<R: Clone, T, F: Future<Output = Result<Response<T>, Status>>>(
+    relay: &Relay,
+    request: R,
+    call: impl Fn(LogClient<Channel>, R) -> F,
+) -> Result<(Arc<str>, T), Status> {
     let mut last = Status::unavailable("no manager is attached");
     let before = relay.readers.answered();
     for (id, client) in relay.managers.all(before.as_deref()) {
         match timeout(ANSWER, call(client, request.clone())).await {
             Ok(Ok(response)) => {
                 if before.as_deref() != Some(&*id) {
-                    *relay.readers.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+                    *relay.readers.answered.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(Arc::clone(&id));
                 }
-                return Ok(response.into_inner());
+                return Ok((id, response.into_inner()));
             }
             Ok(Err(status)) if status.code() == Code::NotFound => return Err(status),
             Ok(Err(status)) => last = status,

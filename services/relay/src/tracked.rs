@@ -16,7 +16,12 @@ use kurir_protocol::{
     write,
 };
 use kurir_rpc::v1::{AppendRequest, Appended, TrackedMessage, appended::Outcome};
-use tokio::{sync::Notify, time::timeout};
+use kurir_trail::{Event, Reason, Step};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+use uuid::Uuid;
 
 use crate::{connection::Connection, metrics::TrackedOutcome, readers, relay::Relay};
 
@@ -49,6 +54,8 @@ struct Pending {
     from: Arc<Connection>,
     /// Which of the sender's turns it belongs to.
     turn: u32,
+    /// When it came, in microseconds since the Unix epoch.
+    accepted_us: i64,
     message: TrackedMessage,
 }
 
@@ -92,15 +99,22 @@ impl Tracked {
         Self { limit_bytes, queue: Mutex::default(), ready: Notify::new() }
     }
 
-    /// Puts a message on its way; what becomes of it the sender is told. False: it is refused here and now.
-    pub(crate) fn send(&self, from: &Arc<Connection>, id: &str, to: &UserKey, stanza: String) -> bool {
-        let Some(turn) = from.order().admit(id) else { return false };
+    /// Puts a message on its way; what becomes of it the sender is told. An error: it is refused here and now.
+    pub(crate) fn send(
+        &self,
+        from: &Arc<Connection>,
+        id: &str,
+        to: &UserKey,
+        stanza: String,
+    ) -> Result<(), Reason> {
+        let Some(turn) = from.order().admit(id) else { return Err(Reason::OutOfTurn) };
+        let accepted_us = kurir_trail::now_us();
         let bytes = stanza.len() + PENDING_BYTES;
         let mut queue = self.lock();
         if queue.bytes + bytes > self.limit_bytes {
             drop(queue);
             from.order().hold(turn, id);
-            return false;
+            return Err(Reason::QueueFull);
         }
         queue.bytes += bytes;
         let message = TrackedMessage {
@@ -110,10 +124,10 @@ impl Tracked {
             to: to.to_string(),
             stanza,
         };
-        queue.waiting.push_back(Pending { from: Arc::clone(from), turn, message });
+        queue.waiting.push_back(Pending { from: Arc::clone(from), turn, accepted_us, message });
         drop(queue);
         self.ready.notify_one();
-        true
+        Ok(())
     }
 
     /// Whether so much waits that senders should let it be stored first.
@@ -182,14 +196,21 @@ pub(crate) async fn store(relay: &Arc<Relay>) {
         let (refused, sent): (Vec<_>, Vec<_>) = batch.into_iter().partition(Pending::is_refused);
         refused.iter().for_each(Pending::refuse);
         let messages = sent.iter().map(|pending| pending.message.clone()).collect();
-        if let Some(appended) = append(relay, &mut manager, AppendRequest { messages }).await {
+        let (began, mut tries) = (Instant::now(), 0);
+        let appended = append(relay, &mut manager, AppendRequest { messages }, &mut tries).await;
+        let mut notes = Notes::new(relay, manager.as_ref(), tries, began.elapsed());
+        notes.refused(&refused, Reason::OutOfTurn);
+        if let Some(appended) = appended {
             for (pending, appended) in sent.iter().zip(&appended) {
-                settle(relay, pending, appended);
+                let settled = settle(relay, pending, appended);
+                notes.settled(pending, appended, settled);
             }
         } else {
             relay.metrics.tracked(TrackedOutcome::Refused, sent.len() as u64);
             sent.iter().for_each(Pending::refuse);
+            notes.refused(&sent, if tries == 0 { Reason::NoManager } else { Reason::NoAnswer });
         }
+        notes.note();
         relay.tracked.done(&refused);
         relay.tracked.done(&sent);
     }
@@ -200,11 +221,13 @@ async fn append(
     relay: &Relay,
     manager: &mut Option<Arc<str>>,
     request: AppendRequest,
+    tries: &mut u32,
 ) -> Option<Vec<Appended>> {
     if request.messages.is_empty() {
         return Some(Vec::new());
     }
     for (id, mut client) in relay.managers.all(manager.as_deref()) {
+        *tries += 1;
         match timeout(ANSWER, client.append(request.clone())).await {
             Ok(Ok(response)) => {
                 *manager = Some(id);
@@ -220,12 +243,14 @@ async fn append(
     None
 }
 
-fn settle(relay: &Arc<Relay>, pending: &Pending, appended: &Appended) {
+/// Tells the sender. False: its acknowledgement waits for its turn in the log.
+fn settle(relay: &Arc<Relay>, pending: &Pending, appended: &Appended) -> bool {
+    let mut settled = true;
     let TrackedMessage { id, .. } = &pending.message;
     let name = &pending.from.name;
     let outcome = match appended.outcome() {
         Outcome::Stored | Outcome::Repeated => {
-            acknowledged(relay, &pending.from, id, appended);
+            settled = acknowledged(relay, &pending.from, id, appended);
             TrackedOutcome::Stored
         }
         Outcome::NoAccount => {
@@ -242,10 +267,12 @@ fn settle(relay: &Arc<Relay>, pending: &Pending, appended: &Appended) {
         }
     };
     relay.metrics.tracked(outcome, 1);
+    settled
 }
 
 /// Tells the sender that its message is stored: a device that goes by places in its log, when it has what comes before.
-fn acknowledged(relay: &Arc<Relay>, from: &Arc<Connection>, id: &str, appended: &Appended) {
+/// False: not yet.
+fn acknowledged(relay: &Arc<Relay>, from: &Arc<Connection>, id: &str, appended: &Appended) -> bool {
     let mut ack = Vec::new();
     let mut reading = from.reading();
     let seq = (!reading.is_plain()).then_some(appended.sent);
@@ -254,8 +281,73 @@ fn acknowledged(relay: &Arc<Relay>, from: &Arc<Connection>, id: &str, appended: 
     if let Some(ack) = reading.stored(appended.sent, ack) {
         from.outbox.push_replies(&ack);
         from.outbox.wake();
-    } else if reading.hear(appended.sent) {
+        return true;
+    }
+    if reading.hear(appended.sent) {
         readers::begin(relay, from);
+    }
+    false
+}
+
+/// What the trail is told of a batch: with one lock, once its senders have their answers.
+struct Notes<'a> {
+    relay: &'a Relay,
+    manager: Option<&'a Arc<str>>,
+    tries: u32,
+    took_us: u32,
+    answered_us: i64,
+    events: Vec<Event>,
+}
+
+impl<'a> Notes<'a> {
+    fn new(relay: &'a Relay, manager: Option<&'a Arc<str>>, tries: u32, took: Duration) -> Self {
+        let took_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        Self { relay, manager, tries, took_us, answered_us: kurir_trail::now_us(), events: Vec::new() }
+    }
+
+    fn refused(&mut self, refused: &[Pending], reason: Reason) {
+        for pending in refused {
+            self.refuse(pending, reason);
+        }
+    }
+
+    fn refuse(&mut self, pending: &Pending, reason: Reason) {
+        let id = &pending.message.id;
+        if let Some(event) = self.relay.refusal(&pending.from, id, reason, self.answered_us) {
+            let tries = if reason == Reason::OutOfTurn { 0 } else { self.tries };
+            let waited = u32::try_from(self.answered_us - pending.accepted_us).unwrap_or_default();
+            self.events.push(Event { count: tries, took_us: waited, ..event });
+        }
+    }
+
+    /// `confirmed`: the sender has been told that it is stored.
+    fn settled(&mut self, pending: &Pending, appended: &Appended, confirmed: bool) {
+        let reason = match appended.outcome() {
+            Outcome::Stored => Reason::None,
+            Outcome::Repeated => Reason::Repeated,
+            Outcome::Conflict => return self.refuse(pending, Reason::Conflict),
+            Outcome::NoAccount => return self.refuse(pending, Reason::NoAccount),
+            Outcome::Unspecified => return self.refuse(pending, Reason::NoAnswer),
+        };
+        if !self.relay.trail.is_on() {
+            return;
+        }
+        let (stanza_id, seq) = (Uuid::try_parse(&appended.stanza_id).ok(), appended.sent);
+        let event = |at_us, step| Event { stanza_id, ..Event::new(at_us, step, pending.from.device()) };
+        let message_id = Some(pending.message.id.as_str().into());
+        self.events.push(Event { message_id, ..event(pending.accepted_us, Step::Accepted) });
+        let (peer, count, took_us) = (self.manager.cloned(), self.tries, self.took_us);
+        let stored = event(self.answered_us, Step::Stored);
+        self.events.push(Event { reason, seq, peer, count, took_us, ..stored });
+        if confirmed {
+            self.events.push(Event { seq, ..event(kurir_trail::now_us(), Step::Confirmed) });
+        }
+    }
+
+    fn note(self) {
+        if !self.events.is_empty() {
+            self.relay.trail.note_all(self.events);
+        }
     }
 }
 

@@ -7,3 +7,4 @@ pub(super) mod device;
 pub(super) mod log;
 pub(super) mod log_entry;
 pub(super) mod roster_item;
+pub(super) mod trail;

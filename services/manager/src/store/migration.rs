@@ -4,6 +4,7 @@ mod m0001_accounts_and_rosters;
 mod m0002_logs;
 mod m0003_devices;
 mod m0004_sessions;
+mod m0006_explain;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_logs::Migration),
             Box::new(m0003_devices::Migration),
             Box::new(m0004_sessions::Migration),
+            Box::new(m0006_explain::Migration),
         ]
     }
 }

@@ -17,6 +17,7 @@ mod outages;
 mod postgres;
 mod rosters;
 mod sessions;
+mod trail;
 
 /// Makes tests of the functions named: one on `PostgreSQL` and one on `SQLite`, each with an empty database.
 macro_rules! on_both_databases {

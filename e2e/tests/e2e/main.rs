@@ -12,6 +12,7 @@
 //! | [`relays`] | choosing relays, finding receivers, losing them |
 //! | [`tickets`] | who may say hello at a relay |
 //! | [`tracked`] | messages that are stored, and devices that resume |
+//! | [`explain`] | what became of them |
 //! | [`client`], [`chat`] | the user component: the library and the terminal client |
 //! | [`faults`], [`pauses`] | parts that die, lose everything, or stop and go on |
 //! | [`soak`] | nothing lost, whatever fails: the checker |
@@ -36,6 +37,7 @@ mod chat;
 mod client;
 mod contacts;
 mod devices;
+mod explain;
 mod faults;
 mod framing;
 mod hostile;

@@ -16,6 +16,7 @@ const TABLES: &[&[Shown]] = &[
     crate::devices::SHOWN,
     crate::sessions::SHOWN,
     crate::tracked::SHOWN,
+    crate::explain::SHOWN,
     crate::client::SHOWN,
     crate::chat::SHOWN,
     crate::faults::SHOWN,

@@ -266,7 +266,7 @@ fn details(event: &TrailEvent) -> String {
         Step::Accepted | Step::Refused => format!("id {}", event.message_id.escape_debug()),
         Step::Committed => format!("{} log at {seq}; {} at once, {took}", of(&event.user), many("message")),
         Step::Announced => format!("{} log at {seq}; {} told", of(&event.user), many("relay")),
-        Step::Stored if *count > 1 => format!("at {peer}, the {count}. one asked, {took}"),
+        Step::Stored if *count > 1 => format!("at {peer}, attempt {count}, {took}"),
         Step::Stored => format!("at {peer}, {took}"),
         Step::Read | Step::Skipped => format!("log at {seq}, read at {peer}"),
         Step::Heard => "the log has grown".to_owned(),
@@ -390,7 +390,7 @@ mod tests {
                 "relay-1    accepted   esa/default               id a\\n",
                 "+2.5 ms  manager-1  committed  esa/default               esa's log at 7; 2 messages at once, 1.2 ms",
                 "+0.1 ms  manager-1  announced  fajar                     fajar's log at 7; 1 relay told",
-                "+0.4 ms  relay-1    stored     esa/default               at manager-1, the 2. one asked, 2.1 s",
+                "+0.4 ms  relay-1    stored     esa/default               at manager-1, attempt 2, 2.1 s",
                 "+5.0 s   relay-2    skipped    fajar/tv     own-message  log at 7, read at manager-1",
             ]
         );

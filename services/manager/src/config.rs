@@ -34,7 +34,7 @@ pub struct Config {
     /// What a device logs in with again in place of its password is good for so many days after its last login.
     pub session_days: u32,
 
-    /// Events about tracked messages that are remembered for `kurir explain`, about 150 bytes each; 0: none.
+    /// Events about tracked messages that are remembered for `kurir explain`, up to 300 bytes each; 0: none.
     pub explain_events: usize,
     /// How long.
     pub explain_seconds: u64,

@@ -19,7 +19,7 @@ use crate::{
         Store, StoreError,
         log::{Appended, MOST_MESSAGES, NewMessage},
     },
-    trail::Committed,
+    trail::{Announced, Committed},
 };
 
 /// Batches waiting for the transaction that is under way. Full: the relay is told at once, and keeps its messages.
@@ -152,8 +152,9 @@ impl Committer {
             // A relay that has gone meanwhile sends them again.
             let _ = answer.send(Ok(outcomes.by_ref().take(count).collect()));
         }
-        let told = self.relays.announce(grown);
-        self.trail.note_all(committed.events(&messages, &appended, told));
+        let at_us = kurir_trail::now_us();
+        let announced = Announced { at_us, relays: self.relays.announce(grown) };
+        self.trail.note_all(committed.events(&messages, &appended, announced));
     }
 
     fn count(&self, appended: &Result<Vec<Appended>, StoreError>) {

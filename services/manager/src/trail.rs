@@ -163,20 +163,26 @@ pub(crate) struct Committed {
     took_us: u32,
 }
 
+/// When the relays were told which logs have grown, and how many were.
+#[derive(Clone, Copy)]
+pub(crate) struct Announced {
+    pub(crate) at_us: i64,
+    pub(crate) relays: u32,
+}
+
 impl Committed {
     /// It has just been, and took so long.
     pub(crate) fn now(took: Duration) -> Self {
         Self { at_us: now_us(), took_us: u32::try_from(took.as_micros()).unwrap_or(u32::MAX) }
     }
 
-    /// What the trail is told of its messages. `told`: relays that have heard which logs have grown.
+    /// What the trail is told of its messages.
     pub(crate) fn events<'a>(
         self,
         messages: &'a [NewMessage],
         appended: &'a [Appended],
-        told: u32,
+        told: Announced,
     ) -> impl Iterator<Item = Event> + 'a {
-        let told_us = now_us();
         let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
         messages.iter().zip(appended).flat_map(move |(message, appended)| {
             let of = |user: &str, device: &str| Arc::new(Device::elsewhere(user, device));
@@ -188,9 +194,9 @@ impl Committed {
             match *appended {
                 Appended::Stored { sent, received } => {
                     let stanza_id = message.stanza_id;
-                    let announced = Event::new(told_us, Step::Announced, &of(message.to.as_str(), ""));
+                    let announced = Event::new(told.at_us, Step::Announced, &of(message.to.as_str(), ""));
                     let announced =
-                        Event { stanza_id: Some(stanza_id), seq: received, count: told, ..announced };
+                        Event { stanza_id: Some(stanza_id), seq: received, count: told.relays, ..announced };
                     [Some(committed(stanza_id, sent, Reason::None)), Some(announced)]
                 }
                 Appended::Repeated { stanza_id, sent } => {
@@ -234,7 +240,7 @@ mod tests {
         ];
         let committed = Committed::now(Duration::from_millis(2));
         let noted: Vec<_> = committed
-            .events(&messages, &appended, 3)
+            .events(&messages, &appended, Announced { at_us: 9, relays: 2 })
             .map(|event| {
                 let of = format!("{}/{}", event.device.user, event.device.name);
                 (event.stanza_id, event.step, event.reason, of, event.seq, event.count)
@@ -245,7 +251,7 @@ mod tests {
             noted,
             [
                 (stanza, Step::Committed, Reason::None, phone.clone(), 7, 3),
-                (stanza, Step::Announced, Reason::None, "fajar/".to_owned(), 12, 3),
+                (stanza, Step::Announced, Reason::None, "fajar/".to_owned(), 12, 2),
                 (Some(first), Step::Committed, Reason::Repeated, phone, 3, 3),
             ]
         );

@@ -61,7 +61,7 @@ pub struct Config {
     /// for at least this long is closed, so a manager's death ends nobody's connection before.
     pub audit_seconds: u64,
 
-    /// Events about tracked messages that are remembered for `kurir explain`, about 150 bytes each; 0: none.
+    /// Events about tracked messages that are remembered for `kurir explain`, up to 300 bytes each; 0: none.
     pub explain_events: usize,
     /// How long.
     pub explain_seconds: u64,

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::deadline::{PATIENCE, until};
+use crate::deadline::{PATIENCE, until, within};
 use crate::ports::Ports;
 use crate::process::{Launch, Process};
 
@@ -84,6 +84,14 @@ impl Postgres {
     pub async fn start_again(&mut self) {
         self.process.start_again();
         self.answers().await;
+    }
+
+    /// What psql prints of the answer to a query, a line a row; nothing where there is none.
+    pub async fn query(&self, sql: &str) -> String {
+        let mut command = tokio::process::Command::new(self.programs.join("psql"));
+        command.args(["-qAt", "-c", sql, &self.url()]).stdin(Stdio::null()).kill_on_drop(true);
+        let output = within(PATIENCE, sql, command.output()).await.expect("psql");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     async fn answers(&self) {

@@ -356,22 +356,30 @@ impl System {
 
     /// Every component that the tracker knows, by name, and whether it is active: what `kurir status` prints.
     pub async fn status(&self) -> Vec<(String, bool)> {
+        let (code, out, err) = self.runs(&["status", "--json"]).await;
+        assert_eq!(code, Some(0), "kurir status: {err}");
+        let rows: Vec<Value> = serde_json::from_str(&out).expect("an array of components");
+        let row = |row: &Value| Some((row["id"].as_str()?.to_string(), row["active"].as_bool()?));
+        rows.iter().map(|shown| row(shown).unwrap_or_else(|| panic!("kurir status: {shown}"))).collect()
+    }
+
+    /// A command that asks this system's tracker, run to its end: exit code, stdout and stderr.
+    pub async fn runs(&self, args: &[&str]) -> (Option<i32>, String, String) {
         let tracker = local(Ports::grpc(self.ports.base())).to_string();
         let launch = Launch {
-            name: "status".into(),
+            name: args.first().copied().unwrap_or_default().into(),
             program: binary(),
-            args: ["status", "--json", "--tracker", &tracker].map(String::from).to_vec(),
+            args: args.iter().copied().chain(["--tracker", &tracker]).map(String::from).collect(),
             env: Vec::new(),
             user: None,
             logs: self.dir().to_path_buf(),
         };
         let mut command = tokio::process::Command::from(launch.command());
         command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = within(PATIENCE, "the end of kurir status", command.output()).await.expect("its output");
-        assert!(output.status.success(), "kurir status: {}", String::from_utf8_lossy(&output.stderr));
-        let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("an array of components");
-        let row = |row: &Value| Some((row["id"].as_str()?.to_string(), row["active"].as_bool()?));
-        rows.iter().map(|shown| row(shown).unwrap_or_else(|| panic!("kurir status: {shown}"))).collect()
+        let what = format!("the end of kurir {args:?}");
+        let output = within(PATIENCE, &what, command.output()).await.expect("its output");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
 
     /// Ends everything as an operator does, with SIGTERM: each process stops in bounded time, with no error.

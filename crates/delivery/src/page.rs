@@ -34,6 +34,8 @@ pub enum Step {
     /// The entry with this index is the device's own, and says itself that it is stored. Once that is in the outbox:
     /// [`Writing::pushed`].
     Tell(usize),
+    /// The entry with this index is not shown. Then [`Writing::pushed`].
+    Skip(usize),
     /// The entry with this index is shown. Once it is in the outbox: [`Writing::pushed`].
     Show(usize),
     /// That was the page.
@@ -87,7 +89,7 @@ impl Writing {
         while let Some(place) = self.places.get(self.done) {
             match reading.turn(place.seq, place.hidden) {
                 Turn::Known => self.done += 1,
-                Turn::Skip => self.pushed(reading),
+                Turn::Skip => return Step::Skip(self.done),
                 Turn::Acknowledge(ack) => return Step::Acknowledge(ack),
                 Turn::Tell => return Step::Tell(self.done),
                 Turn::Show => return Step::Show(self.done),
@@ -95,6 +97,11 @@ impl Writing {
         }
         let end = self.places.last().map_or(self.after, |place| place.seq);
         Step::Done { more: reading.go_on(self.last, end >= self.last) }
+    }
+
+    /// The index of the entry that the last step is about.
+    pub fn index(&self) -> usize {
+        self.done
     }
 
     /// The entry of the last step is in the outbox. Only now, because what is read counts as written once the outbox is empty.
@@ -122,11 +129,15 @@ mod tests {
         Writing::new("a", after, (1, last), places)
     }
 
-    /// All steps, each pushed.
+    /// All steps but those that show nothing, each pushed.
     fn steps(mut writing: Writing, reading: &mut Reading) -> Vec<Step> {
         let mut steps = Vec::new();
         loop {
             let step = writing.next(reading);
+            if matches!(step, Step::Skip(_)) {
+                writing.pushed(reading);
+                continue;
+            }
             if matches!(step, Step::Acknowledge(_) | Step::Tell(_) | Step::Show(_)) {
                 writing.pushed(reading);
             }
@@ -194,7 +205,9 @@ mod tests {
     fn what_did_not_get_into_the_outbox_is_not_read() {
         let mut plain = Reading::new(Device::Plain);
         let mut writing = page(0, 3, &[(1, true), (2, false), (3, false)]);
-        assert_eq!(writing.next(&mut plain), Step::Show(1));
+        assert_eq!((writing.next(&mut plain), writing.index()), (Step::Skip(0), 0));
+        writing.pushed(&mut plain);
+        assert_eq!((writing.next(&mut plain), writing.index()), (Step::Show(1), 1));
         assert_eq!((plain.seq(), writing.next(&mut plain)), (Some(1), Step::Show(1)));
         writing.pushed(&mut plain);
         assert_eq!((plain.seq(), writing.next(&mut plain)), (Some(2), Step::Show(2)));

@@ -24,6 +24,15 @@ pub trait Sender {
     fn order(&self) -> impl DerefMut<Target = Order>;
 }
 
+/// Why a message is refused on the spot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// Another one of its sender has to come first.
+    OutOfTurn,
+    /// Too much waits.
+    Full,
+}
+
 /// A message to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -37,6 +46,8 @@ pub struct Message {
     pub to: String,
     /// One canonical line without LF.
     pub stanza: String,
+    /// When it came, in microseconds since the Unix epoch: for whoever wants to know, nothing depends on it.
+    pub accepted_us: i64,
 }
 
 /// A message on its way.
@@ -83,19 +94,19 @@ impl<S: Sender> Waiting<S> {
         Self { limit_bytes, pending: VecDeque::new(), bytes: 0 }
     }
 
-    /// Puts a message on its way; what becomes of it the sender is told. False: it is refused here and now.
-    pub fn send(&mut self, from: &Arc<S>, message: Message) -> bool {
+    /// Puts a message on its way; what becomes of it the sender is told. Otherwise it is refused here and now.
+    pub fn send(&mut self, from: &Arc<S>, message: Message) -> Result<(), Held> {
         let mut order = from.order();
-        let Some(turn) = order.admit(&message.id) else { return false };
+        let Some(turn) = order.admit(&message.id) else { return Err(Held::OutOfTurn) };
         let bytes = message.bytes();
         if self.bytes + bytes > self.limit_bytes {
             order.hold(turn, &message.id);
-            return false;
+            return Err(Held::Full);
         }
         drop(order);
         self.bytes += bytes;
         self.pending.push_back(Pending { from: Arc::clone(from), turn, message });
-        true
+        Ok(())
     }
 
     /// Whether so much waits that senders should let it be stored first.
@@ -196,7 +207,12 @@ mod tests {
             id: id.into(),
             to: text("fajar"),
             stanza: text("{}"),
+            accepted_us: 0,
         }
+    }
+
+    fn sends(waiting: &mut Waiting<Connection>, from: &Arc<Connection>, id: &str) -> bool {
+        waiting.send(from, message(id)).is_ok()
     }
 
     fn ids(pending: &[Pending<Connection>]) -> Vec<&str> {
@@ -207,17 +223,17 @@ mod tests {
     fn what_came_after_a_refused_message_is_handed_to_nobody() {
         let mut waiting = Waiting::new(1 << 20);
         let [esa, other] = [(); 2].map(|()| Arc::new(Connection::default()));
-        assert!(waiting.send(&esa, message("1")) && waiting.send(&other, message("a")));
+        assert!(sends(&mut waiting, &esa, "1") && sends(&mut waiting, &other, "a"));
         let batch = waiting.take().unwrap();
-        assert!(waiting.send(&esa, message("2")) && waiting.send(&other, message("b")));
+        assert!(sends(&mut waiting, &esa, "2") && sends(&mut waiting, &other, "b"));
         let outcomes = vec![Outcome::Unknown, Outcome::Stored(7)];
         let settled: Vec<_> = batch.settle(Some(outcomes)).map(|(_, outcome)| outcome).collect();
         assert_eq!(settled, [Outcome::Unknown, Outcome::Stored(7)]);
         let mut batch = waiting.take().unwrap();
         assert_eq!(ids(&batch.take_refused()), ["2"]);
         assert_eq!(ids(&batch.pending), ["b"]);
-        assert!(!waiting.send(&esa, message("3")), "1 comes first");
-        assert!(waiting.send(&esa, message("1")) && waiting.send(&esa, message("2")));
+        assert!(!sends(&mut waiting, &esa, "3"), "1 comes first");
+        assert!(sends(&mut waiting, &esa, "1") && sends(&mut waiting, &esa, "2"));
         assert!(waiting.take().unwrap().take_refused().is_empty());
     }
 
@@ -226,12 +242,12 @@ mod tests {
         for outcomes in [None, Some(vec![Outcome::Stored(())])] {
             let mut waiting = Waiting::new(1 << 20);
             let esa = Arc::new(Connection::default());
-            assert!(waiting.send(&esa, message("1")) && waiting.send(&esa, message("2")));
+            assert!(sends(&mut waiting, &esa, "1") && sends(&mut waiting, &esa, "2"));
             let settled: Vec<_> =
                 waiting.take().unwrap().settle(outcomes).map(|(_, outcome)| outcome).collect();
             assert_eq!(settled, [Outcome::Unknown, Outcome::Unknown]);
-            assert!(!waiting.send(&esa, message("2")));
-            assert!(waiting.send(&esa, message("1")));
+            assert!(!sends(&mut waiting, &esa, "2"));
+            assert!(sends(&mut waiting, &esa, "1"));
         }
     }
 
@@ -239,12 +255,12 @@ mod tests {
     fn what_is_on_its_way_counts_until_it_is_done() {
         let mut waiting = Waiting::new(2 * message("1").bytes());
         let esa = Arc::new(Connection::default());
-        assert!(waiting.send(&esa, message("1")) && waiting.is_heavy());
+        assert!(sends(&mut waiting, &esa, "1") && waiting.is_heavy());
         let batch = waiting.take().unwrap();
-        assert!(waiting.send(&esa, message("2")));
-        assert!(!waiting.send(&esa, message("3")), "full");
+        assert!(sends(&mut waiting, &esa, "2"));
+        assert!(!sends(&mut waiting, &esa, "3"), "full");
         waiting.done(batch.bytes());
-        assert!(!waiting.send(&esa, message("4")), "3 comes first");
-        assert!(waiting.send(&esa, message("3")));
+        assert!(!sends(&mut waiting, &esa, "4"), "3 comes first");
+        assert!(sends(&mut waiting, &esa, "3"));
     }
 }

@@ -3,6 +3,7 @@
 mod account;
 mod archive;
 mod auth;
+mod explain;
 mod from_client;
 mod presence;
 mod roster;
@@ -11,6 +12,7 @@ mod to_client;
 pub use account::{AccountAction, AccountAnswer, AccountRequest, ListedDevice};
 pub use archive::{ArchiveAction, ArchiveAnswer, ArchiveRequest, Displayed, Filed, Found, Search};
 pub use auth::{Auth, Password, Session};
+pub use explain::{ExplainAnswer, ExplainRequest, ExplainedStep};
 pub use from_client::FromClient;
 pub use presence::{Presence, PresenceRequest};
 pub use roster::{BadSubscription, Item, NewName, RosterAction, RosterRequest, Sender, Subscription};

@@ -67,7 +67,11 @@ impl Session {
             (FromClient::Iq(request), _) if request.is_ping() => Access::Granted,
             (FromClient::Auth(_), false) | (_, true) => Access::Granted,
             (
-                FromClient::Roster(_) | FromClient::Account(_) | FromClient::Archive(_) | FromClient::Iq(_),
+                FromClient::Roster(_)
+                | FromClient::Account(_)
+                | FromClient::Archive(_)
+                | FromClient::Explain(_)
+                | FromClient::Iq(_),
                 false,
             ) => Access::NotAuthorized,
         }

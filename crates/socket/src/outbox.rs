@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::SystemTime,
 };
 
 /// The connection is closing: nothing more is written to it.
@@ -53,6 +54,17 @@ struct State {
     takes: u64,
     /// Of who waits until everything is taken.
     taken_waker: Option<Waker>,
+    written_at: WrittenAt,
+}
+
+/// When everything was written, for whoever wants to know. Nobody else pays for a clock.
+#[derive(Debug, Clone, Copy, Default)]
+enum WrittenAt {
+    #[default]
+    Nobody,
+    /// To be noted.
+    Wanted,
+    Noted(SystemTime),
 }
 
 /// Why the connection's task is to write what is left and close.
@@ -166,7 +178,7 @@ impl Outbox {
         if state.lines.is_empty() && state.closing.is_none() {
             // The writer's own buffer of an earlier take: the connection is idle now.
             state.lines = Vec::new();
-            state.writing = false;
+            state.is_written();
             match &mut state.waker {
                 Some(waker) => waker.clone_from(context.waker()),
                 none => *none = Some(context.waker().clone()),
@@ -222,9 +234,23 @@ impl Outbox {
         Poll::Pending
     }
 
+    /// Notes when the socket has accepted all that was pushed before: see [`Outbox::written_at`].
+    pub fn note_when_written(&self) {
+        self.lock().written_at = WrittenAt::Wanted;
+    }
+
+    /// When the socket had accepted all that was pushed before [`Outbox::note_when_written`] was last called. None: not yet,
+    /// as far as is known, or it was never called.
+    pub fn written_at(&self) -> Option<SystemTime> {
+        match self.lock().written_at {
+            WrittenAt::Noted(at) => Some(at),
+            WrittenAt::Nobody | WrittenAt::Wanted => None,
+        }
+    }
+
     /// What was taken last is written, though nobody will take more.
     pub(crate) fn written(&self) {
-        self.lock().writing = false;
+        self.lock().is_written();
     }
 
     /// The connection is over: what was not written is dropped.
@@ -237,6 +263,15 @@ impl Outbox {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves at worst half a stanza's bytes of a connection whose task is gone.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_written(&mut self) {
+        self.writing = false;
+        if matches!(self.written_at, WrittenAt::Wanted) {
+            self.written_at = WrittenAt::Noted(SystemTime::now());
+        }
     }
 }
 
@@ -310,6 +345,27 @@ mod tests {
         take(&outbox);
         outbox.written();
         assert!(!outbox.is_written());
+    }
+
+    #[test]
+    fn the_time_of_writing_is_noted_only_for_who_wants_it() {
+        let outbox = Outbox::new(100);
+        outbox.push(b"{}\n").unwrap();
+        take(&outbox);
+        take(&outbox);
+        assert_eq!(outbox.written_at(), None);
+        outbox.push(b"{}\n").unwrap();
+        outbox.note_when_written();
+        take(&outbox);
+        assert_eq!(outbox.written_at(), None, "taken and not written");
+        let before = SystemTime::now();
+        take(&outbox);
+        let at = outbox.written_at().unwrap();
+        assert!(at >= before);
+        outbox.push(b"{}\n").unwrap();
+        take(&outbox);
+        take(&outbox);
+        assert_eq!(outbox.written_at(), Some(at), "asked for once, noted once");
     }
 
     #[test]

@@ -205,7 +205,7 @@ impl World {
             FromDevice::Message { number, to } => {
                 let sender = Arc::clone(&client.sender);
                 let Some(message) = self.message(device, number, to) else { return };
-                if self.relays[relay].waiting.send(&sender, message) {
+                if self.relays[relay].waiting.send(&sender, message).is_ok() {
                     self.stores_next(relay);
                 } else {
                     self.tell(|| format!("relay {relay} refuses {device}-{number} at once"));
@@ -223,6 +223,7 @@ impl World {
             id: number.to_string(),
             to: to.map_or_else(|| "nobody".into(), name_of),
             stanza: format!("{device}-{number}"),
+            accepted_us: 0,
         })
     }
 

@@ -13,6 +13,7 @@
 //! | [`tickets`] | who may say hello at a relay |
 //! | [`archive`] | the log read back, and what is gone of it |
 //! | [`tracked`] | messages that are stored, and devices that resume |
+//! | [`explain`] | what became of them |
 //! | [`client`], [`chat`] | the user component: the library and the terminal client |
 //! | [`faults`], [`pauses`] | parts that die, lose everything, or stop and go on |
 //! | [`soak`] | nothing lost, whatever fails: the checker |
@@ -38,6 +39,7 @@ mod chat;
 mod client;
 mod contacts;
 mod devices;
+mod explain;
 mod faults;
 mod framing;
 mod hostile;

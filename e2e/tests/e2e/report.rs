@@ -17,6 +17,7 @@ const TABLES: &[&[Shown]] = &[
     crate::sessions::SHOWN,
     crate::tracked::SHOWN,
     crate::archive::SHOWN,
+    crate::explain::SHOWN,
     crate::client::SHOWN,
     crate::chat::SHOWN,
     crate::faults::SHOWN,

@@ -5,11 +5,12 @@
 //! - [`start`]: waiting for the directory and the database
 //! - [`config`]: the configuration of every command that serves, `config print`, `config check`
 //! - [`migrate`]: the database schema
-//! - [`chat`], [`status`], [`bench`]: clients
+//! - [`chat`], [`status`], [`explain`], [`bench`]: clients
 
 mod bench;
 mod chat;
 mod config;
+mod explain;
 mod migrate;
 mod roles;
 mod start;
@@ -50,6 +51,8 @@ enum Command {
     Chat(chat::Args),
     /// Which components are alive, with load and users.
     Status(status::Args),
+    /// What became of a message.
+    Explain(explain::Args),
     /// Load generator and reports.
     Bench(bench::Args),
     /// Brings the database schema up to date.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Relay(args) => roles::run(Role::Relay, &args),
         Command::Chat(args) => finish(chat::run(args)),
         Command::Status(args) => finish(status::run(args)),
+        Command::Explain(args) => finish(explain::run(args)),
         Command::Bench(args) => finish(bench::run(args)),
         Command::Migrate(args) => migrate::run(&args),
         Command::Config(command) => config::run(&command),

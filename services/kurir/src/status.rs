@@ -32,10 +32,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let tracker = &args.tracker;
     let rows = timeout(ANSWER_WITHIN, ask(tracker)).await.context("no answer in time");
-    let mut rows = rows.and_then(|rows| rows).map_err(|error| {
-        let advice = "is that a running tracker's gRPC address (tracker.grpc_listen, not tracker.listen)?";
-        anyhow!("{tracker}: {error:#}; {advice}")
-    })?;
+    let rows = rows.and_then(|rows| rows).map_err(|error| unanswered(tracker, &error))?;
+    let mut rows: Vec<Shown> = rows.into_iter().map(Shown::from).collect();
     rows.sort_by(|one, other| (&one.kind, &one.id).cmp(&(&other.kind, &other.id)));
     let mut text = if args.json { serde_json::to_string(&rows)? } else { table(&rows) };
     text.push('\n');
@@ -46,13 +44,20 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-async fn ask(tracker: &str) -> anyhow::Result<Vec<Shown>> {
+/// What to do about a tracker that gave no answer.
+pub(crate) fn unanswered(tracker: &str, error: &anyhow::Error) -> anyhow::Error {
+    let advice = "is that a running tracker's gRPC address (tracker.grpc_listen, not tracker.listen)?";
+    anyhow!("{tracker}: {error:#}; {advice}")
+}
+
+/// The components that a tracker knows.
+pub(crate) async fn ask(tracker: &str) -> anyhow::Result<Vec<Row>> {
     let url = if tracker.contains("://") { tracker.to_owned() } else { format!("http://{tracker}") };
     let channel = kurir_rpc::connect(&url).await?;
     let answer = TrackerClient::new(channel).status(StatusRequest {}).await;
     // The rest of the status is gRPC's own business.
     let answer = answer.map_err(|status| anyhow!("{}", status.message().to_owned()))?;
-    Ok(answer.into_inner().rows.into_iter().map(Shown::from).collect())
+    Ok(answer.into_inner().rows)
 }
 
 /// One component, as it is shown.
@@ -108,14 +113,19 @@ fn table(rows: &[Shown]) -> String {
             row.address.clone(),
         ]
     }));
-    let mut widths = [0; 7];
-    for line in &lines {
+    aligned(&lines) + &summary(rows)
+}
+
+/// Columns, one line each.
+pub(crate) fn aligned<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
+    let mut widths = [0; COLUMNS];
+    for line in lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = cell.chars().count().max(*width);
         }
     }
     let mut text = String::new();
-    for line in &lines {
+    for line in lines {
         let mut shown = String::new();
         for (width, cell) in widths.iter().zip(line) {
             // Writing to a string cannot fail.
@@ -124,7 +134,6 @@ fn table(rows: &[Shown]) -> String {
         text.push_str(shown.trim_end());
         text.push('\n');
     }
-    text.push_str(&summary(rows));
     text
 }
 
@@ -138,7 +147,7 @@ fn summary(rows: &[Shown]) -> String {
 }
 
 /// Two units are as exact as anybody needs.
-fn ago(time: Duration) -> String {
+pub(crate) fn ago(time: Duration) -> String {
     let seconds = time.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {

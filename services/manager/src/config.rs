@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kurir_service::ListenerConfig;
+use kurir_trail::Bounds;
 use serde::{Deserialize, Serialize};
 
 use crate::password::PasswordConfig;
@@ -37,6 +38,13 @@ pub struct Config {
     /// So many messages of an account are kept, those that it sent included; 0: all. Nothing of the last day is dropped, as it
     /// may be sent again.
     pub log_entries: u64,
+
+    /// Events about tracked messages that are remembered for `kurir explain`, up to 300 bytes each; 0: none.
+    pub explain_events: usize,
+    /// How long.
+    pub explain_seconds: u64,
+    /// How long events, of relays too, are also kept in the database; 0: not there.
+    pub explain_sql_hours: u32,
 
     /// Which relay a user is given.
     pub relay_choice: RelayChoice,
@@ -108,6 +116,9 @@ impl Default for Config {
             session_days: 30,
             log_days: 365,
             log_entries: 100_000,
+            explain_events: 65_536,
+            explain_seconds: 3600,
+            explain_sql_hours: 0,
             relay_choice: RelayChoice::Fewest,
             ticket_seconds: 60,
             relay_silence_seconds: 4,
@@ -144,6 +155,16 @@ impl Config {
 
     pub(crate) fn device_life(&self) -> Duration {
         Duration::from_hours(24).saturating_mul(self.device_days.max(1))
+    }
+
+    pub(crate) fn trail_bounds(&self) -> Bounds {
+        Bounds { events: self.explain_events, age: Duration::from_secs(self.explain_seconds) }
+    }
+
+    /// None: trails are not kept in the database.
+    pub(crate) fn trail_life(&self) -> Option<Duration> {
+        let hours = Duration::from_hours(self.explain_sql_hours.into());
+        (!hours.is_zero()).then_some(hours)
     }
 
     pub(crate) fn session_life_ms(&self) -> i64 {

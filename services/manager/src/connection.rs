@@ -11,8 +11,8 @@ use kurir_protocol::{
     Malformed,
     iq::Condition,
     manager::{
-        self, AccountAnswer, AccountRequest, ArchiveAnswer, ArchiveRequest, Auth, FromClient,
-        PresenceRequest, RelayEntry, RosterRequest, ToClient,
+        self, AccountAnswer, AccountRequest, ArchiveAnswer, ArchiveRequest, Auth, ExplainAnswer,
+        ExplainRequest, FromClient, PresenceRequest, RelayEntry, RosterRequest, ToClient,
     },
     replies,
     session::{Access, AfterFailure, Session as Rules},
@@ -126,6 +126,12 @@ impl Connection {
                 }
                 Flow::Continue
             }
+            FromClient::Explain(request) => {
+                if let Some(online) = &self.online {
+                    self.serve_explain(online, &request, replies).await;
+                }
+                Flow::Continue
+            }
             packet => match self.online.clone() {
                 Some(online) => self.serve_user(&online, packet, replies).await,
                 None => Flow::Continue,
@@ -215,6 +221,15 @@ impl Connection {
         self.temporary(&error);
     }
 
+    async fn serve_explain(&self, online: &Online, request: &ExplainRequest, replies: &mut Vec<u8>) {
+        online.used_part_two();
+        if let Err(error) = self.manager.explain_own(online, request, replies).await {
+            let answer = ExplainAnswer { to: Some(online.reader().to), id: request.id.as_ref() };
+            answer.refused(replies, Condition::Temporary);
+            self.temporary(&error);
+        }
+    }
+
     async fn serve_roster(
         &self,
         online: &Online,
@@ -278,6 +293,9 @@ fn refuse_before_login(packet: &FromClient, replies: &mut Vec<u8>) {
         }
         FromClient::Archive(request) => {
             ArchiveAnswer { to: None, id: request.id.as_ref() }.refused(replies, Condition::NotLoggedIn);
+        }
+        FromClient::Explain(request) => {
+            ExplainAnswer { to: None, id: request.id.as_ref() }.refused(replies, Condition::NotLoggedIn);
         }
         FromClient::Iq(request) => request.answer_before_login(replies),
         _ => {}

@@ -18,6 +18,7 @@
 //! | `membership`, `differences` | after a death, a pause or a loss: claiming again, telling what was missed |
 //! | `log` | what relays append to the accounts' logs, in common transactions |
 //! | `relays`, `choice`, `ticket` | relays attached here, which one a user is given, and what it shows there |
+//! | `trail` | what is remembered of tracked messages, and told to who asks |
 //! | `rpc` | what relays and other managers call |
 //! | `metrics` | what is counted |
 
@@ -47,6 +48,7 @@ mod server;
 mod sessions;
 mod shown;
 mod ticket;
+mod trail;
 mod whereabouts;
 
 #[cfg(test)]

@@ -7,7 +7,11 @@ use kurir_protocol::{
     name::{Resource, UserKey},
     relay::displayed,
 };
-use tokio::sync::{mpsc, oneshot};
+use kurir_trail::Trail;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -18,6 +22,7 @@ use crate::{
         Store, StoreError,
         log::{Appended, MOST_MESSAGES, NewMessage},
     },
+    trail::{Announced, Committed},
 };
 
 /// Batches waiting for the transaction that is under way. Full: the relay is told at once, and keeps its messages.
@@ -73,13 +78,19 @@ pub(crate) struct Committer {
     store: Store,
     relays: Arc<Relays>,
     metrics: Metrics,
+    trail: Arc<Trail>,
     batches: mpsc::Receiver<Batch>,
 }
 
 impl Log {
-    pub(crate) fn new(store: Store, relays: Arc<Relays>, metrics: Metrics) -> (Log, Committer) {
+    pub(crate) fn new(
+        store: Store,
+        relays: Arc<Relays>,
+        metrics: Metrics,
+        trail: Arc<Trail>,
+    ) -> (Log, Committer) {
         let (sender, batches) = mpsc::channel(WAITING);
-        (Log { batches: sender }, Committer { store, relays, metrics, batches })
+        (Log { batches: sender }, Committer { store, relays, metrics, trail, batches })
     }
 
     /// Stores messages in this order, together with what others hand in meanwhile.
@@ -123,7 +134,9 @@ impl Committer {
         if messages.is_empty() {
             return;
         }
+        let began = Instant::now();
         let appended = self.store.append(&messages).await;
+        let committed = Committed::now(began.elapsed());
         self.count(&appended);
         let Ok(appended) = appended else {
             for (_, answer) in answers {
@@ -132,7 +145,7 @@ impl Committer {
             return;
         };
         let grown = heads(&messages, &appended);
-        let mut outcomes = appended.into_iter().zip(&messages).map(|(appended, message)| {
+        let mut outcomes = appended.iter().copied().zip(&messages).map(|(appended, message)| {
             let stanza_id = match appended {
                 Appended::Repeated { stanza_id, .. } => stanza_id,
                 _ => message.stanza_id,
@@ -143,7 +156,9 @@ impl Committer {
             // A relay that has gone meanwhile sends them again.
             let _ = answer.send(Ok(outcomes.by_ref().take(count).collect()));
         }
-        self.relays.announce(grown);
+        let at_us = kurir_trail::now_us();
+        let announced = Announced { at_us, relays: self.relays.announce(grown) };
+        self.trail.note_all(committed.events(&messages, &appended, announced));
     }
 
     fn count(&self, appended: &Result<Vec<Appended>, StoreError>) {

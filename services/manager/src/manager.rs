@@ -8,7 +8,11 @@ use std::{
 use kurir_directory::{DirectoryError, Member};
 use kurir_protocol::{name::UserKey, session::Rules};
 use kurir_socket::Options;
-use tokio::{sync::Notify, time::timeout};
+use kurir_trail::Trail;
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -49,6 +53,11 @@ pub(crate) struct Manager {
     pub(crate) peers: Peers,
     pub(crate) differences: Differences,
     pub(crate) log: Log,
+    pub(crate) trail: Arc<Trail>,
+    /// How long trails are kept in the database.
+    pub(crate) trail_life: Option<Duration>,
+    /// Of users who ask what became of a message.
+    pub(crate) explaining: Semaphore,
     pub(crate) metrics: Metrics,
     /// Open client connections: each holds a token.
     pub(crate) connections: TaskTracker,
@@ -76,6 +85,8 @@ pub(crate) enum Temporary {
     NotFound,
     #[error("another session of the user is beginning or ending")]
     Unsettled,
+    #[error("too many ask what became of their messages")]
+    Explaining,
 }
 
 impl Manager {

@@ -2,6 +2,7 @@
 
 use kurir_directory::ComponentId;
 use kurir_service::Metrics as Registry;
+use kurir_trail::Counts;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -23,6 +24,7 @@ pub(crate) struct Metrics {
     append_failures: Counter,
     dropped: Counter,
     dropped_unread: Counter,
+    pub(crate) trail: Counts,
     sessions: Gauge,
     connections: Gauge,
     relays: Gauge,
@@ -115,9 +117,26 @@ impl Metrics {
                 "Those of them that a device had not read; it is told of the gap",
                 &self.dropped_unread,
             );
+            counters("manager_trail_events", "Events noted for kurir explain", &self.trail.noted);
+            counters(
+                "manager_trail_pushed_out",
+                "Events forgotten before their time: manager.explain_events was reached",
+                &self.trail.pushed_out,
+            );
+            counters(
+                "manager_trail_expired",
+                "Events forgotten after manager.explain_seconds",
+                &self.trail.expired,
+            );
+            counters(
+                "manager_trail_not_kept",
+                "Events forgotten before they were put down in SQL",
+                &self.trail.not_kept,
+            );
             let mut gauges = |name, help, gauge: &Gauge| registry.register(name, help, gauge.clone());
             gauges("manager_sessions", "Users logged in here", &self.sessions);
             gauges("manager_connections", "Open client connections", &self.connections);
+            gauges("manager_trail_kept", "Events that are remembered", &self.trail.kept);
             gauges("manager_relays", "Relays that users are given", &self.relays);
             registry.register(
                 "manager_relay_load",

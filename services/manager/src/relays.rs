@@ -38,6 +38,8 @@ pub(crate) struct Relays {
     signer: Signer,
     /// What addresses have after their `@`.
     domain: Arc<str>,
+    /// Trails are kept in the database.
+    keeps_trail: bool,
     metrics: Metrics,
     state: Mutex<State>,
 }
@@ -82,9 +84,15 @@ pub(crate) struct Offer {
 }
 
 impl Relays {
-    pub(crate) fn new(choice: Choice, signer: Signer, domain: Arc<str>, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        choice: Choice,
+        signer: Signer,
+        domain: Arc<str>,
+        keeps_trail: bool,
+        metrics: Metrics,
+    ) -> Self {
         let state = State { choice, streams: HashMap::new(), ended: VecDeque::new() };
-        Self { signer, domain, metrics, state: Mutex::new(state) }
+        Self { signer, domain, keeps_trail, metrics, state: Mutex::new(state) }
     }
 
     /// A relay attaches: it is sent the key first, and then whatever waits for it. The stream that it had before ends.
@@ -100,6 +108,7 @@ impl Relays {
             key_id: self.signer.key_id().to_owned(),
             public_key: self.signer.public_key().to_vec(),
             domain: self.domain.to_string(),
+            keeps_trail: self.keeps_trail,
         };
         let mut state = self.lock();
         // The stream is new and has room.
@@ -207,17 +216,20 @@ impl Relays {
         self.lock().choice.loads(Instant::now())
     }
 
-    /// Tells every relay which logs have grown. One that does not keep up is told nothing: it asks by itself.
-    pub(crate) fn announce(&self, heads: HashMap<UserKey, u64>) {
+    /// Tells every relay which logs have grown, and says how many were told. One that does not keep up is told nothing: it
+    /// asks by itself.
+    pub(crate) fn announce(&self, heads: HashMap<UserKey, u64>) -> u32 {
         if heads.is_empty() {
-            return;
+            return 0;
         }
+        let mut told = 0;
         let heads = heads.into_iter().map(|(user, seq)| v1::Head { user: user.into(), seq }).collect();
         let message = v1::AttachResponse { message: Some(Message::Heads(v1::Heads { heads })) };
         // The other half is for what a relay must be told.
         for stream in self.lock().streams.values().filter(|stream| stream.messages.capacity() > STREAM / 2) {
-            let _ = stream.messages.try_send(Ok(message.clone()));
+            told += u32::from(stream.messages.try_send(Ok(message.clone())).is_ok());
         }
+        told
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,5 +1,7 @@
-//! What relays and other managers are offered (`kurir.v1.Manager`; [`log`]: `kurir.v1.Log`): decode, call, encode.
+//! What relays and other managers are offered (`kurir.v1.Manager`; [`log`]: `kurir.v1.Log`; [`explain`]: `kurir.v1.Explain`
+//! and `Trail`): decode, call, encode.
 
+pub(crate) mod explain;
 pub(crate) mod log;
 
 use std::{str::FromStr, sync::Arc, time::Duration};

@@ -8,9 +8,10 @@ use kurir_protocol::{framing::Limits, session::Rules};
 use kurir_rpc::{Discovery, v1};
 use kurir_service::{Listener, Ready, Shell};
 use kurir_socket::Options;
+use kurir_trail::Trail;
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Config, accounts::Registering, choice::Choice, connection, differences::Differences, log::Log,
     manager::Manager, metrics::Metrics, password::Passwords, peers::Peers, relays::Relays, retention::Kept,
-    rpc, sessions::Sessions, store::Store, ticket::Signer,
+    rpc, sessions::Sessions, store::Store, ticket::Signer, trail,
 };
 
 /// How often a starting manager looks whether the directory is whole.
@@ -157,8 +158,12 @@ impl Bound {
             max_malformed: config.max_malformed,
         };
         let domain: Arc<str> = config.domain.as_str().into();
-        let relays = Arc::new(Relays::new(choice, signer, Arc::clone(&domain), metrics.clone()));
-        let (log, committer) = Log::new(store.clone(), Arc::clone(&relays), metrics.clone());
+        let trail_life = config.trail_life();
+        let keeps_trail = trail_life.is_some();
+        let relays = Arc::new(Relays::new(choice, signer, Arc::clone(&domain), keeps_trail, metrics.clone()));
+        let trail = Arc::new(Trail::new(config.trail_bounds(), metrics.trail.clone(), kurir_trail::now_us()));
+        let (log, committer) =
+            Log::new(store.clone(), Arc::clone(&relays), metrics.clone(), Arc::clone(&trail));
         let stopped = stop.clone();
         tasks.spawn(async move { stopped.run_until_cancelled(Box::pin(committer.run())).await });
         Ok(Manager {
@@ -186,6 +191,9 @@ impl Bound {
             member,
             differences: Differences::default(),
             log,
+            trail,
+            trail_life,
+            explaining: Semaphore::new(trail::EXPLAINING),
             metrics,
             connections: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -211,6 +219,8 @@ impl Running {
         let server = kurir_rpc::server()
             .add_service(v1::manager_server::ManagerServer::new(service))
             .add_service(v1::log_server::LogServer::new(rpc::log::Service { manager: Arc::clone(manager) }))
+            .add_service(rpc::explain::explain(manager))
+            .add_service(rpc::explain::trail(manager))
             .serve_with_incoming_shutdown(kurir_rpc::incoming(components), stop.clone().cancelled_owned());
         self.tasks.spawn(async move {
             if let Err(error) = server.await {
@@ -227,6 +237,8 @@ impl Running {
         self.spawn(async move { manager.forget_devices(device_life).await });
         let (manager, kept) = (Arc::clone(&self.manager), Kept::new(config));
         self.spawn(async move { manager.keep_logs_short(kept).await });
+        let manager = Arc::clone(&self.manager);
+        self.spawn(async move { manager.tend_trail().await });
         let (manager, discovery) = (Arc::clone(&self.manager), self.discovery.clone());
         self.spawn(async move { observe(&manager, &discovery).await });
     }

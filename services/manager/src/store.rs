@@ -7,6 +7,7 @@
 //! - [`retention`]: dropping what is old
 //! - [`device`]: an account's devices, and how far each has read
 //! - [`session`]: what a device logs in with again
+//! - [`trail`]: what became of tracked messages, where that is kept
 //! - [`subscription`]: the rules of a pair of contacts, without a database
 //! - `entity`, `migration`: the tables
 //! - `connection`, `error`: pools, deadlines, and what a failure means
@@ -24,6 +25,7 @@ pub mod retention;
 pub mod roster;
 pub mod session;
 pub mod subscription;
+pub mod trail;
 
 mod connection;
 mod entity;

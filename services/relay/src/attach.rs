@@ -1,7 +1,10 @@
 //! Attached to one life of a manager (R2, R3): this relay's load goes there, its ticket key and its ended sessions come
 //! from there.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use kurir_protocol::name::LoginId;
 use kurir_rpc::{
@@ -11,6 +14,7 @@ use kurir_rpc::{
         manager_client::ManagerClient,
     },
 };
+use kurir_trail::Reason;
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -132,6 +136,9 @@ fn heard<'a>(
             if **domain != *key.domain {
                 tracing::warn!(peer = manager.id, domain = key.domain, expected = %domain, "manager.domain is not the same everywhere");
             }
+            if key.keeps_trail {
+                relay.trail_is_kept.store(true, Ordering::Relaxed);
+            }
             *attached = Some(relay.tickets.attached(key)?);
             tracing::info!(peer = manager.id, "attached to manager");
         }
@@ -139,7 +146,8 @@ fn heard<'a>(
             relay.end_session(&end.user, &end.resource, LoginId(end.login), end.conflict);
         }
         Some(attach_response::Message::Heads(heads)) => {
-            heads.heads.iter().for_each(|head| readers::heard(relay, &head.user, head.seq));
+            let heads = heads.heads.iter();
+            heads.for_each(|head| readers::heard(relay, &head.user, head.seq, Reason::Announcement));
         }
         None => {}
     }

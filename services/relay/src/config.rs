@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kurir_service::ListenerConfig;
+use kurir_trail::Bounds;
 use serde::{Deserialize, Serialize};
 
 /// Section `relay` of the configuration.
@@ -60,6 +61,11 @@ pub struct Config {
     /// for at least this long is closed, so a manager's death ends nobody's connection before.
     pub audit_seconds: u64,
 
+    /// Events about tracked messages that are remembered for `kurir explain`, up to 300 bytes each; 0: none.
+    pub explain_events: usize,
+    /// How long.
+    pub explain_seconds: u64,
+
     /// How client sockets are kept.
     pub socket: ListenerConfig,
 }
@@ -101,6 +107,8 @@ impl Default for Config {
             max_lookups: 10_000,
             route_cache: 200_000,
             audit_seconds: 60,
+            explain_events: 65_536,
+            explain_seconds: 3600,
             socket: ListenerConfig::default(),
         }
     }
@@ -113,6 +121,10 @@ impl Config {
 
     pub(crate) fn ticket_key_life(&self) -> Duration {
         Duration::from_secs(self.ticket_key_seconds)
+    }
+
+    pub(crate) fn trail_bounds(&self) -> Bounds {
+        Bounds { events: self.explain_events, age: Duration::from_secs(self.explain_seconds) }
     }
 
     pub(crate) fn audit_every(&self) -> Duration {

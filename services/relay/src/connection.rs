@@ -3,7 +3,7 @@
 use std::{
     ops::DerefMut,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
@@ -15,6 +15,7 @@ use kurir_protocol::{
     replies::{self, StreamCondition},
 };
 use kurir_socket::{Closed, Outbox, outbox::Fill};
+use kurir_trail::Device;
 
 /// One admitted device. Small: there is one for every user who is online.
 #[derive(Debug)]
@@ -37,6 +38,10 @@ pub(crate) struct Connection {
     pub(crate) reading: Mutex<Reading>,
     /// In which order its own tracked messages are stored.
     pub(crate) order: Mutex<Order>,
+    /// When it said hello, in microseconds since the Unix epoch.
+    since_us: i64,
+    /// Who it is in the trail, once there is something to note.
+    traced: OnceLock<Arc<Device>>,
 }
 
 /// Who a connection is.
@@ -64,6 +69,8 @@ impl Connection {
             lookups: AtomicU32::default(),
             reading: Mutex::new(reading),
             order: Mutex::default(),
+            since_us: kurir_trail::now_us(),
+            traced: OnceLock::new(),
         })
     }
 
@@ -132,6 +139,18 @@ impl Connection {
         let identity =
             Identity { user: user.into(), name: user.into(), resource, login: LoginId(number), number };
         Self::new(identity, outbox, Reading::new(kurir_delivery::reading::Device::Plain))
+    }
+
+    /// Who it is in the trail.
+    pub(crate) fn device(&self) -> &Arc<Device> {
+        self.traced.get_or_init(|| {
+            Arc::new(Device::new(&self.user, self.resource.as_str(), self.number, self.since_us))
+        })
+    }
+
+    /// The same, if anything was noted of it.
+    pub(crate) fn traced(&self) -> Option<&Arc<Device>> {
+        self.traced.get()
     }
 
     pub(crate) fn reading(&self) -> MutexGuard<'_, Reading> {

@@ -18,6 +18,7 @@
 //! - `attach`, `load`, `managers`: what managers are told, and tell, and are asked
 //! - `fence`: whether this relay may act
 //! - `audit`: connections compared with the directory
+//! - `trail`: what is remembered of tracked messages for `kurir explain`
 //! - `connection`, `relay`: what tasks share; `metrics`
 
 #![warn(missing_docs)]
@@ -45,6 +46,7 @@ mod streams;
 mod table;
 mod tickets;
 mod tracked;
+mod trail;
 
 pub use config::{BareHello, Config};
 pub use serve::serve;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kurir_rpc::v1::log_client::LogClient;
+use kurir_rpc::v1::{log_client::LogClient, trail_client::TrailClient};
 use tonic::transport::Channel;
 
 #[derive(Debug, Default)]
@@ -29,6 +29,11 @@ impl Managers {
         let id: Arc<str> = id.into();
         self.lock().push(Attached { id: Arc::clone(&id), channel });
         Place { managers: self, id }
+    }
+
+    /// Where trails may be kept.
+    pub(crate) fn trails(&self) -> Vec<TrailClient<Channel>> {
+        self.lock().iter().map(|attached| TrailClient::new(attached.channel.clone())).collect()
     }
 
     /// All of them, `first` before the others.

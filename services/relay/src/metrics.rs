@@ -1,6 +1,7 @@
 //! What `/metrics` shows of a relay.
 
 use kurir_service::Shell;
+use kurir_trail::Counts;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -15,6 +16,7 @@ pub(crate) struct Metrics {
     pub(crate) links: Gauge,
     /// On a link that broke: reported to their senders, delivered or not.
     pub(crate) lost: Counter,
+    pub(crate) trail: Counts,
     tracked: Family<TrackedLabels, Counter>,
     hellos: Family<HelloLabels, Counter>,
     lookups: Family<LookupLabels, Counter>,
@@ -102,6 +104,21 @@ impl Metrics {
                 metrics.tracked.clone(),
             );
             registry.register("relay_lookups", "Users looked up, by answer", metrics.lookups.clone());
+            let trail = &metrics.trail;
+            let mut counters = |name, help, counter: &Counter| registry.register(name, help, counter.clone());
+            counters("relay_trail_events", "Events noted for kurir explain", &trail.noted);
+            counters(
+                "relay_trail_pushed_out",
+                "Events forgotten before their time: relay.explain_events was reached",
+                &trail.pushed_out,
+            );
+            counters("relay_trail_expired", "Events forgotten after relay.explain_seconds", &trail.expired);
+            counters(
+                "relay_trail_not_kept",
+                "Events forgotten before a manager had put them down in SQL",
+                &trail.not_kept,
+            );
+            registry.register("relay_trail_kept", "Events that are remembered", trail.kept.clone());
             registry.register("relay_messages", "Messages from clients, by their way", messages.clone());
         });
         metrics

@@ -23,13 +23,14 @@ use kurir_rpc::v1::{
     read_request::From,
 };
 use kurir_socket::outbox::Fill;
+use kurir_trail::Reason;
 use tokio::{
     sync::{Notify, Semaphore},
     time::{sleep, timeout},
 };
 use tonic::{Code, Response, Status, transport::Channel};
 
-use crate::{connection::Connection, relay::Relay};
+use crate::{connection::Connection, relay::Relay, trail::PageNotes};
 
 /// Entries of one page.
 const PAGE: u32 = 64;
@@ -105,10 +106,11 @@ pub(crate) fn begin(relay: &Arc<Relay>, connection: &Arc<Connection>) {
 }
 
 /// A log has grown: whoever reads it here goes on.
-pub(crate) fn heard(relay: &Arc<Relay>, user: &str, seq: u64) {
+pub(crate) fn heard(relay: &Arc<Relay>, user: &str, seq: u64, why: Reason) {
     for here in relay.router.here(user) {
         let behind = here.reading().hear(seq);
         if behind {
+            relay.note_heard(&here, seq, why);
             begin(relay, &here);
         }
     }
@@ -119,9 +121,11 @@ async fn read(relay: &Relay, connection: &Arc<Connection>) {
     let mut pause = RETRY.0;
     while !connection.outbox.is_closed() {
         match page(relay, connection).await {
-            Ok(page) => {
+            Ok((from, page)) => {
                 let found = !page.entries.is_empty();
-                let more = write(relay, connection, page).await;
+                let mut notes = PageNotes::new(relay, connection, from);
+                let more = write(relay, connection, page, &mut notes).await;
+                notes.note();
                 if !more {
                     return;
                 }
@@ -145,7 +149,8 @@ async fn read(relay: &Relay, connection: &Arc<Connection>) {
     }
 }
 
-async fn page(relay: &Relay, connection: &Connection) -> Result<ReadResponse, Status> {
+/// A part of the log, and the manager that it was read at.
+async fn page(relay: &Relay, connection: &Connection) -> Result<(Arc<str>, ReadResponse), Status> {
     let from = match connection.reading().from() {
         reading::From::After(seq) => From::After(seq),
         reading::From::Cursor => From::CursorOf(connection.resource.to_string()),
@@ -153,11 +158,16 @@ async fn page(relay: &Relay, connection: &Connection) -> Result<ReadResponse, St
     let request = ReadRequest { user: connection.user.to_string(), from: Some(from), most: PAGE };
     // Never closed.
     let _page = relay.readers.pages.acquire().await;
-    call(relay, request, |mut client, request| async move { client.read(request).await }).await
+    call_one(relay, request, |mut client, request| async move { client.read(request).await }).await
 }
 
 /// True: there is more to read.
-async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) -> bool {
+async fn write(
+    relay: &Relay,
+    connection: &Arc<Connection>,
+    page: ReadResponse,
+    notes: &mut PageNotes<'_>,
+) -> bool {
     if !relay.fence.may_act() && !relay.fence.until_it_may_act().await {
         return true;
     }
@@ -167,6 +177,10 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
     let mut writing = Writing::new(&page.log, page.after, (page.first, page.last), places);
     loop {
         let step = writing.next(&mut connection.reading());
+        let entry = page.entries.get(writing.index());
+        if let Some(entry) = entry {
+            notes.step(entry, &step);
+        }
         let pushed = match step {
             Step::Ready { reset } => {
                 let mut line = Vec::new();
@@ -194,6 +208,7 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
                 let _ = connection.outbox.push(&acks);
                 continue;
             }
+            Step::Skip(_) => Ok(Fill::Light),
             Step::Acknowledge(ack) => connection.outbox.push_quietly(&ack),
             Step::Tell(index) => {
                 let Some(entry) = page.entries.get(index) else { return false };
@@ -204,6 +219,7 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
                 connection.outbox.push_with(|out| append(out, connection, entry, plain))
             }
             Step::Done { more } => {
+                notes.note();
                 connection.outbox.wake();
                 relay.readers.moved(connection);
                 if more {
@@ -213,8 +229,12 @@ async fn write(relay: &Relay, connection: &Arc<Connection>, page: ReadResponse) 
             }
         };
         let Ok(fill) = pushed else { return false };
+        if let Some(entry) = entry {
+            notes.done(entry);
+        }
         writing.pushed(&mut connection.reading());
         if fill == Fill::Heavy {
+            notes.note();
             connection.outbox.wake();
             connection.outbox.taken().await;
         }
@@ -277,7 +297,7 @@ async fn ask(relay: &Arc<Relay>, connections: &[Arc<Connection>]) {
     let heads = call(relay, request, |mut client, request| async move { client.get_heads(request).await });
     if let Ok(heads) = heads.await {
         for v1::Head { user, seq } in heads.heads {
-            heard(relay, &user, seq);
+            heard(relay, &user, seq, Reason::Question);
         }
     }
 }
@@ -322,6 +342,7 @@ async fn store_some(relay: &Relay, moved: &[Arc<Connection>]) -> bool {
             && written
         {
             connection.reading().written(seq);
+            relay.note_written(connection, seq);
         }
         let cursor = connection.reading().cursor();
         if let Some(seq) = cursor {
@@ -351,21 +372,30 @@ async fn store_some(relay: &Relay, moved: &[Arc<Connection>]) -> bool {
     moving.is_ok()
 }
 
-/// Calls one manager after the other until one answers.
 async fn call<R: Clone, T, F: Future<Output = Result<Response<T>, Status>>>(
     relay: &Relay,
     request: R,
     call: impl Fn(LogClient<Channel>, R) -> F,
 ) -> Result<T, Status> {
+    call_one(relay, request, call).await.map(|(_, answer)| answer)
+}
+
+/// Calls one manager after the other until one answers: which, and what.
+async fn call_one<R: Clone, T, F: Future<Output = Result<Response<T>, Status>>>(
+    relay: &Relay,
+    request: R,
+    call: impl Fn(LogClient<Channel>, R) -> F,
+) -> Result<(Arc<str>, T), Status> {
     let mut last = Status::unavailable("no manager is attached");
     let before = relay.readers.answered();
     for (id, client) in relay.managers.all(before.as_deref()) {
         match timeout(ANSWER, call(client, request.clone())).await {
             Ok(Ok(response)) => {
                 if before.as_deref() != Some(&*id) {
-                    *relay.readers.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(id);
+                    *relay.readers.answered.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(Arc::clone(&id));
                 }
-                return Ok(response.into_inner());
+                return Ok((id, response.into_inner()));
             }
             Ok(Err(status)) if status.code() == Code::NotFound => return Err(status),
             Ok(Err(status)) => last = status,

@@ -1,13 +1,17 @@
 //! What all tasks of a relay share.
 
 use std::{
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
 use kurir_directory::{Directory, Member};
 use kurir_rpc::Discovery;
 use kurir_socket::Options;
+use kurir_trail::Trail;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -30,6 +34,9 @@ pub(crate) struct Relay {
     pub(crate) managers: Managers,
     pub(crate) tracked: Tracked,
     pub(crate) readers: Readers,
+    pub(crate) trail: Trail,
+    /// Some manager keeps trails in SQL.
+    pub(crate) trail_is_kept: AtomicBool,
     pub(crate) claims: Claims,
     pub(crate) metrics: Arc<Metrics>,
     /// The number of the connection that says hello next; never given twice in one life.

@@ -2,7 +2,10 @@
 //! one.
 
 use std::{
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -15,6 +18,7 @@ use kurir_rpc::{
 };
 use kurir_service::{Listener, Shell};
 use kurir_socket::Options;
+use kurir_trail::Trail;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -32,11 +36,12 @@ use crate::{
     readers::{self, Readers},
     relay::{Relay, Settings},
     router::Router,
-    rpc::Rpc,
+    rpc::{ExplainRpc, Rpc},
     session,
     table::{Table, Waiting},
     tickets::Tickets,
     tracked::{self, Tracked},
+    trail,
 };
 
 /// Look-ups on their way to the directory at once, each of many users.
@@ -85,6 +90,7 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
     let relay = assemble(&config, member, discovery, &shell, over.clone());
     let server = kurir_rpc::server()
         .add_service(Rpc::server(Arc::clone(&relay.links)))
+        .add_service(ExplainRpc::server(Arc::clone(&relay)))
         .serve_with_incoming(kurir_rpc::incoming(grpc.into_inner()));
     run(&relay, async move {
         if let Err(error) = server.await {
@@ -179,6 +185,8 @@ fn assemble(
         managers: Managers::default(),
         tracked: Tracked::new(config.tracked_bytes),
         readers: Readers::new(),
+        trail: Trail::new(config.trail_bounds(), metrics.trail.clone(), kurir_trail::now_us()),
+        trail_is_kept: AtomicBool::new(false),
         claims: Claims::new(),
         metrics,
         next_connection: AtomicU64::new(1),
@@ -222,6 +230,10 @@ fn start_tasks(
     run(relay, async move { readers::keep_asking(&asking).await });
     let moving = Arc::clone(relay);
     run(relay, async move { readers::store_cursors(&moving).await });
+    let forgetting = Arc::clone(relay);
+    run(relay, async move { trail::forget_old(&forgetting).await });
+    let keeping = Arc::clone(relay);
+    run(relay, async move { trail::hand_on(&keeping).await });
     let audited = Arc::clone(relay);
     run(relay, async move { audit::keep(&audited).await });
     let shown = Arc::clone(relay);

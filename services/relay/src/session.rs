@@ -16,6 +16,7 @@ use kurir_socket::{
     Flow, Outbox, Pace, Session,
     outbox::{Closed, Fill},
 };
+use kurir_trail::Reason;
 use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -48,8 +49,10 @@ pub(crate) async fn serve(
     };
     let ended = kurir_socket::run(stream, &mut client, &outbox, &options, &shutdown).await;
     tracing::debug!(%peer, ?ended, "connection closed");
+    let at_us = kurir_trail::now_us();
     if let Some(me) = client.me.take() {
         Box::pin(client.relay.dismiss(&me)).await;
+        client.relay.note_end(&me, at_us, &ended);
     }
 }
 
@@ -235,13 +238,17 @@ impl Client {
     fn track(&mut self, me: &Arc<Connection>, id: &str, message: &Message<'_>, replies: &mut Vec<u8>) {
         let address = message.to().filter(|to| self.is_ours(Address::of(to)));
         let to = address.and_then(|to| UserKey::of(Address::of(to).name).ok());
-        let (Some(address), Some(to)) = (address, to) else { return not_delivered(replies, &me.name, id) };
+        let (Some(address), Some(to)) = (address, to) else {
+            self.relay.note_refused(me, id, Reason::NoAccount);
+            return not_delivered(replies, &me.name, id);
+        };
         let mut line = Vec::new();
         Outgoing::new(me, address, message).write(&mut line);
         // A canonical line is text, and a stanza has no LF.
         let stanza = String::from_utf8(line).unwrap_or_default();
-        if !self.relay.tracked.send(me, id, &to, stanza.trim_ascii_end().to_owned()) {
+        if let Err(reason) = self.relay.tracked.send(me, id, &to, stanza.trim_ascii_end().to_owned()) {
             refuse(replies, &me.name, &quoted(id), Refusal::Wait);
+            self.relay.note_refused(me, id, reason);
         }
         self.batch.heavy |= self.relay.tracked.is_heavy();
     }
@@ -250,6 +257,7 @@ impl Client {
     fn acknowledged(&self, seq: u64, replies: &mut Vec<u8>) {
         let Some(me) = &self.me else { return };
         if me.reading().acknowledged(seq) {
+            self.relay.note_acked(me, seq);
             self.relay.readers.moved(me);
         } else {
             tracing::debug!(user = &*me.user, session = me.number, seq, "acknowledges what it was not sent");

@@ -4,16 +4,24 @@
 //! is, before anything later. So of each sender a prefix of what it sent is stored. Where no manager can store a batch
 //! its messages are refused, and with them every later one of those senders, until the refused one comes again.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use kurir_delivery::storing::{ANSWER, Batch, Message, Outcome, Pending, Waiting};
+use kurir_delivery::storing::{ANSWER, Batch, Held, Message, Outcome, Pending, Waiting};
 use kurir_protocol::{
     name::UserKey,
     relay::{Refusal, acknowledge, not_delivered, refuse},
     write,
 };
 use kurir_rpc::v1::{AppendRequest, Appended, TrackedMessage, appended};
-use tokio::{sync::Notify, time::timeout};
+use kurir_trail::{Event, Reason, Step};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+use uuid::Uuid;
 
 use crate::{connection::Connection, metrics::TrackedOutcome, readers, relay::Relay};
 
@@ -29,20 +37,29 @@ impl Tracked {
         Self { waiting: Mutex::new(Waiting::new(limit_bytes)), ready: Notify::new() }
     }
 
-    /// Puts a message on its way; what becomes of it the sender is told. False: it is refused here and now.
-    pub(crate) fn send(&self, from: &Arc<Connection>, id: &str, to: &UserKey, stanza: String) -> bool {
+    /// Puts a message on its way; what becomes of it the sender is told. An error: it is refused here and now.
+    pub(crate) fn send(
+        &self,
+        from: &Arc<Connection>,
+        id: &str,
+        to: &UserKey,
+        stanza: String,
+    ) -> Result<(), Reason> {
         let message = Message {
             from: from.user.to_string(),
             device: from.resource.to_string(),
             id: id.to_owned(),
             to: to.to_string(),
             stanza,
+            accepted_us: kurir_trail::now_us(),
         };
         let sent = self.lock().send(from, message);
-        if sent {
-            self.ready.notify_one();
-        }
-        sent
+        sent.map_err(|held| match held {
+            Held::OutOfTurn => Reason::OutOfTurn,
+            Held::Full => Reason::QueueFull,
+        })?;
+        self.ready.notify_one();
+        Ok(())
     }
 
     /// Whether so much waits that senders should let it be stored first.
@@ -71,13 +88,21 @@ pub(crate) async fn store(relay: &Arc<Relay>) {
     loop {
         let mut batch = relay.tracked.batch().await;
         let bytes = batch.bytes();
-        batch.take_refused().iter().for_each(wait);
+        let refused = batch.take_refused();
+        refused.iter().for_each(wait);
         let messages = batch.messages().map(tracked_message).collect();
-        let appended = append(relay, &mut manager, AppendRequest { messages }).await;
+        let (began, mut tries) = (Instant::now(), 0);
+        let appended = append(relay, &mut manager, AppendRequest { messages }, &mut tries).await;
+        let mut notes = Notes::new(relay, manager.as_ref(), tries, began.elapsed());
+        for pending in &refused {
+            notes.refuse(pending, Reason::OutOfTurn);
+        }
         let outcomes = appended.map(|appended| appended.into_iter().map(outcome).collect());
         for (pending, outcome) in batch.settle(outcomes) {
-            settle(relay, &pending, outcome);
+            let confirmed = settle(relay, &pending, &outcome);
+            notes.settled(&pending, &outcome, confirmed);
         }
+        notes.note();
         relay.tracked.lock().done(bytes);
     }
 }
@@ -87,11 +112,13 @@ async fn append(
     relay: &Relay,
     manager: &mut Option<Arc<str>>,
     request: AppendRequest,
+    tries: &mut u32,
 ) -> Option<Vec<Appended>> {
     if request.messages.is_empty() {
         return Some(Vec::new());
     }
     for (id, mut client) in relay.managers.all(manager.as_deref()) {
+        *tries += 1;
         match timeout(ANSWER, client.append(request.clone())).await {
             Ok(Ok(response)) => {
                 *manager = Some(id);
@@ -106,11 +133,13 @@ async fn append(
     None
 }
 
-fn settle(relay: &Arc<Relay>, pending: &Pending<Connection>, outcome: Outcome<Appended>) {
+/// Tells the sender. False: its acknowledgement waits for its turn in the log.
+fn settle(relay: &Arc<Relay>, pending: &Pending<Connection>, outcome: &Outcome<Appended>) -> bool {
     let (id, name) = (&pending.message.id, &pending.from.name);
+    let mut settled = true;
     let counted = match outcome {
         Outcome::Stored(appended) => {
-            acknowledged(relay, &pending.from, id, &appended);
+            settled = acknowledged(relay, &pending.from, id, appended);
             TrackedOutcome::Stored
         }
         Outcome::NoAccount => {
@@ -127,6 +156,7 @@ fn settle(relay: &Arc<Relay>, pending: &Pending<Connection>, outcome: Outcome<Ap
         }
     };
     relay.metrics.tracked(counted, 1);
+    settled
 }
 
 /// Tells the sender to send it again.
@@ -143,7 +173,7 @@ fn answer(to: &Connection, packet: impl FnOnce(&mut Vec<u8>)) {
 }
 
 fn tracked_message(message: &Message) -> TrackedMessage {
-    let Message { from, device, id, to, stanza } = message.clone();
+    let Message { from, device, id, to, stanza, .. } = message.clone();
     TrackedMessage { from, device, id, to, stanza }
 }
 
@@ -158,7 +188,8 @@ fn outcome(appended: Appended) -> Outcome<Appended> {
 }
 
 /// Tells the sender that its message is stored: a device that goes by places in its log, when it has what comes before.
-fn acknowledged(relay: &Arc<Relay>, from: &Arc<Connection>, id: &str, appended: &Appended) {
+/// False: not yet.
+fn acknowledged(relay: &Arc<Relay>, from: &Arc<Connection>, id: &str, appended: &Appended) -> bool {
     let mut ack = Vec::new();
     let mut reading = from.reading();
     let seq = (!reading.is_plain()).then_some(appended.sent);
@@ -167,8 +198,69 @@ fn acknowledged(relay: &Arc<Relay>, from: &Arc<Connection>, id: &str, appended: 
     if let Some(ack) = reading.stored(appended.sent, ack) {
         from.outbox.push_replies(&ack);
         from.outbox.wake();
-    } else if reading.hear(appended.sent) {
+        return true;
+    }
+    if reading.hear(appended.sent) {
         readers::begin(relay, from);
+    }
+    false
+}
+
+/// What the trail is told of a batch: with one lock, once its senders have their answers.
+struct Notes<'a> {
+    relay: &'a Relay,
+    manager: Option<&'a Arc<str>>,
+    tries: u32,
+    took_us: u32,
+    answered_us: i64,
+    events: Vec<Event>,
+}
+
+impl<'a> Notes<'a> {
+    fn new(relay: &'a Relay, manager: Option<&'a Arc<str>>, tries: u32, took: Duration) -> Self {
+        let took_us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        Self { relay, manager, tries, took_us, answered_us: kurir_trail::now_us(), events: Vec::new() }
+    }
+
+    fn refuse(&mut self, pending: &Pending<Connection>, reason: Reason) {
+        let id = &pending.message.id;
+        if let Some(event) = self.relay.refusal(&pending.from, id, reason, self.answered_us) {
+            let tries = if reason == Reason::OutOfTurn { 0 } else { self.tries };
+            let waited = u32::try_from(self.answered_us - pending.message.accepted_us).unwrap_or_default();
+            self.events.push(Event { count: tries, took_us: waited, ..event });
+        }
+    }
+
+    /// `confirmed`: the sender has been told that it is stored.
+    fn settled(&mut self, pending: &Pending<Connection>, outcome: &Outcome<Appended>, confirmed: bool) {
+        let appended = match outcome {
+            Outcome::Stored(appended) => appended,
+            Outcome::Conflict => return self.refuse(pending, Reason::Conflict),
+            Outcome::NoAccount => return self.refuse(pending, Reason::NoAccount),
+            Outcome::Unknown if self.tries == 0 => return self.refuse(pending, Reason::NoManager),
+            Outcome::Unknown => return self.refuse(pending, Reason::NoAnswer),
+        };
+        if !self.relay.trail.is_on() {
+            return;
+        }
+        let repeated = appended.outcome() == appended::Outcome::Repeated;
+        let reason = if repeated { Reason::Repeated } else { Reason::None };
+        let (stanza_id, seq) = (Uuid::try_parse(&appended.stanza_id).ok(), appended.sent);
+        let event = |at_us, step| Event { stanza_id, ..Event::new(at_us, step, pending.from.device()) };
+        let message_id = Some(pending.message.id.as_str().into());
+        self.events.push(Event { message_id, ..event(pending.message.accepted_us, Step::Accepted) });
+        let (peer, count, took_us) = (self.manager.cloned(), self.tries, self.took_us);
+        let stored = event(self.answered_us, Step::Stored);
+        self.events.push(Event { reason, seq, peer, count, took_us, ..stored });
+        if confirmed {
+            self.events.push(Event { seq, ..event(kurir_trail::now_us(), Step::Confirmed) });
+        }
+    }
+
+    fn note(self) {
+        if !self.events.is_empty() {
+            self.relay.trail.note_all(self.events);
+        }
     }
 }
 

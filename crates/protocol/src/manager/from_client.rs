@@ -1,6 +1,6 @@
 //! Which packet it is.
 
-use super::{AccountRequest, ArchiveRequest, Auth, PresenceRequest, RosterRequest};
+use super::{AccountRequest, ArchiveRequest, Auth, ExplainRequest, PresenceRequest, RosterRequest};
 use crate::{
     Malformed, iq,
     object::{Fields, Key},
@@ -22,6 +22,8 @@ pub enum FromClient {
     Account(AccountRequest),
     /// The own log (Part II).
     Archive(ArchiveRequest),
+    /// What became of an own message (Part II).
+    Explain(ExplainRequest),
     /// Presence (§4).
     Presence(PresenceRequest),
     /// Answered by [`iq::Request::answer`], before login by [`iq::Request::answer_before_login`].
@@ -61,6 +63,9 @@ impl FromClient {
         }
         if fields.says(Key::Namespace, "archive") {
             return Ok(ArchiveRequest::read(fields)?.map_or(Self::Ignored, Self::Archive));
+        }
+        if fields.says(Key::Namespace, "explain") {
+            return Ok(ExplainRequest::read(fields)?.map_or(Self::Ignored, Self::Explain));
         }
         Ok(iq::Request::of(fields).map_or(Self::Ignored, Self::Iq))
     }

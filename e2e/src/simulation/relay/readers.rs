@@ -106,6 +106,7 @@ impl World {
                     let wrong = format!("connection {conn} is told that entries are gone");
                     return self.wrong(&wrong);
                 }
+                Step::Skip(_) => Ok(Fill::Light),
                 Step::Tell(index) => {
                     let (seq, entry) = &page.entries[index];
                     let (number, stanza_id) = (message_of(entry).number, entry.stanza_id);

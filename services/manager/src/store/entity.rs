@@ -8,3 +8,4 @@ pub(super) mod displayed;
 pub(super) mod log;
 pub(super) mod log_entry;
 pub(super) mod roster_item;
+pub(super) mod trail;

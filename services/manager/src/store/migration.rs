@@ -5,6 +5,7 @@ mod m0002_logs;
 mod m0003_devices;
 mod m0004_sessions;
 mod m0005_archive;
+mod m0006_explain;
 
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_devices::Migration),
             Box::new(m0004_sessions::Migration),
             Box::new(m0005_archive::Migration),
+            Box::new(m0006_explain::Migration),
         ]
     }
 }

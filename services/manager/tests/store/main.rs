@@ -19,6 +19,7 @@ mod postgres;
 mod retention;
 mod rosters;
 mod sessions;
+mod trail;
 
 /// Makes tests of the functions named: one on `PostgreSQL` and one on `SQLite`, each with an empty database.
 macro_rules! on_both_databases {

@@ -1,5 +1,7 @@
 //! Relays with real sockets, by the rows of PROTOCOL section 6.
 
 mod admission;
+mod explain;
+mod logs;
 mod routing;
 mod world;

@@ -32,9 +32,11 @@ use kurir_rpc::v1::{
     AttachRequest, AttachResponse, Component, ComponentKind, EndSession, Frame, JoinRequest, JoinResponse,
     LoadReport, NotifyRequest, NotifyResponse, StatusRequest, StatusResponse, TicketKey, attach_request,
     attach_response, join_request,
+    log_server::LogServer,
     manager_server::{self, ManagerServer},
     relay_server::{self, RelayServer},
     tracker_server::{self, TrackerServer},
+    trail_server::TrailServer,
 };
 use kurir_service::Shell;
 use serde_json::Value;
@@ -52,6 +54,8 @@ use tokio_stream::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::logs::Logs;
 
 /// Of addresses, as the managers here say.
 pub(crate) const DOMAIN: &str = "a.example";
@@ -113,17 +117,25 @@ impl World {
             ended = &mut task => panic!("relay ended: {ended:?}"),
         }
         let components = self.directory.components().await.unwrap();
-        let client = components.into_iter().find(|other| other.id.as_str() == id).unwrap().client;
-        Relay { address: SocketAddr::new(client.host.parse().unwrap(), client.port), shell, task, life }
+        let me = components.into_iter().find(|other| other.id.as_str() == id).unwrap();
+        let address = SocketAddr::new(me.client.host.parse().unwrap(), me.client.port);
+        Relay { address, grpc: me.grpc, shell, task, life }
     }
 
     pub(crate) async fn manager(&self, id: &str) -> Manager {
-        Manager::start(self.directory.clone(), id).await
+        Manager::start(self.directory.clone(), id, false).await
+    }
+
+    /// One that puts down what relays remember.
+    pub(crate) async fn manager_that_keeps_trails(&self, id: &str) -> Manager {
+        Manager::start(self.directory.clone(), id, true).await
     }
 }
 
 pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
+    /// Where other components connect.
+    pub(crate) grpc: String,
     pub(crate) shell: Shell,
     task: JoinHandle<anyhow::Result<()>>,
     life: Option<Life>,
@@ -163,6 +175,13 @@ impl Relay {
         let mut client = self.connect().await;
         client.hello(user, token).await;
         client
+    }
+
+    /// How many events it has noted for `kurir explain`.
+    pub(crate) fn noted(&self) -> u64 {
+        let metrics = self.shell.metrics.encode();
+        let noted = metrics.lines().find_map(|line| line.strip_prefix("kurir_relay_trail_events_total "));
+        noted.expect("the metric").parse().unwrap()
     }
 
     pub(crate) async fn stop(self) {
@@ -261,12 +280,14 @@ pub(crate) struct Manager {
     /// Who has died since this manager joined.
     dead: watch::Receiver<Vec<ComponentId>>,
     ends: broadcast::Sender<EndSession>,
+    /// The accounts' logs, and the trails that relays hand in.
+    pub(crate) logs: Logs,
     logins: std::sync::atomic::AtomicU64,
     _over: DropGuard,
 }
 
 impl Manager {
-    async fn start(directory: Directory, id: &str) -> Self {
+    async fn start(directory: Directory, id: &str, keeps_trail: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let over = CancellationToken::new();
         let component = NewComponent {
@@ -285,12 +306,16 @@ impl Manager {
                 key_id: key_id.clone(),
                 public_key: pair.public_key().as_ref().to_vec(),
                 domain: DOMAIN.to_owned(),
+                keeps_trail,
             },
             reported: Arc::new(reported),
             ends: ends.clone(),
         };
+        let logs = Logs::default();
         let server = kurir_rpc::server()
             .add_service(ManagerServer::new(attached))
+            .add_service(LogServer::new(logs.clone()))
+            .add_service(TrailServer::new(logs.clone()))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let stopped = over.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(server).await });
@@ -310,6 +335,7 @@ impl Manager {
             reports,
             dead,
             ends,
+            logs,
             logins: 1.into(),
             _over: over.drop_guard(),
         }

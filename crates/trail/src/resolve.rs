@@ -1,0 +1,208 @@
+//! One message's way out of many events.
+//!
+//! What a socket has taken and what a device has acknowledged is noted once for all entries up to a place, so that it
+//! costs nothing for each message. Which of these was the one for a message is found here, when somebody asks.
+
+use uuid::{Timestamp, Uuid};
+
+use crate::{Event, Step};
+
+/// Which message is asked about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// By what it was stored under.
+    pub stanza_id: Option<Uuid>,
+    /// By what its sender called it.
+    pub sent_as: Option<SentAs>,
+}
+
+/// What a sender's device calls a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentAs {
+    /// Case-mapped.
+    pub user: String,
+    /// None: any.
+    pub device: Option<String>,
+    /// As the client gave it.
+    pub id: String,
+}
+
+impl Asked {
+    fn is_about(&self, event: &Event) -> bool {
+        if self.stanza_id.is_some() && event.stanza_id == self.stanza_id {
+            return true;
+        }
+        self.sent_as.as_ref().is_some_and(|sent| {
+            event.message_id.as_deref() == Some(&*sent.id)
+                && *event.device.user == *sent.user
+                && sent.device.as_deref().is_none_or(|device| *event.device.name == *device)
+        })
+    }
+}
+
+/// What the events of one component say of a message, in order.
+pub fn resolve<'e>(asked: &Asked, events: impl IntoIterator<Item = &'e Event> + Copy) -> Vec<Event> {
+    let mut found: Vec<Event> = events.into_iter().filter(|event| asked.is_about(event)).cloned().collect();
+    let read: Vec<Event> = found.iter().filter(|event| event.step == Step::Read).cloned().collect();
+    for read in &read {
+        found.extend(way(read, events.into_iter()));
+    }
+    found.sort_by_key(Event::order);
+    found
+}
+
+/// How an entry that was read for a connection came there, and what became of it.
+fn way<'e>(read: &Event, events: impl Iterator<Item = &'e Event>) -> impl Iterator<Item = Event> {
+    let (mut heard, mut written, mut acked, mut lost) = (None, None, None, None);
+    for event in
+        events.filter(|event| event.stanza_id.is_none() && event.device.is_connection_of(&read.device))
+    {
+        let first = match event.step {
+            // Later than it was read it was news of later entries.
+            Step::Heard if event.at_us <= read.at_us => &mut heard,
+            Step::Written => &mut written,
+            Step::Acked => &mut acked,
+            Step::Lost => &mut lost,
+            _ => continue,
+        };
+        // A connection that was lost has no place: it is all that was not written.
+        if event.seq >= read.seq || event.step == Step::Lost {
+            first.get_or_insert(event);
+        }
+    }
+    let came = came_later(read).then(|| Event::new(read.device.since_us, Step::Connected, &read.device));
+    let lost = lost.filter(|_| written.is_none());
+    let of_connection = [heard, written, acked, lost].into_iter().flatten().cloned();
+    let (stanza_id, seq) = (read.stanza_id, read.seq);
+    came.into_iter().chain(of_connection).map(move |event| Event { stanza_id, seq, ..event })
+}
+
+/// Whether the device came when the message was there already, as its stanza id says.
+fn came_later(read: &Event) -> bool {
+    let made = read.stanza_id.and_then(|id| id.get_timestamp());
+    made.is_some_and(|made| read.device.since_us / 1000 > millis(made))
+}
+
+/// The time in an id, in milliseconds since the Unix epoch.
+pub fn millis(made: Timestamp) -> i64 {
+    let (seconds, nanos) = made.to_unix();
+    let ms = seconds.saturating_mul(1000).saturating_add(u64::from(nanos / 1_000_000));
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use uuid::Builder;
+
+    use super::*;
+    use crate::{Device, Reason};
+
+    /// Made at the second 1000.
+    fn stanza(number: u32) -> Uuid {
+        Builder::from_unix_timestamp_millis(1_000_000 + u64::from(number), &[0; 10]).into_uuid()
+    }
+
+    struct Way {
+        events: Vec<Event>,
+        device: Arc<Device>,
+    }
+
+    impl Way {
+        fn of(since_us: i64) -> Way {
+            Way { events: Vec::new(), device: Arc::new(Device::new("fajar", "phone", 9, since_us)) }
+        }
+
+        fn read(&mut self, at_us: i64, seq: u64, stanza_id: Uuid) {
+            let event = Event::new(at_us, Step::Read, &self.device);
+            self.events.push(Event { stanza_id: Some(stanza_id), seq, ..event });
+        }
+
+        fn comes(&mut self, at_us: i64, step: Step, seq: u64) {
+            self.events.push(Event { seq, ..Event::new(at_us, step, &self.device) });
+        }
+
+        fn says(&self, stanza_id: Uuid) -> Vec<(i64, Step)> {
+            let asked = Asked { stanza_id: Some(stanza_id), sent_as: None };
+            let events = resolve(&asked, &self.events);
+            assert!(events.iter().all(|event| event.stanza_id == Some(stanza_id)));
+            events.iter().map(|event| (event.at_us, event.step)).collect()
+        }
+    }
+
+    #[test]
+    fn each_entry_has_the_first_progress_that_reaches_it() {
+        use Step::{Acked, Heard, Read, Written};
+        let mut way = Way::of(1);
+        let [one, two, three] = [stanza(1), stanza(2), stanza(3)];
+        way.comes(10, Step::Heard, 5);
+        way.read(20, 4, one);
+        way.read(21, 5, two);
+        way.comes(30, Step::Written, 5);
+        way.comes(35, Step::Heard, 6);
+        way.comes(40, Step::Acked, 4);
+        way.read(50, 6, three);
+        way.comes(60, Step::Written, 6);
+        way.comes(70, Step::Acked, 6);
+        assert_eq!(way.says(one), [(10, Heard), (20, Read), (30, Written), (40, Acked)]);
+        assert_eq!(way.says(two), [(10, Heard), (21, Read), (30, Written), (70, Acked)]);
+        assert_eq!(way.says(three), [(35, Heard), (50, Read), (60, Written), (70, Acked)]);
+        assert_eq!(way.says(stanza(4)), []);
+    }
+
+    #[test]
+    fn news_of_later_entries_did_not_bring_this_one() {
+        let mut way = Way::of(1);
+        way.read(20, 4, stanza(1));
+        way.comes(25, Step::Heard, 9);
+        assert_eq!(way.says(stanza(1)), [(20, Step::Read)]);
+    }
+
+    #[test]
+    fn what_was_not_written_went_with_its_connection() {
+        let mut way = Way::of(1);
+        way.read(20, 4, stanza(1));
+        way.read(21, 5, stanza(2));
+        way.comes(30, Step::Written, 4);
+        way.comes(40, Step::Lost, 0);
+        assert_eq!(way.says(stanza(1)), [(20, Step::Read), (30, Step::Written)]);
+        assert_eq!(way.says(stanza(2)), [(21, Step::Read), (40, Step::Lost)]);
+    }
+
+    #[test]
+    fn other_connections_say_nothing_of_it() {
+        let mut way = Way::of(1);
+        way.read(20, 4, stanza(1));
+        way.device = Arc::new(Device::new("fajar", "phone", 9, 2));
+        way.comes(30, Step::Written, 9);
+        assert_eq!(way.says(stanza(1)), [(20, Step::Read)]);
+    }
+
+    #[test]
+    fn a_device_that_was_away_is_shown_to_come() {
+        let mut way = Way::of(2_000_000_000);
+        way.read(2_000_000_020, 4, stanza(1));
+        assert_eq!(way.says(stanza(1)), [(2_000_000_000, Step::Connected), (2_000_000_020, Step::Read)]);
+    }
+
+    #[test]
+    fn a_refused_attempt_is_found_by_what_the_sender_called_it() {
+        let (esa, other) =
+            (Arc::new(Device::new("esa", "phone", 3, 1)), Arc::new(Device::new("esa", "tv", 4, 1)));
+        let refused = |device: &Arc<Device>, at_us, id: &str| Event {
+            reason: Reason::NoAnswer,
+            message_id: Some(id.into()),
+            ..Event::new(at_us, Step::Refused, device)
+        };
+        let events = [refused(&esa, 1, "a"), refused(&esa, 2, "b"), refused(&other, 3, "a")];
+        let asked = |device: Option<&str>| Asked {
+            stanza_id: None,
+            sent_as: Some(SentAs { user: "esa".into(), device: device.map(Into::into), id: "a".into() }),
+        };
+        let found = |asked| resolve(&asked, &events).iter().map(|event| event.at_us).collect::<Vec<_>>();
+        assert_eq!(found(asked(Some("phone"))), [1]);
+        assert_eq!(found(asked(None)), [1, 3]);
+        assert_eq!(found(Asked::default()), []);
+    }
+}

@@ -4,17 +4,18 @@
 //! acknowledged, and comes back with the last `seq` that it has.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use super::RESOURCES;
 use super::dice::Dice;
 use super::history::{self, Event, Message};
 use super::journal::Journal;
 use super::outgoing::Outgoing;
+use super::people::{People, name_of};
 use super::session::{GONE, LOOK, Offer, SILENT, STEP, Session, pause, sends};
 use crate::packets::{self, with};
 use crate::raw::{Raw, Speaks};
@@ -52,8 +53,8 @@ pub enum Phase {
 pub struct Device {
     me: history::Device,
     name: String,
-    /// How many accounts there are to write to.
-    accounts: usize,
+    /// Who there is to write to.
+    people: Arc<People>,
     journal: Journal,
     phase: watch::Receiver<Phase>,
     dice: Dice,
@@ -66,33 +67,13 @@ pub struct Device {
     wants: mpsc::Sender<oneshot::Sender<Offer>>,
 }
 
-/// The accounts of all devices.
-pub fn accounts_of_devices(accounts: usize) -> Vec<usize> {
-    (0..accounts * RESOURCES.len()).map(account_of).collect()
-}
-
-fn account_of(device: history::Device) -> usize {
-    device / RESOURCES.len()
-}
-
-/// Whether this is an account's name, or a full address of it: devices with a `resource` are told those.
-fn is(address: &Value, account: usize) -> bool {
-    let bare = address.as_str().and_then(|address| address.split(['@', '/']).next());
-    bare == Some(&*name_of(account))
-}
-
-/// What an account is called.
-pub fn name_of(account: usize) -> String {
-    format!("orang{account}")
-}
-
 /// What all devices share.
 #[derive(Clone, Debug)]
 pub struct World {
     /// Where managers are.
     pub managers: Vec<SocketAddr>,
-    /// How many accounts there are.
-    pub accounts: usize,
+    /// Who there is.
+    pub people: Arc<People>,
     /// Between two messages of one device, on the average.
     pub pace: Duration,
     /// The history.
@@ -105,12 +86,12 @@ impl World {
     /// Lives one device's life for as long as it is polled.
     pub async fn lives(self, device: history::Device, mut dice: Dice) {
         let (wants, wanted) = mpsc::channel(1);
-        let World { managers, accounts, pace, journal, phase } = self;
-        let name = name_of(account_of(device));
+        let World { managers, people, pace, journal, phase } = self;
+        let name = name_of(people.account(device));
         let session = Session {
             device,
             name: name.clone(),
-            resource: RESOURCES[device % RESOURCES.len()],
+            resource: people.kind(device).resource(),
             managers,
             wanted,
             dice: dice.fork(),
@@ -120,7 +101,7 @@ impl World {
         let device = Device {
             me: device,
             name,
-            accounts,
+            people,
             journal,
             phase,
             dice,
@@ -201,9 +182,8 @@ impl Device {
                     }
                 }
                 () = sleep_until(next), if writes => {
-                    let others = self.dice.below(self.accounts - 1);
-                    let own = account_of(self.me);
-                    self.outgoing.push(if others < own { others } else { others + 1 });
+                    // Oneself too: a note for one's other devices.
+                    self.outgoing.push(self.dice.below(self.people.accounts()));
                     next = Instant::now() + self.until_next();
                 }
                 () = sleep_until(retry), if held => self.outgoing.retry(),
@@ -254,7 +234,7 @@ impl Device {
             (Some("message"), Some("error")) => {
                 let waits =
                     packet["from"] == "relay" && packet["error"]["condition"] == "resource-constraint";
-                match id(packet).filter(|_| waits) {
+                match self.own(packet).filter(|_| waits) {
                     Some(message) => {
                         self.outgoing.refused(message);
                         self.journal.record(Event::Refused { message });
@@ -277,7 +257,7 @@ impl Device {
 
     fn acked(&mut self, packet: &Value) {
         let (Some(message), Some(stanza_id), Some(seq)) =
-            (id(packet), packet["stanza_id"].as_str(), packet["seq"].as_u64())
+            (self.own(packet), packet["stanza_id"].as_str(), packet["seq"].as_u64())
         else {
             return self.strange(packet.to_string());
         };
@@ -288,19 +268,31 @@ impl Device {
 
     fn delivered(&mut self, packet: &Value) {
         let (Some(message), Some(stanza_id), Some(seq)) =
-            (id(packet), packet["stanza_id"].as_str(), packet["seq"].as_u64())
+            (named(packet), packet["stanza_id"].as_str(), packet["seq"].as_u64())
         else {
             return self.strange(packet.to_string());
         };
-        let (from, own) = (account_of(message.from), account_of(self.me));
-        let to = (0..self.accounts).find(|account| is(&packet["to"], *account));
-        let whole = is(&packet["from"], from) && to.is_some_and(|to| packet["body"] == body(message, to));
-        if !whole || (to != Some(own) && from != own) {
+        if !self.is_whole(packet, message) {
             self.strange(packet.to_string());
         }
         self.seq = self.seq.max(seq);
         let device = self.me;
         self.journal.record(Event::Delivered { device, message, stanza_id: stanza_id.into(), seq });
+    }
+
+    /// Whether it is as it was sent, from and to whom it was sent, and for this account.
+    fn is_whole(&self, packet: &Value, message: Message) -> bool {
+        let (from, own) = (self.people.account(message.from), self.people.account(self.me));
+        let Some(to) = packet["to"].as_str().and_then(|to| self.people.addressed(to)) else { return false };
+        packet["from"] == self.people.writes(message.from, self.me)
+            && packet["id"] == message.id()
+            && packet["body"] == body(message, to)
+            && (to == own || from == own)
+    }
+
+    /// Which of its own messages a packet is about.
+    fn own(&self, packet: &Value) -> Option<Message> {
+        Message::of_id(self.me, packet["id"].as_str()?)
     }
 
     fn strange(&self, what: String) {
@@ -313,8 +305,9 @@ impl Device {
     }
 }
 
-fn id(packet: &Value) -> Option<Message> {
-    Message::of_id(packet["id"].as_str()?)
+/// Which message a delivery is, by what it says: devices of one account use the same ids.
+fn named(packet: &Value) -> Option<Message> {
+    Message::of_name(packet["body"].as_str()?.split(' ').next()?)
 }
 
 /// Each message says something else, of which both sides know what it is: short for most, long for some.

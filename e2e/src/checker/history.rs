@@ -16,21 +16,27 @@ pub struct Message {
 }
 
 impl Message {
-    /// The id that it is sent with.
+    /// The id that it is sent with: the same as other devices use, also those of its account. Ids are told apart by account and
+    /// device (PROTOCOL Part II, `id`).
     pub fn id(self) -> String {
-        format!("{}-{}", self.from, self.number)
+        self.number.to_string()
     }
 
-    /// Which message this is the id of.
-    pub fn of_id(id: &str) -> Option<Message> {
-        let (from, number) = id.split_once('-')?;
+    /// Which message of this device an id is of.
+    pub fn of_id(from: Device, id: &str) -> Option<Message> {
+        Some(Message { from, number: id.parse().ok()? })
+    }
+
+    /// Reads what [`fmt::Display`] has written.
+    pub fn of_name(name: &str) -> Option<Message> {
+        let (from, number) = name.split_once('-')?;
         Some(Message { from: from.parse().ok()?, number: number.parse().ok()? })
     }
 }
 
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.id())
+        write!(f, "{}-{}", self.from, self.number)
     }
 }
 

@@ -24,7 +24,7 @@ pub const ANSWERED_WITHIN: Duration = Duration::from_secs(9);
 pub enum Wrong {
     /// Acknowledged, and a device of the receiver never got it.
     Lost,
-    /// A device got it twice.
+    /// A device got it twice, or was shown its own on the connection that it sent it on, or was told on.
     Duplicated,
     /// Got, or stored, after a later one of the same sender; or places in a log that do not grow.
     Reordered,
@@ -117,6 +117,10 @@ struct Life {
     sent: Duration,
     /// When it was sent first since the last answer.
     waits_since: Option<Duration>,
+    /// Its sender's connections, as [`Court::connections`] counts them: the one on which it was first sent, and the last on which
+    /// its sender was told or shown that it is stored.
+    first_on: usize,
+    known_on: Option<usize>,
     acked: Option<Duration>,
     stanza_id: Option<String>,
     delivered: BTreeMap<Device, Duration>,
@@ -128,10 +132,14 @@ struct Court<'a> {
     lives: HashMap<Message, Life>,
     /// The last number that a device read of a sender.
     last_read: HashMap<(Device, Device), u64>,
-    /// The last place in its log that a device read.
+    /// The last place in its log that a device read, or was told by an ack.
     last_seq: HashMap<Device, u64>,
+    /// How many connections each device has had.
+    connections: HashMap<Device, usize>,
     /// What is where in an account's log.
     logs: HashMap<usize, BTreeMap<u64, Message>>,
+    /// Which message each name is of.
+    names: HashMap<String, Message>,
     /// Which places a device has read, or knows by an ack.
     seen: HashMap<Device, BTreeSet<u64>>,
     verdict: Verdict,
@@ -145,7 +153,9 @@ impl<'a> Court<'a> {
             lives: HashMap::new(),
             last_read: HashMap::new(),
             last_seq: HashMap::new(),
+            connections: HashMap::new(),
             logs: HashMap::new(),
+            names: HashMap::new(),
             seen: HashMap::new(),
             verdict: Verdict::default(),
         }
@@ -153,7 +163,10 @@ impl<'a> Court<'a> {
 
     fn hears(&mut self, at: Duration, event: &Event) {
         match event {
-            Event::Online { .. } => self.verdict.figures.came_online += 1,
+            Event::Online { device, .. } => {
+                self.verdict.figures.came_online += 1;
+                *self.connections.entry(*device).or_default() += 1;
+            }
             Event::Offline { .. } => {}
             Event::Sent { message, to } => self.sent(at, *message, *to),
             Event::Refused { message } => {
@@ -162,6 +175,9 @@ impl<'a> Court<'a> {
             }
             Event::Acked { message, stanza_id, seq } => {
                 self.acked(at, *message, stanza_id);
+                // What comes after it has its place behind it. An ack that is repeated comes any time.
+                let last = self.last_seq.entry(message.from).or_default();
+                *last = (*last).max(*seq);
                 self.is_at(message.from, *message, *seq);
             }
             Event::Delivered { device, message, stanza_id, seq } => {
@@ -187,10 +203,13 @@ impl<'a> Court<'a> {
         } else {
             self.verdict.figures.sent += 1;
         }
+        let connection = self.connection(message.from);
         let life = self.lives.entry(message).or_insert_with(|| Life {
             to,
             sent: at,
             waits_since: None,
+            first_on: connection,
+            known_on: None,
             acked: None,
             stanza_id: None,
             delivered: BTreeMap::new(),
@@ -215,10 +234,12 @@ impl<'a> Court<'a> {
     fn acked(&mut self, at: Duration, message: Message, stanza_id: &str) {
         self.is_answered(at, message);
         self.is_called(message, stanza_id);
+        let connection = self.connection(message.from);
         let Some(life) = self.lives.get_mut(&message) else {
             self.wrong(Wrong::Strange, format!("{message} was acked and never sent"));
             return;
         };
+        life.known_on = Some(connection);
         if life.acked.is_none() {
             life.acked = Some(at);
             let took = at.saturating_sub(life.sent);
@@ -241,7 +262,18 @@ impl<'a> Court<'a> {
             self.wrong(Wrong::Strange, format!("device {device} got {message}, which is not for it"));
             return;
         }
+        let connection = self.connection(device);
         let Some(life) = self.lives.get_mut(&message) else { return };
+        if device == message.from {
+            let own = life.first_on == connection || life.known_on == Some(connection);
+            life.known_on = Some(connection);
+            if own {
+                let what =
+                    format!("device {device} was shown its own {message} at {at:.2?}, still connected");
+                self.wrong(Wrong::Duplicated, what);
+                return;
+            }
+        }
         if life.delivered.insert(device, at).is_some() {
             self.wrong(Wrong::Duplicated, format!("device {device} got {message} again at {at:.2?}"));
             return;
@@ -255,9 +287,18 @@ impl<'a> Court<'a> {
         }
     }
 
-    /// A message has one name, however often it was sent.
+    fn connection(&self, device: Device) -> usize {
+        self.connections.get(&device).copied().unwrap_or_default()
+    }
+
+    /// A message has one name, however often it was sent, and no other has that.
     fn is_called(&mut self, message: Message, stanza_id: &str) {
         let Some(life) = self.lives.get_mut(&message) else { return };
+        let named = *self.names.entry(stanza_id.to_string()).or_insert(message);
+        if named != message {
+            self.wrong(Wrong::Strange, format!("{named} and {message} are both called {stanza_id}"));
+            return;
+        }
         let known = life.stanza_id.get_or_insert_with(|| stanza_id.to_string());
         if known != stanza_id {
             let what = format!("{message} is called {known} and {stanza_id}");

@@ -6,10 +6,12 @@
 //! the same microsecond.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kurir_e2e::checker::device::{Phase, World, accounts_of_devices, name_of};
+use kurir_e2e::checker::device::{Phase, World};
 use kurir_e2e::checker::fault::happen;
+use kurir_e2e::checker::people::{People, name_of};
 use kurir_e2e::checker::{Dice, Fault, Journal, Verdict, judge};
 use kurir_e2e::packets::{self, account_created};
 use kurir_e2e::{PATIENCE, Plan, System, Topology, until};
@@ -24,8 +26,8 @@ kurir_e2e::shows! {
 
 const ACCOUNTS: usize = 12;
 
-/// Each device writes this often: all of them together about 60 messages a second.
-const PACE: Duration = Duration::from_millis(200);
+/// Each device writes this often: all 24 together about 60 messages a second, of which each is read by three devices.
+const PACE: Duration = Duration::from_millis(400);
 
 /// Between two faults, once everybody is back: so much goes its normal way.
 const QUIET: Duration = Duration::from_millis(1500);
@@ -84,13 +86,14 @@ impl Soak {
             registers(&system, &name_of(account)).await;
         }
         let mut dice = Dice::new(seed);
-        let accounts = accounts_of_devices(ACCOUNTS);
+        let people = People::of(ACCOUNTS);
+        let accounts = people.accounts_of_devices();
         let many = accounts.len();
         let journal = Journal::of(accounts);
         let (phase, watched) = watch::channel(Phase::Writing);
         let world = World {
             managers: (1..=system.managers()).map(|number| system.manager(number)).collect(),
-            accounts: ACCOUNTS,
+            people: Arc::new(people),
             pace: PACE,
             journal: journal.clone(),
             phase: watched,

@@ -96,6 +96,7 @@ impl World {
             wanted,
             dice: dice.fork(),
             journal: journal.clone(),
+            session: None,
         };
         let outgoing = Outgoing::of(device);
         let device = Device {

@@ -40,9 +40,30 @@ impl fmt::Display for Message {
     }
 }
 
+/// What a device has shown a manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Its account's password.
+    Password,
+    /// The session that its last login has brought.
+    Session,
+}
+
 /// Something that a device did or saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A manager has let it in, and given it a session.
+    LoggedIn {
+        /// Who.
+        device: Device,
+        /// With what.
+        with: Shown,
+    },
+    /// A manager says that its session is not good.
+    Unauthorized {
+        /// Who.
+        device: Device,
+    },
     /// A relay has answered the device's hello: from here on it is to get what there is.
     Online {
         /// Who.

@@ -112,7 +112,11 @@ impl State {
             Event::Delivered { device, message, .. } => {
                 self.undelivered.remove(&(*device, *message));
             }
-            Event::Sent { .. } | Event::Refused { .. } | Event::Strange { .. } => {}
+            Event::LoggedIn { .. }
+            | Event::Unauthorized { .. }
+            | Event::Sent { .. }
+            | Event::Refused { .. }
+            | Event::Strange { .. } => {}
         }
     }
 }

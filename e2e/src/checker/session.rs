@@ -1,4 +1,7 @@
 //! The half of a device that keeps it logged in at a manager, whichever answers, and asks there for relays.
+//!
+//! It has the password for its first login. From then on it shows the session that its last login has brought (PROTOCOL Part
+//! II, `session`), the same one again where no answer came.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::dice::Dice;
-use super::history::{Device, Event};
+use super::history::{Device, Event, Shown};
 use super::journal::Journal;
 use crate::packets;
 use crate::person::PASSWORD;
@@ -61,8 +64,10 @@ pub struct Session {
     pub wanted: mpsc::Receiver<oneshot::Sender<Offer>>,
     /// Which of the managers is tried next, and when.
     pub dice: Dice,
-    /// Where what is strange is noted.
+    /// Where logins are noted, and what is strange.
     pub journal: Journal,
+    /// What the next login shows; none: the password.
+    pub session: Option<String>,
 }
 
 impl Session {
@@ -82,22 +87,41 @@ impl Session {
     async fn logs_in(&mut self, manager: SocketAddr) -> Option<(Raw, Value)> {
         let who = format!("{} at manager {manager}", self.name);
         let mut raw = timeout(STEP, Raw::try_connect(&who, manager, Speaks::Lines)).await.ok()?.ok()?;
-        let mut auth = json!({"type": "auth", "username": self.name, "password": PASSWORD});
+        let (shown, mut auth) = match &self.session {
+            Some(session) => {
+                (Shown::Session, json!({"type": "auth", "username": self.name, "session": session}))
+            }
+            None => (Shown::Password, json!({"type": "auth", "username": self.name, "password": PASSWORD})),
+        };
         if let Some(resource) = self.resource {
             auth["resource"] = json!(resource);
         }
         raw.try_send(&auth).await.ok()?;
         let reply = raw.next_whole_packet().await?;
-        match reply["code"].as_u64() {
-            Some(200) => Some((raw, reply["component"][0].clone())),
+        match (reply["code"].as_u64(), reply["session"].as_str()) {
+            (Some(200), Some(next)) => {
+                self.session = Some(next.to_owned());
+                self.journal.record(Event::LoggedIn { device: self.device, with: shown });
+                Some((raw, reply["component"][0].clone()))
+            }
             // Not yet given up by the manager that had it, or nobody can say now.
-            Some(409 | 503) => None,
+            (Some(409 | 503), _) => None,
+            (Some(401), _) if shown == Shown::Session => {
+                self.is_refused();
+                None
+            }
             _ => {
                 let what = format!("a login was answered {reply}");
                 self.journal.record(Event::Strange { device: self.device, what });
                 None
             }
         }
+    }
+
+    /// There is only the password left.
+    fn is_refused(&mut self) {
+        self.session = None;
+        self.journal.record(Event::Unauthorized { device: self.device });
     }
 
     /// Until the connection is over. `offer` came with the login.
@@ -112,6 +136,9 @@ impl Session {
                 packet = raw.next_whole_packet() => {
                     let Some(packet) = packet else { return };
                     heard = Instant::now();
+                    if packet["code"] == 401 {
+                        return self.is_refused();
+                    }
                     let answers = packet.is_array() || packet["code"] == 503;
                     if answers && let Some((wanted, _)) = waiting.take()
                         && let Some(offer) = read(&packet[0]["component"][0])

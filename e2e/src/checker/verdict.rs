@@ -3,11 +3,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::history::{Device, Event, History, Message};
+use super::history::{Device, Event, History, Message, Shown};
 use super::quiet::Quiet;
 
 /// A stored message reaches every device that is online so soon, whatever has died meanwhile (PROTOCOL: 5 s), and a
@@ -32,6 +32,8 @@ pub enum Wrong {
     Late,
     /// Neither acknowledged in the end, nor answered within [`ANSWERED_WITHIN`].
     Limbo,
+    /// Asked for its password, though its session was good.
+    LoggedOut,
     /// What the protocol does not allow.
     Strange,
 }
@@ -60,6 +62,10 @@ pub struct Figures {
     pub delivered: usize,
     /// Times that a device came online.
     pub came_online: usize,
+    /// Logins with a password.
+    pub by_password: usize,
+    /// Logins with a session.
+    pub by_session: usize,
     /// From the first time that a message was sent to its ack, through every fault.
     pub longest_ack: Duration,
     /// From a message's ack to its delivery, through every fault and absence.
@@ -89,16 +95,26 @@ impl fmt::Display for Verdict {
         let figures = &self.figures;
         writeln!(
             f,
-            "messages: {} sent ({} times again, {} times refused), {} acked, {} delivered; devices came online {} times",
+            "messages: {} sent ({} times again, {} times refused), {} acked, {} delivered\n\
+             devices: came online {} times, logged in {} times by password and {} times by session",
             figures.sent,
             figures.again,
             figures.refused,
             figures.acked,
             figures.delivered,
-            figures.came_online
+            figures.came_online,
+            figures.by_password,
+            figures.by_session
         )?;
-        let kinds =
-            [Wrong::Lost, Wrong::Duplicated, Wrong::Reordered, Wrong::Late, Wrong::Limbo, Wrong::Strange];
+        let kinds = [
+            Wrong::Lost,
+            Wrong::Duplicated,
+            Wrong::Reordered,
+            Wrong::Late,
+            Wrong::Limbo,
+            Wrong::LoggedOut,
+            Wrong::Strange,
+        ];
         for kind in kinds {
             write!(f, "{}: {}  ", format!("{kind:?}").to_lowercase(), self.count(kind))?;
         }
@@ -136,6 +152,8 @@ struct Court<'a> {
     last_seq: HashMap<Device, u64>,
     /// How many connections each device has had.
     connections: HashMap<Device, usize>,
+    /// Who has a session that is good.
+    sessions: HashSet<Device>,
     /// What is where in an account's log.
     logs: HashMap<usize, BTreeMap<u64, Message>>,
     /// Which message each name is of.
@@ -154,6 +172,7 @@ impl<'a> Court<'a> {
             last_read: HashMap::new(),
             last_seq: HashMap::new(),
             connections: HashMap::new(),
+            sessions: HashSet::new(),
             logs: HashMap::new(),
             names: HashMap::new(),
             seen: HashMap::new(),
@@ -163,6 +182,15 @@ impl<'a> Court<'a> {
 
     fn hears(&mut self, at: Duration, event: &Event) {
         match event {
+            Event::LoggedIn { device, with } => self.logged_in(at, *device, *with),
+            Event::Unauthorized { device } => {
+                if self.sessions.remove(device) {
+                    self.wrong(
+                        Wrong::LoggedOut,
+                        format!("device {device}'s session was refused at {at:.2?}"),
+                    );
+                }
+            }
             Event::Online { device, .. } => {
                 self.verdict.figures.came_online += 1;
                 *self.connections.entry(*device).or_default() += 1;
@@ -194,6 +222,22 @@ impl<'a> Court<'a> {
             Event::Strange { device, what } => {
                 self.wrong(Wrong::Strange, format!("device {device} at {at:.2?}: {what}"));
             }
+        }
+    }
+
+    /// Whatever has failed, a session is good until its device is told otherwise.
+    fn logged_in(&mut self, at: Duration, device: Device, with: Shown) {
+        let had = !self.sessions.insert(device);
+        let figures = &mut self.verdict.figures;
+        match with {
+            Shown::Session => figures.by_session += 1,
+            Shown::Password => figures.by_password += 1,
+        }
+        if had && with == Shown::Password {
+            self.wrong(Wrong::LoggedOut, format!("device {device} needed its password again at {at:.2?}"));
+        }
+        if !had && with == Shown::Session {
+            self.wrong(Wrong::Strange, format!("device {device} logged in with no session at {at:.2?}"));
         }
     }
 

@@ -100,13 +100,17 @@ fn a_good_history_is_good_and_counted() {
         acked: 2,
         delivered: 2,
         came_online: 3,
+        by_password: 0,
+        by_session: 0,
         longest_ack: 530 * MS,
         longest_delivery: 10 * MS,
         longest_quiet_delivery: 10 * MS,
     };
     assert_eq!(verdict.figures, expected);
     assert!(
-        verdict.to_string().contains("lost: 0  duplicated: 0  reordered: 0  late: 0  limbo: 0  strange: 0")
+        verdict
+            .to_string()
+            .contains("lost: 0  duplicated: 0  reordered: 0  late: 0  limbo: 0  loggedout: 0  strange: 0")
     );
 }
 
@@ -353,4 +357,26 @@ fn the_same_number_of_two_devices_is_two_messages() {
     story.happens(810, Event::Acked { message, stanza_id: name(1), seq: 1 });
     // Two messages at one place in the log; neither the receiver nor esa's first device ever gets it; two of one name.
     story.is_wrong_only_with(&[Wrong::Lost, Wrong::Lost, Wrong::Strange, Wrong::Strange]);
+}
+
+#[test]
+fn who_has_a_session_that_is_good_is_not_asked_for_the_password() {
+    let logged_in = |with| Event::LoggedIn { device: ESA, with };
+    let unauthorized = || Event::Unauthorized { device: ESA };
+    let story = || {
+        let mut story = two_messages();
+        story.happens(800, logged_in(Shown::Password)).happens(810, logged_in(Shown::Session));
+        story
+    };
+    story().is_wrong_only_with(&[]);
+    let figures = judge(&story().0).figures;
+    assert_eq!((figures.by_password, figures.by_session), (1, 1));
+    story().happens(820, logged_in(Shown::Password)).is_wrong_only_with(&[Wrong::LoggedOut]);
+    // Told so by the connection's end and by the next login: one wrong, and the password is what is left.
+    let mut refused = story();
+    refused.happens(820, unauthorized()).happens(830, unauthorized());
+    refused.happens(840, logged_in(Shown::Password)).is_wrong_only_with(&[Wrong::LoggedOut]);
+    refused.happens(850, unauthorized()).is_wrong_only_with(&[Wrong::LoggedOut, Wrong::LoggedOut]);
+    // A session is not good for somebody else.
+    two_messages().happens(800, logged_in(Shown::Session)).is_wrong_only_with(&[Wrong::Strange]);
 }

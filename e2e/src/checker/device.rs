@@ -1,7 +1,7 @@
 //! A device: it writes to others and reads what is written to it, whatever happens to the parts that it talks to.
 //!
 //! It does what PROTOCOL Part II asks of a client that loses nothing: it sends every message with the same id until that is
-//! acknowledged, and comes back with the last `seq` that it has.
+//! acknowledged, and comes back with the last `seq` that it has. One that is like the original's has no `seq`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use super::dice::Dice;
 use super::history::{self, Event, Message};
 use super::journal::Journal;
 use super::outgoing::Outgoing;
-use super::people::{People, name_of};
+use super::people::{Kind, People, name_of};
 use super::session::{GONE, LOOK, Offer, SILENT, STEP, Session, pause, sends};
 use crate::packets::{self, with};
-use crate::raw::{Raw, Speaks};
+use crate::raw::Raw;
 
 /// A device that has so many messages without an ack writes no new one.
 const MOST_UNACKED: usize = 40;
@@ -91,7 +91,7 @@ impl World {
         let session = Session {
             device,
             name: name.clone(),
-            resource: people.kind(device).resource(),
+            kind: people.kind(device),
             managers,
             wanted,
             dice: dice.fork(),
@@ -136,9 +136,13 @@ impl Device {
         self.wants.send(wanted).await.ok()?;
         let Offer { relay, number, token } = offer.await.ok()?;
         let who = format!("{} at relay {number}", self.name);
-        let mut raw = timeout(STEP, Raw::try_connect(&who, relay, Speaks::Lines)).await.ok()?.ok()?;
-        let mut hello =
-            json!({"username": self.name, "message": "hello!", "token": token, "resume": self.seq});
+        let kind = self.people.kind(self.me);
+        let mut raw = timeout(STEP, Raw::try_connect(&who, relay, kind.speaks())).await.ok()?.ok()?;
+        let hello = json!({"username": self.name, "message": "hello!", "token": token});
+        if kind == Kind::Original {
+            return self.is_let_in(raw, hello, number).await;
+        }
+        let mut hello = with(hello, "resume", self.seq);
         if let Some(log) = &self.log {
             hello["log"] = json!(log);
         }
@@ -155,6 +159,19 @@ impl Device {
         }
         self.log = log.map(String::from);
         self.journal.record(Event::Online { device: self.me, relay: number });
+        Some(raw)
+    }
+
+    /// The original's hello is not answered. What comes next is what waited, or the answer to a ping, or a refusal.
+    async fn is_let_in(&mut self, mut raw: Raw, hello: Value, relay: u16) -> Option<Raw> {
+        raw.try_send(&hello).await.ok()?;
+        raw.try_send(&packets::ping("hello")).await.ok()?;
+        let first = timeout(READY, raw.next_whole_packet()).await.ok()??;
+        if first["error"] == true && first["code"].is_u64() {
+            return None;
+        }
+        self.journal.record(Event::Online { device: self.me, relay });
+        self.reads(&first);
         Some(raw)
     }
 
@@ -257,6 +274,13 @@ impl Device {
     }
 
     fn acked(&mut self, packet: &Value) {
+        if self.is_plain(packet) {
+            let (Some(message), Some(stanza_id)) = (self.own(packet), packet["stanza_id"].as_str()) else {
+                return self.strange(packet.to_string());
+            };
+            self.outgoing.acked(message);
+            return self.journal.record(Event::Stored { message, stanza_id: stanza_id.into() });
+        }
         let (Some(message), Some(stanza_id), Some(seq)) =
             (self.own(packet), packet["stanza_id"].as_str(), packet["seq"].as_u64())
         else {
@@ -268,6 +292,15 @@ impl Device {
     }
 
     fn delivered(&mut self, packet: &Value) {
+        let device = self.me;
+        if self.is_plain(packet) {
+            let message = named(packet).filter(|message| self.is_whole(packet, *message));
+            let as_written = packet["stanza_id"].is_null() && packet["ts"].is_null();
+            let Some(message) = message.filter(|_| as_written) else {
+                return self.strange(packet.to_string());
+            };
+            return self.journal.record(Event::Read { device, message });
+        }
         let (Some(message), Some(stanza_id), Some(seq)) =
             (named(packet), packet["stanza_id"].as_str(), packet["seq"].as_u64())
         else {
@@ -277,8 +310,12 @@ impl Device {
             self.strange(packet.to_string());
         }
         self.seq = self.seq.max(seq);
-        let device = self.me;
         self.journal.record(Event::Delivered { device, message, stanza_id: stanza_id.into(), seq });
+    }
+
+    /// Whether it has no place, and is for a device that does not go by places.
+    fn is_plain(&self, packet: &Value) -> bool {
+        self.people.kind(self.me) == Kind::Original && packet["seq"].is_null()
     }
 
     /// Whether it is as it was sent, from and to whom it was sent, and for this account.

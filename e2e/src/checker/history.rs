@@ -1,5 +1,6 @@
 //! What happened, as the devices saw it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -97,7 +98,7 @@ pub enum Event {
         /// Its place in its sender's log.
         seq: u64,
     },
-    /// A device has read it.
+    /// A device that goes by places has read it.
     Delivered {
         /// Who.
         device: Device,
@@ -107,6 +108,20 @@ pub enum Event {
         stanza_id: String,
         /// Its place in the log of the device's account.
         seq: u64,
+    },
+    /// The same of a device that does not go by places: it is not told them.
+    Stored {
+        /// Which.
+        message: Message,
+        /// What it is called in every log.
+        stanza_id: String,
+    },
+    /// A device that does not go by places has read a message.
+    Read {
+        /// Who.
+        device: Device,
+        /// Which.
+        message: Message,
     },
     /// A device got what it must never get.
     Strange {
@@ -151,6 +166,8 @@ pub enum Place {
 pub struct History {
     /// The account of each device.
     pub devices: Vec<usize>,
+    /// Those that do not go by places: each is promised no more than its socket (PROTOCOL Part II, no `resume`).
+    pub plain: BTreeSet<Device>,
     /// In the order of time.
     pub records: Vec<Record>,
     /// In any order.
@@ -160,11 +177,12 @@ pub struct History {
 }
 
 impl History {
-    /// The devices that a message is for: those of the receiver, and the sender's others.
+    /// The devices that a message is for: those of the receiver, and of the sender's others those that go by places.
     pub fn receivers(&self, message: Message, to: usize) -> impl Iterator<Item = Device> {
         let sender = self.devices[message.from];
         let is_for = move |(device, account): &(Device, &usize)| {
-            (**account == to || **account == sender) && *device != message.from
+            let copied = **account == sender && !self.plain.contains(device);
+            (**account == to || copied) && *device != message.from
         };
         self.devices.iter().enumerate().filter(is_for).map(|(device, _)| device)
     }

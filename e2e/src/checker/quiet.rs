@@ -61,6 +61,8 @@ fn undisturbed(history: &History, whole: Stretch, relay: u16) -> Vec<Stretch> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::checker::history::{Disturbance, Record};
 
@@ -75,6 +77,7 @@ mod tests {
         let disturbance = |from, until, place| Disturbance { from: s(from), until: s(until), place };
         let history = History {
             devices: vec![0],
+            plain: BTreeSet::new(),
             records: vec![online(10, 1), offline(30), online(40, 2)],
             disturbances: vec![
                 disturbance(15, 18, Place::Relay(1)),

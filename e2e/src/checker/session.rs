@@ -1,6 +1,6 @@
 //! The half of a device that keeps it logged in at a manager, whichever answers, and asks there for relays.
 //!
-//! It has the password for its first login. From then on it shows the session that its last login has brought (PROTOCOL Part
+//! A device like the original's shows the password each time. Any other has that for its first login; from then on it shows the session that its last login has brought (PROTOCOL Part
 //! II, `session`), the same one again where no answer came.
 
 use std::net::SocketAddr;
@@ -13,9 +13,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use super::dice::Dice;
 use super::history::{Device, Event, Shown};
 use super::journal::Journal;
+use super::people::Kind;
 use crate::packets;
 use crate::person::PASSWORD;
-use crate::raw::{Raw, Speaks};
+use crate::raw::Raw;
 
 /// A connection that was silent for so long is asked whether it is still there, and is over if it does not answer: as the
 /// client library does (PROTOCOL Part II, `ping`).
@@ -56,8 +57,8 @@ pub struct Session {
     pub device: Device,
     /// The account.
     pub name: String,
-    /// None: the account's first device.
-    pub resource: Option<&'static str>,
+    /// What sort of device it is.
+    pub kind: Kind,
     /// Where managers are.
     pub managers: Vec<SocketAddr>,
     /// Whoever wants an offer. It is dropped where there is none now.
@@ -86,21 +87,21 @@ impl Session {
 
     async fn logs_in(&mut self, manager: SocketAddr) -> Option<(Raw, Value)> {
         let who = format!("{} at manager {manager}", self.name);
-        let mut raw = timeout(STEP, Raw::try_connect(&who, manager, Speaks::Lines)).await.ok()?.ok()?;
+        let mut raw = timeout(STEP, Raw::try_connect(&who, manager, self.kind.speaks())).await.ok()?.ok()?;
         let (shown, mut auth) = match &self.session {
             Some(session) => {
                 (Shown::Session, json!({"type": "auth", "username": self.name, "session": session}))
             }
             None => (Shown::Password, json!({"type": "auth", "username": self.name, "password": PASSWORD})),
         };
-        if let Some(resource) = self.resource {
+        if let Some(resource) = self.kind.resource() {
             auth["resource"] = json!(resource);
         }
         raw.try_send(&auth).await.ok()?;
         let reply = raw.next_whole_packet().await?;
         match (reply["code"].as_u64(), reply["session"].as_str()) {
             (Some(200), Some(next)) => {
-                self.session = Some(next.to_owned());
+                self.session = (self.kind != Kind::Original).then(|| next.to_owned());
                 self.journal.record(Event::LoggedIn { device: self.device, with: shown });
                 Some((raw, reply["component"][0].clone()))
             }

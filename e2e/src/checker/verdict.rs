@@ -1,5 +1,6 @@
 //! What is wrong with a history.
 
+mod sockets;
 #[cfg(test)]
 mod tests;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use super::history::{Device, Event, History, Message, Shown};
 use super::quiet::Quiet;
+use sockets::{Again, Sockets};
 
 /// A stored message reaches every device that is online so soon, whatever has died meanwhile (PROTOCOL: 5 s), and a
 /// second for a machine that is busy with other things. Counted from the sender's ack, and only while nothing is
@@ -60,6 +62,10 @@ pub struct Figures {
     pub acked: usize,
     /// Messages read, by each device.
     pub delivered: usize,
+    /// Messages that a device without places read again on a later connection: its cursor had not been stored.
+    pub repeated: usize,
+    /// Messages that such a device did not get, whose connection ended when they may have been on their way.
+    pub gone: usize,
     /// Times that a device came online.
     pub came_online: usize,
     /// Logins with a password.
@@ -96,12 +102,15 @@ impl fmt::Display for Verdict {
         writeln!(
             f,
             "messages: {} sent ({} times again, {} times refused), {} acked, {} delivered\n\
+             to devices without places: {} again on a later connection, {} gone with a connection\n\
              devices: came online {} times, logged in {} times by password and {} times by session",
             figures.sent,
             figures.again,
             figures.refused,
             figures.acked,
             figures.delivered,
+            figures.repeated,
+            figures.gone,
             figures.came_online,
             figures.by_password,
             figures.by_session
@@ -152,6 +161,8 @@ struct Court<'a> {
     last_seq: HashMap<Device, u64>,
     /// How many connections each device has had.
     connections: HashMap<Device, usize>,
+    /// What devices without places read.
+    sockets: Sockets,
     /// Who has a session that is good.
     sessions: HashSet<Device>,
     /// What is where in an account's log.
@@ -172,6 +183,7 @@ impl<'a> Court<'a> {
             last_read: HashMap::new(),
             last_seq: HashMap::new(),
             connections: HashMap::new(),
+            sockets: Sockets::default(),
             sessions: HashSet::new(),
             logs: HashMap::new(),
             names: HashMap::new(),
@@ -195,7 +207,7 @@ impl<'a> Court<'a> {
                 self.verdict.figures.came_online += 1;
                 *self.connections.entry(*device).or_default() += 1;
             }
-            Event::Offline { .. } => {}
+            Event::Offline { device } => self.sockets.ended(*device, at),
             Event::Sent { message, to } => self.sent(at, *message, *to),
             Event::Refused { message } => {
                 self.verdict.figures.refused += 1;
@@ -219,6 +231,8 @@ impl<'a> Court<'a> {
                 }
                 self.is_at(*device, *message, *seq);
             }
+            Event::Stored { message, stanza_id } => self.acked(at, *message, stanza_id),
+            Event::Read { device, message } => self.read(at, *device, *message),
             Event::Strange { device, what } => {
                 self.wrong(Wrong::Strange, format!("device {device} at {at:.2?}: {what}"));
             }
@@ -233,7 +247,7 @@ impl<'a> Court<'a> {
             Shown::Session => figures.by_session += 1,
             Shown::Password => figures.by_password += 1,
         }
-        if had && with == Shown::Password {
+        if had && with == Shown::Password && !self.history.plain.contains(&device) {
             self.wrong(Wrong::LoggedOut, format!("device {device} needed its password again at {at:.2?}"));
         }
         if !had && with == Shown::Session {
@@ -322,6 +336,39 @@ impl<'a> Court<'a> {
             self.wrong(Wrong::Duplicated, format!("device {device} got {message} again at {at:.2?}"));
             return;
         }
+        self.is_behind_none(at, device, message);
+    }
+
+    /// A device without places reads one.
+    fn read(&mut self, at: Duration, device: Device, message: Message) {
+        self.verdict.figures.delivered += 1;
+        let is_for = |life: &Life| self.history.receivers(message, life.to).any(|one| one == device);
+        if !self.lives.get(&message).is_some_and(is_for) {
+            self.wrong(Wrong::Strange, format!("device {device} read {message}, which is not for it"));
+            return;
+        }
+        let connection = self.connection(device);
+        let kept = |from, to| self.quiet.longest(device, from, to) > DELIVERED_WITHIN;
+        match self.sockets.reads((device, connection), message, at, kept) {
+            None => {
+                if let Some(life) = self.lives.get_mut(&message) {
+                    life.delivered.insert(device, at);
+                }
+                self.is_behind_none(at, device, message);
+            }
+            Some(Again::Excused) => self.verdict.figures.repeated += 1,
+            Some(Again::Duplicated) => {
+                self.wrong(Wrong::Duplicated, format!("device {device} read {message} again at {at:.2?}"));
+            }
+            Some(Again::Reordered) => {
+                let what = format!("device {device} read {message} again at {at:.2?}, behind a later one");
+                self.wrong(Wrong::Reordered, what);
+            }
+        }
+    }
+
+    /// Nor is any of its sender's later ones there before it.
+    fn is_behind_none(&mut self, at: Duration, device: Device, message: Message) {
         let last = self.last_read.entry((device, message.from)).or_default();
         if message.number < *last {
             let what = format!("device {device} got {message} at {at:.2?} after number {last}");
@@ -383,13 +430,17 @@ impl<'a> Court<'a> {
         };
         for device in self.history.receivers(message, life.to) {
             let delivered = life.delivered.get(&device).copied();
-            if delivered.is_none() {
+            let plain = delivered.is_none() && self.history.plain.contains(&device);
+            let gone = self.sockets.end_after(device, life.sent).filter(|_| plain);
+            if gone.is_some() {
+                self.verdict.figures.gone += 1;
+            } else if delivered.is_none() {
                 wrongs.push((
                     Wrong::Lost,
                     format!("device {device} never got {message}, acked at {acked:.2?}"),
                 ));
             }
-            let got = delivered.unwrap_or(self.history.end);
+            let got = delivered.or(gone).unwrap_or(self.history.end);
             let waited = self.quiet.longest(device, acked, got);
             let figures = &mut self.verdict.figures;
             figures.longest_delivery = figures.longest_delivery.max(got.saturating_sub(acked));

@@ -26,7 +26,7 @@ kurir_e2e::shows! {
 
 const ACCOUNTS: usize = 12;
 
-/// Each device writes this often: all 24 together about 60 messages a second, of which each is read by three devices.
+/// Each device writes this often: all 21 together about 50 messages a second, of which each is read by three devices.
 const PACE: Duration = Duration::from_millis(400);
 
 /// Between two faults, once everybody is back: so much goes its normal way.
@@ -89,7 +89,7 @@ impl Soak {
         let people = People::of(ACCOUNTS);
         let accounts = people.accounts_of_devices();
         let many = accounts.len();
-        let journal = Journal::of(accounts);
+        let journal = Journal::of(accounts, people.plain());
         let (phase, watched) = watch::channel(Phase::Writing);
         let world = World {
             managers: (1..=system.managers()).map(|number| system.manager(number)).collect(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::dice::Dice;
 use super::history::{self, Event, Message};
@@ -35,6 +35,9 @@ const READY: Duration = Duration::from_secs(6);
 
 /// A device leaves its relay by itself once in so many looks at the clock.
 const LEAVES: usize = 60;
+
+/// One without places then stays away so long, and at most as long again: what is written meanwhile waits for it.
+const AWAY: Duration = Duration::from_secs(2);
 
 /// It says how far it has read after so many messages.
 const ACK_EVERY: u64 = 8;
@@ -121,10 +124,16 @@ impl Device {
         loop {
             if let Some(mut raw) = self.comes_online().await {
                 self.outgoing.connected();
-                self.talks(&mut raw).await;
+                let left = self.talks(&mut raw).await;
                 self.journal.record(Event::Offline { device: self.me });
                 if self.dice.once_in(2) {
                     raw.cut();
+                } else {
+                    drop(raw);
+                }
+                if left && self.people.kind(self.me) == Kind::Original {
+                    sleep(AWAY + AWAY * u32::try_from(self.dice.below(100)).expect("less than 100") / 100)
+                        .await;
                 }
             }
             pause(&mut self.dice).await;
@@ -175,8 +184,8 @@ impl Device {
         Some(raw)
     }
 
-    /// Until the connection is over.
-    async fn talks(&mut self, raw: &mut Raw) {
+    /// Until the connection is over. True: it has left by itself.
+    async fn talks(&mut self, raw: &mut Raw) -> bool {
         let mut heard = Instant::now();
         // When the relay last said something of a message, or had nothing to say.
         let mut answered = Instant::now();
@@ -190,7 +199,7 @@ impl Device {
             let held = self.outgoing.is_held();
             tokio::select! {
                 packet = raw.next_whole_packet() => {
-                    let Some(packet) = packet else { return };
+                    let Some(packet) = packet else { return false };
                     heard = Instant::now();
                     if self.reads(&packet) {
                         answered = heard;
@@ -209,10 +218,10 @@ impl Device {
                     let unanswered = self.outgoing.waits() && answered.elapsed() > NO_ANSWER;
                     let leaves = *self.phase.borrow() == Phase::Writing && self.dice.once_in(LEAVES);
                     if heard.elapsed() > GONE || unanswered || leaves {
-                        return;
+                        return leaves;
                     }
                     if heard.elapsed() > SILENT && !sends(raw, &packets::ping("relay")).await {
-                        return;
+                        return false;
                     }
                 }
             }
@@ -220,12 +229,12 @@ impl Device {
                 answered = Instant::now();
             }
             if !self.writes(raw).await {
-                return;
+                return false;
             }
             if self.seq >= told + ACK_EVERY {
                 told = self.seq;
                 if !sends(raw, &json!({"stanza": "ack", "seq": told})).await {
-                    return;
+                    return false;
                 }
             }
         }

@@ -176,7 +176,20 @@ pub struct History {
     pub end: Duration,
 }
 
+impl Place {
+    /// Whether devices at this relay are hit.
+    pub fn hits(self, relay: u16) -> bool {
+        self == Place::Everywhere || self == Place::Relay(relay)
+    }
+}
+
 impl History {
+    /// Whether something is under way, or just over, that hits devices at this relay.
+    pub fn is_disturbed(&self, at: Duration, relay: u16) -> bool {
+        let under_way = |disturbance: &Disturbance| disturbance.from <= at && at <= disturbance.until;
+        self.disturbances.iter().any(|disturbance| disturbance.place.hits(relay) && under_way(disturbance))
+    }
+
     /// The devices that a message is for: those of the receiver, and of the sender's others those that go by places.
     pub fn receivers(&self, message: Message, to: usize) -> impl Iterator<Item = Device> {
         let sender = self.devices[message.from];

@@ -159,6 +159,8 @@ struct Court<'a> {
     last_read: HashMap<(Device, Device), u64>,
     /// The last place in its log that a device read, or was told by an ack.
     last_seq: HashMap<Device, u64>,
+    /// Where each device is connected.
+    relays: HashMap<Device, u16>,
     /// How many connections each device has had.
     connections: HashMap<Device, usize>,
     /// What devices without places read.
@@ -182,6 +184,7 @@ impl<'a> Court<'a> {
             lives: HashMap::new(),
             last_read: HashMap::new(),
             last_seq: HashMap::new(),
+            relays: HashMap::new(),
             connections: HashMap::new(),
             sockets: Sockets::default(),
             sessions: HashSet::new(),
@@ -203,11 +206,17 @@ impl<'a> Court<'a> {
                     );
                 }
             }
-            Event::Online { device, .. } => {
+            Event::Online { device, relay } => {
                 self.verdict.figures.came_online += 1;
+                self.sockets.began(*device, at);
+                self.relays.insert(*device, *relay);
                 *self.connections.entry(*device).or_default() += 1;
             }
-            Event::Offline { device } => self.sockets.ended(*device, at),
+            Event::Offline { device } => {
+                let relay = self.relays.remove(device);
+                let unheard = relay.is_some_and(|relay| self.history.is_disturbed(at, relay));
+                self.sockets.ended(*device, at, unheard);
+            }
             Event::Sent { message, to } => self.sent(at, *message, *to),
             Event::Refused { message } => {
                 self.verdict.figures.refused += 1;
@@ -431,7 +440,7 @@ impl<'a> Court<'a> {
         for device in self.history.receivers(message, life.to) {
             let delivered = life.delivered.get(&device).copied();
             let plain = delivered.is_none() && self.history.plain.contains(&device);
-            let gone = self.sockets.end_after(device, life.sent).filter(|_| plain);
+            let gone = self.sockets.may_lose(device, life.sent).filter(|_| plain);
             if gone.is_some() {
                 self.verdict.figures.gone += 1;
             } else if delivered.is_none() {

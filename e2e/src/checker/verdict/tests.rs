@@ -419,18 +419,28 @@ fn a_device_without_places_gets_what_its_socket_can_carry() {
     good.sent(300, 2).acked(310, 2).comes(400).read(410, 2).is_wrong_only_with(&[]);
     plain().sent(100, 1).acked(110, 1).ends(1000).is_wrong_only_with(&[Wrong::Lost]);
     let mut waited = plain();
-    waited.leaves(50).sent(100, 1).acked(110, 1).comes(200).ends(1000).is_wrong_only_with(&[Wrong::Lost]);
+    waited.leaves(50).sent(1100, 1).acked(1110, 1).comes(1200).ends(2000).is_wrong_only_with(&[Wrong::Lost]);
     // On its way when the connection ended, before the ack or after it.
     let mut gone = plain();
     gone.sent(100, 1).acked(110, 1).sent(140, 2).leaves(150).acked(160, 2).comes(200).ends(1000);
     gone.is_wrong_only_with(&[]);
     assert_eq!(judge(&gone.0).figures.gone, 2);
+    // Written to a connection that its relay could not know to be over; not where something hit another relay.
+    let unheard = |relay| {
+        let mut unheard = plain();
+        unheard.disturbed(0, 5000, Place::Relay(relay)).leaves(50);
+        unheard.sent(1100, 1).acked(1110, 1).comes(2000).ends(3000);
+        unheard
+    };
+    unheard(2).is_wrong_only_with(&[]);
+    unheard(1).is_wrong_only_with(&[Wrong::Lost]);
+    unheard(2).sent(2100, 2).acked(2110, 2).is_wrong_only_with(&[Wrong::Lost]);
     // Not so what it waited for much too long before that.
     let mut late = plain();
     late.sent(100, 1).acked(110, 1).leaves(111 + long()).comes(120 + long()).ends(1000 + long());
     late.is_wrong_only_with(&[Wrong::Late]);
     let mut forgotten = plain();
-    forgotten.leaves(50).sent(100, 1).acked(110, 1).comes(200).leaves(201 + long());
+    forgotten.leaves(50).sent(1100, 1).acked(1110, 1).comes(1200).leaves(1201 + long());
     forgotten.is_wrong_only_with(&[Wrong::Late]);
 }
 

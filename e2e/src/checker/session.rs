@@ -3,7 +3,7 @@
 //! A device like the original's shows the password each time. Any other has that for its first login; from then on it shows the session that its last login has brought (PROTOCOL Part
 //! II, `session`), the same one again where no answer came.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -186,6 +186,7 @@ pub async fn pause(dice: &mut Dice) {
 
 fn read(component: &Value) -> Option<Offer> {
     let port = u16::try_from(component["port"].as_u64()?).ok()?;
+    let address: IpAddr = component["ip_local"].as_str()?.parse().ok()?;
     let number = component["username"].as_str()?.strip_prefix("relay-")?.parse().ok()?;
-    Some(Offer { relay: crate::ports::local(port), number, token: component["token"].clone() })
+    Some(Offer { relay: (address, port).into(), number, token: component["token"].clone() })
 }

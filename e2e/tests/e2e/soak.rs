@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kurir_e2e::checker::device::{Phase, World};
-use kurir_e2e::checker::fault::happen;
+use kurir_e2e::checker::fault::{Parts, happen};
 use kurir_e2e::checker::people::{People, name_of};
 use kurir_e2e::checker::{Dice, Fault, Journal, Verdict, judge};
 use kurir_e2e::packets::{self, account_created};
+use kurir_e2e::pattern::TEXT;
 use kurir_e2e::{PATIENCE, Plan, System, Topology, until};
 use serde_json::json;
 use tokio::sync::watch;
@@ -50,8 +51,11 @@ async fn soak() {
     let long = number("KURIR_SOAK_MINUTES").map(|minutes| Duration::from_secs(minutes * 60));
     println!("KURIR_SEED={seed}");
     let mut soak = Soak::begins(seed).await;
-    for fault in Fault::each() {
+    for fault in Fault::each(Parts::of(&soak.system)) {
         soak.suffers(&[fault], Duration::ZERO).await;
+    }
+    for (faults, apart) in Fault::pairs() {
+        soak.suffers(&faults, apart).await;
     }
     let began = Instant::now();
     let mut random = 0;
@@ -78,7 +82,7 @@ impl Soak {
     async fn begins(seed: u64) -> Soak {
         let system = Plan::new(Topology::Separate)
             .cheap_passwords()
-            .proxied()
+            .with_an_island()
             .setting("log.level", "info,kurir_relay=debug,kurir_manager=debug")
             .start()
             .await;
@@ -110,10 +114,10 @@ impl Soak {
 
     /// One, or two that overlap, and how far apart they begin.
     fn random_faults(&mut self) -> (Vec<Fault>, Duration) {
-        let (managers, relays, dice) = (self.system.managers(), self.system.relays(), &mut self.dice);
-        let mut faults = vec![Fault::random(dice, managers, relays)];
+        let (parts, dice) = (Parts::of(&self.system), &mut self.dice);
+        let mut faults = vec![Fault::random(dice, parts)];
         if dice.once_in(2) {
-            let second = Fault::random(dice, managers, relays);
+            let second = Fault::random(dice, parts);
             faults.extend(second.goes_with(&faults[0]).then_some(second));
         }
         let apart = dice.one_of(&[0, 100, 500, 2000]);
@@ -199,7 +203,8 @@ impl Soak {
 async fn registers(system: &System, name: &str) {
     let mut raw = system.at_manager(name, 1).await;
     raw.sends(json!({"type": "auth", "username": name, "password": "12345", "register": true})).await;
-    raw.receives(account_created()).await;
+    let relay = packets::with(packets::relay(), "ip_local", TEXT);
+    raw.receives(packets::with(account_created(), "component", vec![relay])).await;
     raw.sends(packets::unavailable(name)).await;
     raw.is_closed_in_the_end(PATIENCE).await;
 }

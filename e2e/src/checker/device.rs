@@ -132,8 +132,10 @@ impl Device {
                     drop(raw);
                 }
                 if left && self.people.kind(self.me) == Kind::Original {
-                    sleep(AWAY + AWAY * u32::try_from(self.dice.below(100)).expect("less than 100") / 100)
-                        .await;
+                    self.journal.stays_away(self.me);
+                    let longer = u32::try_from(self.dice.below(100)).expect("less than 100");
+                    sleep(AWAY + AWAY * longer / 100).await;
+                    self.journal.comes_back(self.me);
                 }
             }
             pause(&mut self.dice).await;

@@ -136,8 +136,8 @@ impl Fault {
             Fault::Network(relay(3), manager(2), Trouble::DeafBack, s(7)),
             Fault::Network(relay(1), manager(2), Trouble::Cut, s(3)),
             Fault::Network(relay(1), manager(1), slow, s(3)),
-            Fault::Clients(relay(3), Trouble::HalfOpen, s(10)),
-            Fault::Clients(relay(1), Trouble::DeafForth, s(4)),
+            Fault::Clients(relay(3), Trouble::HalfOpen, s(9)),
+            Fault::Clients(relay(1), Trouble::DeafForth, s(3)),
             Fault::Clients(relay(2), Trouble::Cut, s(1)),
             Fault::RollingRestart,
         ];

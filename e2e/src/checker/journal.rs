@@ -21,6 +21,8 @@ pub struct Journal {
 struct State {
     history: History,
     online: HashSet<Device>,
+    /// Not online because they do not want to be.
+    away: HashSet<Device>,
     sent: HashSet<Message>,
     unacked: HashSet<Message>,
     /// What each device is still to get.
@@ -50,10 +52,20 @@ impl Journal {
         self.lock().history.disturbances.push(Disturbance { from, until, place });
     }
 
-    /// How many devices are not online.
+    /// A device that is not online stays so for a while, and nobody is to wait for it.
+    pub fn stays_away(&self, device: Device) {
+        self.lock().away.insert(device);
+    }
+
+    /// It wants to be online again.
+    pub fn comes_back(&self, device: Device) {
+        self.lock().away.remove(&device);
+    }
+
+    /// How many devices are not online and want to be.
     pub fn offline(&self) -> usize {
         let state = self.lock();
-        state.history.devices.len() - state.online.len()
+        state.history.devices.len() - state.online.len() - state.away.len()
     }
 
     /// How many messages are not acked, and how many deliveries are missing.
@@ -145,6 +157,10 @@ mod tests {
         journal.record(Event::Acked { message, stanza_id: stanza_id.clone(), seq: 1 });
         journal.record(Event::Offline { device: 1 });
         assert_eq!((journal.offline(), journal.pending()), (3, (0, 1)));
+        journal.stays_away(1);
+        assert_eq!(journal.offline(), 2);
+        journal.comes_back(1);
+        assert_eq!(journal.offline(), 3);
         journal.record(delivered(1));
         assert_eq!(journal.pending(), (0, 0));
         assert_eq!(journal.history().records.len(), 7);

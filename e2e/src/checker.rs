@@ -8,6 +8,7 @@
 //! | [`quiet`] | when a device was online and nothing was under way that excuses a delay |
 //! | [`outgoing`] | what a device has sent and must send again: no IO |
 //! | [`journal`] | the history as it grows, shared by all devices |
+//! | [`people`] | which devices each account has |
 //! | [`device`] | a device: its manager connection, its relay connection, what it does with each packet |
 //! | [`session`] | the half of a device that keeps it logged in |
 //! | [`fault`] | what can be done to a system |
@@ -19,6 +20,7 @@ pub mod fault;
 pub mod history;
 pub mod journal;
 pub mod outgoing;
+pub mod people;
 pub mod quiet;
 pub mod session;
 pub mod verdict;
@@ -27,7 +29,3 @@ pub use dice::Dice;
 pub use fault::Fault;
 pub use journal::Journal;
 pub use verdict::{Verdict, judge};
-
-/// The devices of each account, by the `resource` that they log in with; none: the account's device `default`. As many as the
-/// servers tell apart.
-pub const RESOURCES: &[Option<&str>] = &[None];

@@ -10,6 +10,7 @@
 //! | [`process`] | one process: its log, signals, memory |
 //! | [`redis`], [`postgres`] | the real servers, in a temporary directory |
 //! | [`proxy`], [`dialler`], [`network`] | what lies between the parts, to be broken |
+//! | [`island`] | a network namespace of its own for one relay, where packets are dropped |
 //! | [`system`] | Kurir itself, as one process or as many |
 //! | [`pattern`] | what a packet must look like |
 //! | [`packets`] | the packets of PROTOCOL Part I, as patterns |
@@ -32,6 +33,7 @@ pub mod checker;
 pub mod crowd;
 pub mod deadline;
 pub mod dialler;
+pub mod island;
 pub mod network;
 pub mod packets;
 pub mod pattern;

@@ -1,7 +1,7 @@
 //! The network between the parts of a system: every address that one of them gives to others is a proxy's.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,13 +24,24 @@ pub struct Network {
 }
 
 impl Network {
-    /// A way to the tracker, to each of these components (by name, with its client port), and to the stores.
-    pub async fn start(ports: &Ports, components: &[(String, u16)], dir: &Path) -> Network {
+    /// A way to the tracker, to each of these components (by name, with its client port), and to the stores, at this address.
+    /// Who dials from an address of `apart` is known by that.
+    pub async fn start(
+        ports: &Ports,
+        at: IpAddr,
+        components: &[(String, u16)],
+        dir: &Path,
+        apart: Option<(IpAddr, String)>,
+    ) -> Network {
         let dir: PathBuf = dir.to_path_buf();
-        let diallers: Diallers = Arc::new(move |from: SocketAddr| dialler(from, &dir));
+        let diallers: Diallers = Arc::new(move |from: SocketAddr| match &apart {
+            Some((address, name)) if from.ip() == *address => Some(name.clone()),
+            _ => dialler(from, &dir),
+        });
         let mut network = Network { inner: BTreeMap::new(), outer: BTreeMap::new() };
         let to = async |port: u16| {
-            Proxy::start(local(ports.proxied(port)), local(port), Arc::clone(&diallers)).await
+            let at = SocketAddr::new(at, ports.proxied(port));
+            Proxy::start(at, local(port), Arc::clone(&diallers)).await
         };
         for (name, port) in components {
             network.outer.insert(name.clone(), to(*port).await);

@@ -44,6 +44,12 @@ impl Ports {
         self.base
     }
 
+    /// Which block it is, of those of this machine.
+    pub fn block(&self) -> u8 {
+        u8::try_from(self.base / BLOCK)
+            .expect("the ports below those of the kernel are fewer than 256 blocks")
+    }
+
     /// Managers count from 1.
     pub fn manager(&self, number: u16) -> u16 {
         self.base + number

@@ -2,6 +2,7 @@
 
 mod admin;
 mod configuration;
+mod island;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,7 +17,9 @@ use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::admin::http_get;
+pub use self::island::{CLIENTS, RELAYS};
 use crate::deadline::{PATIENCE, until, within};
+use crate::island::Island;
 use crate::network::Network;
 use crate::person::{Login, Person};
 use crate::ports::{Ports, local};
@@ -52,6 +55,7 @@ pub struct Plan {
     relays: u16,
     env: Vec<(String, String)>,
     proxied: bool,
+    island: bool,
 }
 
 impl Plan {
@@ -61,7 +65,7 @@ impl Plan {
             Topology::OneProcess => (1, 2),
             Topology::Separate => (2, 3),
         };
-        Plan { topology, managers, relays, env: Vec::new(), proxied: false }
+        Plan { topology, managers, relays, env: Vec::new(), proxied: false, island: false }
     }
 
     /// How many managers.
@@ -97,6 +101,13 @@ impl Plan {
         Plan { proxied: true, ..self }
     }
 
+    /// As [`Plan::proxied`], and one relay more, in a network namespace of its own and not behind proxies, where packets can be
+    /// dropped: see [`System::island`]. Where namespaces are not permitted this is said, and there is no such relay.
+    #[must_use]
+    pub fn with_an_island(self) -> Plan {
+        Plan { island: true, ..self.proxied() }
+    }
+
     /// Every name of the plan's components, as the tracker is to list them.
     pub fn components(&self) -> Vec<String> {
         let managers = (1..=self.managers).map(|number| format!("manager-{number}"));
@@ -120,13 +131,17 @@ impl Plan {
     }
 
     /// Starts Redis and `PostgreSQL`, where the topology has them; the scenario starts the components itself.
-    pub async fn start_nothing_but_stores(self) -> System {
+    pub async fn start_nothing_but_stores(mut self) -> System {
         let turn = TURN.acquire().await.expect("never closed");
         let dir = tempfile::Builder::new().prefix("kurir-e2e-").tempdir().expect("a temporary directory");
         // PostgreSQL runs as a user of its own and must get through.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))
             .expect("its permissions");
         let ports = Ports::find();
+        let island = self.island.then(|| Island::make(&ports)).and_then(|made| {
+            made.inspect_err(|why| println!("no packets are dropped, there is no namespace: {why}")).ok()
+        });
+        self.relays += u16::from(island.is_some());
         let (redis, postgres) = match self.topology {
             Topology::OneProcess => (None, None),
             Topology::Separate => (
@@ -137,10 +152,9 @@ impl Plan {
         let proxied = self.proxied;
         let parts = BTreeMap::new();
         let mut system =
-            System { plan: self, parts, redis, postgres, ports, network: None, dir, _turn: turn };
+            System { plan: self, parts, redis, postgres, ports, network: None, island, dir, _turn: turn };
         if proxied {
-            let components = system.client_ports();
-            system.network = Some(Network::start(&system.ports, &components, system.dir.path()).await);
+            system.network = Some(system.proxies().await);
         }
         system
     }
@@ -157,6 +171,7 @@ pub struct System {
     postgres: Option<Postgres>,
     ports: Ports,
     network: Option<Network>,
+    island: Option<Island>,
     dir: TempDir,
     _turn: SemaphorePermit<'static>,
 }
@@ -402,7 +417,8 @@ impl System {
         let relays = (1..=9).map(|number| ("relay", number, self.relay(number).port()));
         let found = managers.chain(relays).find(|(_, _, at)| u64::from(*at) == port);
         let (role, number, _) = found.unwrap_or_else(|| panic!("whose component is {component}?"));
-        let shape = json!({"ip_local": "127.0.0.1", "port": port, "type": role, "is_private": "0"});
+        let address = self.reached_by_name(&format!("{role}-{number}")).ip();
+        let shape = json!({"ip_local": address, "port": port, "type": role, "is_private": "0"});
         assert_eq!(component, &shape, "as the original writes a component");
         format!("{role}-{number}")
     }

@@ -1,23 +1,24 @@
 //! A device: it writes to others and reads what is written to it, whatever happens to the parts that it talks to.
 //!
 //! It does what PROTOCOL Part II asks of a client that loses nothing: it sends every message with the same id until that is
-//! acknowledged, and comes back with the last `seq` that it has.
+//! acknowledged, and comes back with the last `seq` that it has. One that is like the original's has no `seq`.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use super::RESOURCES;
 use super::dice::Dice;
 use super::history::{self, Event, Message};
 use super::journal::Journal;
 use super::outgoing::Outgoing;
+use super::people::{Kind, People, name_of};
 use super::session::{GONE, LOOK, Offer, SILENT, STEP, Session, pause, sends};
 use crate::packets::{self, with};
-use crate::raw::{Raw, Speaks};
+use crate::raw::Raw;
 
 /// A device that has so many messages without an ack writes no new one.
 const MOST_UNACKED: usize = 40;
@@ -34,6 +35,9 @@ const READY: Duration = Duration::from_secs(6);
 
 /// A device leaves its relay by itself once in so many looks at the clock.
 const LEAVES: usize = 60;
+
+/// One without places then stays away so long, and at most as long again: what is written meanwhile waits for it.
+const AWAY: Duration = Duration::from_secs(2);
 
 /// It says how far it has read after so many messages.
 const ACK_EVERY: u64 = 8;
@@ -52,8 +56,8 @@ pub enum Phase {
 pub struct Device {
     me: history::Device,
     name: String,
-    /// How many accounts there are to write to.
-    accounts: usize,
+    /// Who there is to write to.
+    people: Arc<People>,
     journal: Journal,
     phase: watch::Receiver<Phase>,
     dice: Dice,
@@ -66,33 +70,13 @@ pub struct Device {
     wants: mpsc::Sender<oneshot::Sender<Offer>>,
 }
 
-/// The accounts of all devices.
-pub fn accounts_of_devices(accounts: usize) -> Vec<usize> {
-    (0..accounts * RESOURCES.len()).map(account_of).collect()
-}
-
-fn account_of(device: history::Device) -> usize {
-    device / RESOURCES.len()
-}
-
-/// Whether this is an account's name, or a full address of it: devices with a `resource` are told those.
-fn is(address: &Value, account: usize) -> bool {
-    let bare = address.as_str().and_then(|address| address.split(['@', '/']).next());
-    bare == Some(&*name_of(account))
-}
-
-/// What an account is called.
-pub fn name_of(account: usize) -> String {
-    format!("orang{account}")
-}
-
 /// What all devices share.
 #[derive(Clone, Debug)]
 pub struct World {
     /// Where managers are.
     pub managers: Vec<SocketAddr>,
-    /// How many accounts there are.
-    pub accounts: usize,
+    /// Who there is.
+    pub people: Arc<People>,
     /// Between two messages of one device, on the average.
     pub pace: Duration,
     /// The history.
@@ -105,22 +89,23 @@ impl World {
     /// Lives one device's life for as long as it is polled.
     pub async fn lives(self, device: history::Device, mut dice: Dice) {
         let (wants, wanted) = mpsc::channel(1);
-        let World { managers, accounts, pace, journal, phase } = self;
-        let name = name_of(account_of(device));
+        let World { managers, people, pace, journal, phase } = self;
+        let name = name_of(people.account(device));
         let session = Session {
             device,
             name: name.clone(),
-            resource: RESOURCES[device % RESOURCES.len()],
+            kind: people.kind(device),
             managers,
             wanted,
             dice: dice.fork(),
             journal: journal.clone(),
+            session: None,
         };
         let outgoing = Outgoing::of(device);
         let device = Device {
             me: device,
             name,
-            accounts,
+            people,
             journal,
             phase,
             dice,
@@ -139,10 +124,18 @@ impl Device {
         loop {
             if let Some(mut raw) = self.comes_online().await {
                 self.outgoing.connected();
-                self.talks(&mut raw).await;
+                let left = self.talks(&mut raw).await;
                 self.journal.record(Event::Offline { device: self.me });
                 if self.dice.once_in(2) {
                     raw.cut();
+                } else {
+                    drop(raw);
+                }
+                if left && self.people.kind(self.me) == Kind::Original {
+                    self.journal.stays_away(self.me);
+                    let longer = u32::try_from(self.dice.below(100)).expect("less than 100");
+                    sleep(AWAY + AWAY * longer / 100).await;
+                    self.journal.comes_back(self.me);
                 }
             }
             pause(&mut self.dice).await;
@@ -154,9 +147,13 @@ impl Device {
         self.wants.send(wanted).await.ok()?;
         let Offer { relay, number, token } = offer.await.ok()?;
         let who = format!("{} at relay {number}", self.name);
-        let mut raw = timeout(STEP, Raw::try_connect(&who, relay, Speaks::Lines)).await.ok()?.ok()?;
-        let mut hello =
-            json!({"username": self.name, "message": "hello!", "token": token, "resume": self.seq});
+        let kind = self.people.kind(self.me);
+        let mut raw = timeout(STEP, Raw::try_connect(&who, relay, kind.speaks())).await.ok()?.ok()?;
+        let hello = json!({"username": self.name, "message": "hello!", "token": token});
+        if kind == Kind::Original {
+            return self.is_let_in(raw, hello, number).await;
+        }
+        let mut hello = with(hello, "resume", self.seq);
         if let Some(log) = &self.log {
             hello["log"] = json!(log);
         }
@@ -176,8 +173,21 @@ impl Device {
         Some(raw)
     }
 
-    /// Until the connection is over.
-    async fn talks(&mut self, raw: &mut Raw) {
+    /// The original's hello is not answered. What comes next is what waited, or the answer to a ping, or a refusal.
+    async fn is_let_in(&mut self, mut raw: Raw, hello: Value, relay: u16) -> Option<Raw> {
+        raw.try_send(&hello).await.ok()?;
+        raw.try_send(&packets::ping("hello")).await.ok()?;
+        let first = timeout(READY, raw.next_whole_packet()).await.ok()??;
+        if first["error"] == true && first["code"].is_u64() {
+            return None;
+        }
+        self.journal.record(Event::Online { device: self.me, relay });
+        self.reads(&first);
+        Some(raw)
+    }
+
+    /// Until the connection is over. True: it has left by itself.
+    async fn talks(&mut self, raw: &mut Raw) -> bool {
         let mut heard = Instant::now();
         // When the relay last said something of a message, or had nothing to say.
         let mut answered = Instant::now();
@@ -191,7 +201,7 @@ impl Device {
             let held = self.outgoing.is_held();
             tokio::select! {
                 packet = raw.next_whole_packet() => {
-                    let Some(packet) = packet else { return };
+                    let Some(packet) = packet else { return false };
                     heard = Instant::now();
                     if self.reads(&packet) {
                         answered = heard;
@@ -201,9 +211,8 @@ impl Device {
                     }
                 }
                 () = sleep_until(next), if writes => {
-                    let others = self.dice.below(self.accounts - 1);
-                    let own = account_of(self.me);
-                    self.outgoing.push(if others < own { others } else { others + 1 });
+                    // Oneself too: a note for one's other devices.
+                    self.outgoing.push(self.dice.below(self.people.accounts()));
                     next = Instant::now() + self.until_next();
                 }
                 () = sleep_until(retry), if held => self.outgoing.retry(),
@@ -211,10 +220,10 @@ impl Device {
                     let unanswered = self.outgoing.waits() && answered.elapsed() > NO_ANSWER;
                     let leaves = *self.phase.borrow() == Phase::Writing && self.dice.once_in(LEAVES);
                     if heard.elapsed() > GONE || unanswered || leaves {
-                        return;
+                        return leaves;
                     }
                     if heard.elapsed() > SILENT && !sends(raw, &packets::ping("relay")).await {
-                        return;
+                        return false;
                     }
                 }
             }
@@ -222,12 +231,12 @@ impl Device {
                 answered = Instant::now();
             }
             if !self.writes(raw).await {
-                return;
+                return false;
             }
             if self.seq >= told + ACK_EVERY {
                 told = self.seq;
                 if !sends(raw, &json!({"stanza": "ack", "seq": told})).await {
-                    return;
+                    return false;
                 }
             }
         }
@@ -254,7 +263,7 @@ impl Device {
             (Some("message"), Some("error")) => {
                 let waits =
                     packet["from"] == "relay" && packet["error"]["condition"] == "resource-constraint";
-                match id(packet).filter(|_| waits) {
+                match self.own(packet).filter(|_| waits) {
                     Some(message) => {
                         self.outgoing.refused(message);
                         self.journal.record(Event::Refused { message });
@@ -276,8 +285,15 @@ impl Device {
     }
 
     fn acked(&mut self, packet: &Value) {
+        if self.is_plain(packet) {
+            let (Some(message), Some(stanza_id)) = (self.own(packet), packet["stanza_id"].as_str()) else {
+                return self.strange(packet.to_string());
+            };
+            self.outgoing.acked(message);
+            return self.journal.record(Event::Stored { message, stanza_id: stanza_id.into() });
+        }
         let (Some(message), Some(stanza_id), Some(seq)) =
-            (id(packet), packet["stanza_id"].as_str(), packet["seq"].as_u64())
+            (self.own(packet), packet["stanza_id"].as_str(), packet["seq"].as_u64())
         else {
             return self.strange(packet.to_string());
         };
@@ -287,20 +303,45 @@ impl Device {
     }
 
     fn delivered(&mut self, packet: &Value) {
+        let device = self.me;
+        if self.is_plain(packet) {
+            let message = named(packet).filter(|message| self.is_whole(packet, *message));
+            let as_written = packet["stanza_id"].is_null() && packet["ts"].is_null();
+            let Some(message) = message.filter(|_| as_written) else {
+                return self.strange(packet.to_string());
+            };
+            return self.journal.record(Event::Read { device, message });
+        }
         let (Some(message), Some(stanza_id), Some(seq)) =
-            (id(packet), packet["stanza_id"].as_str(), packet["seq"].as_u64())
+            (named(packet), packet["stanza_id"].as_str(), packet["seq"].as_u64())
         else {
             return self.strange(packet.to_string());
         };
-        let (from, own) = (account_of(message.from), account_of(self.me));
-        let to = (0..self.accounts).find(|account| is(&packet["to"], *account));
-        let whole = is(&packet["from"], from) && to.is_some_and(|to| packet["body"] == body(message, to));
-        if !whole || (to != Some(own) && from != own) {
+        if !self.is_whole(packet, message) {
             self.strange(packet.to_string());
         }
         self.seq = self.seq.max(seq);
-        let device = self.me;
         self.journal.record(Event::Delivered { device, message, stanza_id: stanza_id.into(), seq });
+    }
+
+    /// Whether it has no place, and is for a device that does not go by places.
+    fn is_plain(&self, packet: &Value) -> bool {
+        self.people.kind(self.me) == Kind::Original && packet["seq"].is_null()
+    }
+
+    /// Whether it is as it was sent, from and to whom it was sent, and for this account.
+    fn is_whole(&self, packet: &Value, message: Message) -> bool {
+        let (from, own) = (self.people.account(message.from), self.people.account(self.me));
+        let Some(to) = packet["to"].as_str().and_then(|to| self.people.addressed(to)) else { return false };
+        packet["from"] == self.people.writes(message.from, self.me)
+            && packet["id"] == message.id()
+            && packet["body"] == body(message, to)
+            && (to == own || from == own)
+    }
+
+    /// Which of its own messages a packet is about.
+    fn own(&self, packet: &Value) -> Option<Message> {
+        Message::of_id(self.me, packet["id"].as_str()?)
     }
 
     fn strange(&self, what: String) {
@@ -313,8 +354,9 @@ impl Device {
     }
 }
 
-fn id(packet: &Value) -> Option<Message> {
-    Message::of_id(packet["id"].as_str()?)
+/// Which message a delivery is, by what it says: devices of one account use the same ids.
+fn named(packet: &Value) -> Option<Message> {
+    Message::of_name(packet["body"].as_str()?.split(' ').next()?)
 }
 
 /// Each message says something else, of which both sides know what it is: short for most, long for some.

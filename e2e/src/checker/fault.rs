@@ -8,9 +8,10 @@ use tokio::time::{Instant, sleep_until};
 use super::dice::Dice;
 use super::history::Place;
 use super::journal::Journal;
+use crate::island::Loss;
 use crate::network::{POSTGRES, REDIS};
 use crate::proxy::{Flow, Way};
-use crate::system::System;
+use crate::system::{CLIENTS, RELAYS, System};
 
 /// Something that goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub enum Fault {
     Network(String, String, Trouble, Duration),
     /// The network between a component and all of its clients.
     Clients(String, Trouble, Duration),
+    /// Packets between the relay on the island and somebody, or from one to the other.
+    Dropped(String, String, Loss, Duration),
     /// Every component ended with SIGTERM and started again, one after the other.
     RollingRestart,
 }
@@ -85,13 +88,41 @@ pub async fn happen(faults: &[Fault], apart: Duration, system: &mut System, jour
 /// A relay that had no manager in reach has one again so soon.
 const NO_MANAGER: Duration = Duration::from_secs(3);
 
+/// What can fail.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    /// How many managers there are.
+    pub managers: u16,
+    /// How many relays there are behind proxies.
+    pub relays: u16,
+    /// The relay that is in a namespace of its own.
+    pub island: Option<u16>,
+}
+
+impl Parts {
+    /// Those of a system.
+    pub fn of(system: &System) -> Parts {
+        let island = system.island();
+        let relays = system.relays() - u16::from(island.is_some());
+        Parts { managers: system.managers(), relays, island }
+    }
+}
+
 impl Fault {
     /// Each kind once, for a system of 2 managers and 3 relays at least.
-    pub fn each() -> Vec<Fault> {
+    pub fn each(parts: Parts) -> Vec<Fault> {
         let (relay, manager) = (|n: u16| format!("relay-{n}"), |n: u16| format!("manager-{n}"));
         let s = Duration::from_secs;
         let slow = Trouble::Slow(Duration::from_millis(200));
-        vec![
+        let dropped =
+            |other: &str, loss, time| Some(Fault::Dropped(relay(parts.island?), other.into(), loss, time));
+        let dropped = [
+            dropped("manager-1", Loss::BothWays, s(7)),
+            dropped("manager-2", Loss::Back, s(4)),
+            dropped(RELAYS, Loss::BothWays, s(4)),
+            dropped(CLIENTS, Loss::BothWays, s(9)),
+        ];
+        let mut faults = vec![
             Fault::Killed(relay(1), s(1)),
             Fault::Killed(manager(1), s(1)),
             Fault::Killed("tracker".into(), s(1)),
@@ -105,22 +136,35 @@ impl Fault {
             Fault::Network(relay(3), manager(2), Trouble::DeafBack, s(7)),
             Fault::Network(relay(1), manager(2), Trouble::Cut, s(3)),
             Fault::Network(relay(1), manager(1), slow, s(3)),
-            Fault::Clients(relay(3), Trouble::HalfOpen, s(10)),
-            Fault::Clients(relay(1), Trouble::DeafForth, s(4)),
+            Fault::Clients(relay(3), Trouble::HalfOpen, s(9)),
+            Fault::Clients(relay(1), Trouble::DeafForth, s(3)),
             Fault::Clients(relay(2), Trouble::Cut, s(1)),
             Fault::RollingRestart,
-        ]
+        ];
+        faults.splice(16..16, dropped.into_iter().flatten());
+        faults
+    }
+
+    /// What goes wrong together, and how far apart it begins.
+    pub fn pairs() -> Vec<([Fault; 2], Duration)> {
+        let s = Duration::from_secs;
+        // Who has lost the one turns to the other, waits there in vain and comes back: and is then logged in a second time by what it has
+        // left behind there.
+        let left_behind =
+            [Fault::Paused("manager-2".into(), PAST_THE_LEASE), Fault::Killed("manager-1".into(), s(1))];
+        vec![(left_behind, Duration::from_millis(200))]
     }
 
     /// Any one, anywhere, for any time from a moment to past the lease.
-    pub fn random(dice: &mut Dice, managers: u16, relays: u16) -> Fault {
+    pub fn random(dice: &mut Dice, parts: Parts) -> Fault {
+        let Parts { managers, relays, island } = parts;
         let one_of =
             |dice: &mut Dice, role: &str, many: u16| format!("{role}-{}", 1 + dice.below(many.into()));
         let relay = one_of(dice, "relay", relays);
         let manager = one_of(dice, "manager", managers);
         let time = Duration::from_millis(dice.one_of(&[200, 1000, 3000, 5000, 7000, 10_000]));
-        let kind = dice.below(16);
-        match kind {
+        let apart = format!("relay-{}", island.unwrap_or_default());
+        match dice.below(if island.is_some() { 20 } else { 16 }) {
             0 => Fault::Killed(relay, time),
             1 => Fault::Killed(manager, time),
             2 => Fault::Killed("tracker".into(), time),
@@ -139,7 +183,12 @@ impl Fault {
             12 => Fault::Network(dice.one_of(&[relay, manager]), REDIS.into(), Trouble::any(dice), time),
             13 => Fault::Network(manager, POSTGRES.into(), Trouble::any(dice), time),
             14 => Fault::Clients(dice.one_of(&[relay.clone(), relay, manager]), Trouble::any(dice), time),
-            _ => Fault::RollingRestart,
+            15 => Fault::RollingRestart,
+            16 => dice.one_of(&[Fault::Killed(apart.clone(), time), Fault::Paused(apart, time)]),
+            _ => {
+                let other = dice.one_of(&[&*manager, RELAYS, CLIENTS, REDIS]).to_string();
+                Fault::Dropped(apart, other, dice.one_of(&[Loss::BothWays, Loss::Forth, Loss::Back]), time)
+            }
         }
     }
 
@@ -156,6 +205,9 @@ impl Fault {
                 format!("network {}–{} {}", role(one), role(other), trouble.kind())
             }
             Fault::Clients(of, trouble, _) => format!("network client–{} {}", role(of), trouble.kind()),
+            Fault::Dropped(of, other, loss, _) => {
+                format!("packets {}–{} dropped {}", role(of), role(other), told(*loss))
+            }
             Fault::RollingRestart => "rolling restart".into(),
         }
     }
@@ -168,7 +220,8 @@ impl Fault {
             | Fault::RedisKilled(time)
             | Fault::PostgresKilled(time)
             | Fault::Network(.., time)
-            | Fault::Clients(.., time) => *time,
+            | Fault::Clients(.., time)
+            | Fault::Dropped(.., time) => *time,
             Fault::RedisEmptied | Fault::RollingRestart => Duration::ZERO,
         }
     }
@@ -186,7 +239,7 @@ impl Fault {
             Fault::RedisKilled(_) | Fault::RedisEmptied => Some(REDIS),
             Fault::PostgresKilled(_) => Some(POSTGRES),
             Fault::RollingRestart => Some("everything"),
-            Fault::Network(..) | Fault::Clients(..) => None,
+            Fault::Network(..) | Fault::Clients(..) | Fault::Dropped(..) => None,
         }
     }
 
@@ -206,6 +259,7 @@ impl Fault {
                 let way = flows.map_or(Way::Closed, |(forth, back)| Way::Open { forth, back });
                 system.network().clients(of, way);
             }
+            Fault::Dropped(_, other, loss, _) => system.drops(other, *loss),
             Fault::RollingRestart => {
                 for name in ["tracker".to_string()].into_iter().chain(system.components()) {
                     system.restarts(&name).await;
@@ -224,6 +278,7 @@ impl Fault {
                 system.network().between(one, other, Flow::Pass, Flow::Pass);
             }
             Fault::Clients(of, ..) => system.network().clients(of, Way::CLEAR),
+            Fault::Dropped(_, other, loss, _) => system.passes(other, *loss),
             Fault::RedisEmptied | Fault::RollingRestart => {}
         }
     }
@@ -233,7 +288,9 @@ impl Fault {
         let is_manager = |part: &str| part.starts_with("manager");
         match self {
             Fault::Killed(part, _) | Fault::Paused(part, _) => is_manager(part),
-            Fault::Network(one, other, ..) => is_manager(one) || is_manager(other),
+            Fault::Network(one, other, ..) | Fault::Dropped(one, other, ..) => {
+                is_manager(one) || is_manager(other)
+            }
             _ => false,
         }
     }
@@ -247,6 +304,10 @@ impl Fault {
             Fault::Paused(part, _) => Some((relay(part)?, Duration::from_secs(4))),
             Fault::PostgresKilled(_) => Some((Place::Everywhere, Duration::from_secs(3))),
             Fault::Clients(of, _, _) => Some((relay(of)?, Duration::from_secs(1))),
+            // Whose packets were dropped sends again as long after as it has waited.
+            Fault::Dropped(of, other, _, time) if other == CLIENTS => {
+                Some((relay(of)?, *time + Duration::from_secs(1)))
+            }
             _ => None,
         }
     }
@@ -267,7 +328,18 @@ impl fmt::Display for Fault {
             Fault::Clients(of, trouble, time) => {
                 write!(f, "network clients–{of} {} for {time:?}", trouble.kind())
             }
+            Fault::Dropped(of, other, loss, time) => {
+                write!(f, "packets {of}–{other} dropped {} for {time:?}", told(*loss))
+            }
         }
+    }
+}
+
+fn told(loss: Loss) -> &'static str {
+    match loss {
+        Loss::BothWays => "both ways",
+        Loss::Forth => "forth",
+        Loss::Back => "back",
     }
 }
 
@@ -303,18 +375,31 @@ impl Trouble {
 mod tests {
     use super::*;
 
+    const PARTS: Parts = Parts { managers: 2, relays: 3, island: Some(4) };
+
     #[test]
     fn a_seed_brings_the_same_faults_again_and_in_time_every_kind() {
         let faults = |seed| {
             let mut dice = Dice::new(seed);
-            (0..500).map(|_| Fault::random(&mut dice, 2, 3)).collect::<Vec<_>>()
+            (0..1000).map(|_| Fault::random(&mut dice, PARTS)).collect::<Vec<_>>()
         };
         assert_eq!(faults(1), faults(1));
         assert_ne!(faults(1), faults(2));
         let kinds: Vec<String> = faults(1).iter().map(Fault::kind).collect();
-        for fault in Fault::each() {
+        for fault in Fault::each(PARTS) {
             assert!(kinds.contains(&fault.kind()), "never: {fault}");
         }
+    }
+
+    #[test]
+    fn without_an_island_no_packets_are_dropped() {
+        let parts = Parts { island: None, ..PARTS };
+        let mut dice = Dice::new(1);
+        let mut faults = Fault::each(parts);
+        faults.extend((0..500).map(|_| Fault::random(&mut dice, parts)));
+        assert!(!faults.iter().any(|fault| matches!(fault, Fault::Dropped(..))));
+        let of_the_island = faults.iter().find(|fault| fault.to_string().contains("relay-4"));
+        assert_eq!(of_the_island, None);
     }
 
     #[test]

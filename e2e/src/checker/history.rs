@@ -1,5 +1,6 @@
 //! What happened, as the devices saw it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -16,27 +17,54 @@ pub struct Message {
 }
 
 impl Message {
-    /// The id that it is sent with.
+    /// The id that it is sent with: the same as other devices use, also those of its account. Ids are told apart by account and
+    /// device (PROTOCOL Part II, `id`).
     pub fn id(self) -> String {
-        format!("{}-{}", self.from, self.number)
+        self.number.to_string()
     }
 
-    /// Which message this is the id of.
-    pub fn of_id(id: &str) -> Option<Message> {
-        let (from, number) = id.split_once('-')?;
+    /// Which message of this device an id is of.
+    pub fn of_id(from: Device, id: &str) -> Option<Message> {
+        Some(Message { from, number: id.parse().ok()? })
+    }
+
+    /// Reads what [`fmt::Display`] has written.
+    pub fn of_name(name: &str) -> Option<Message> {
+        let (from, number) = name.split_once('-')?;
         Some(Message { from: from.parse().ok()?, number: number.parse().ok()? })
     }
 }
 
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.id())
+        write!(f, "{}-{}", self.from, self.number)
     }
+}
+
+/// What a device has shown a manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Its account's password.
+    Password,
+    /// The session that its last login has brought.
+    Session,
 }
 
 /// Something that a device did or saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// A manager has let it in, and given it a session.
+    LoggedIn {
+        /// Who.
+        device: Device,
+        /// With what.
+        with: Shown,
+    },
+    /// A manager says that its session is not good.
+    Unauthorized {
+        /// Who.
+        device: Device,
+    },
     /// A relay has answered the device's hello: from here on it is to get what there is.
     Online {
         /// Who.
@@ -70,7 +98,7 @@ pub enum Event {
         /// Its place in its sender's log.
         seq: u64,
     },
-    /// A device has read it.
+    /// A device that goes by places has read it.
     Delivered {
         /// Who.
         device: Device,
@@ -80,6 +108,20 @@ pub enum Event {
         stanza_id: String,
         /// Its place in the log of the device's account.
         seq: u64,
+    },
+    /// The same of a device that does not go by places: it is not told them.
+    Stored {
+        /// Which.
+        message: Message,
+        /// What it is called in every log.
+        stanza_id: String,
+    },
+    /// A device that does not go by places has read a message.
+    Read {
+        /// Who.
+        device: Device,
+        /// Which.
+        message: Message,
     },
     /// A device got what it must never get.
     Strange {
@@ -124,6 +166,8 @@ pub enum Place {
 pub struct History {
     /// The account of each device.
     pub devices: Vec<usize>,
+    /// Those that do not go by places: each is promised no more than its socket (PROTOCOL Part II, no `resume`).
+    pub plain: BTreeSet<Device>,
     /// In the order of time.
     pub records: Vec<Record>,
     /// In any order.
@@ -132,12 +176,26 @@ pub struct History {
     pub end: Duration,
 }
 
+impl Place {
+    /// Whether devices at this relay are hit.
+    pub fn hits(self, relay: u16) -> bool {
+        self == Place::Everywhere || self == Place::Relay(relay)
+    }
+}
+
 impl History {
-    /// The devices that a message is for: those of the receiver, and the sender's others.
+    /// Whether something is under way, or just over, that hits devices at this relay.
+    pub fn is_disturbed(&self, at: Duration, relay: u16) -> bool {
+        let under_way = |disturbance: &Disturbance| disturbance.from <= at && at <= disturbance.until;
+        self.disturbances.iter().any(|disturbance| disturbance.place.hits(relay) && under_way(disturbance))
+    }
+
+    /// The devices that a message is for: those of the receiver, and of the sender's others those that go by places.
     pub fn receivers(&self, message: Message, to: usize) -> impl Iterator<Item = Device> {
         let sender = self.devices[message.from];
         let is_for = move |(device, account): &(Device, &usize)| {
-            (**account == to || **account == sender) && *device != message.from
+            let copied = **account == sender && !self.plain.contains(device);
+            (**account == to || copied) && *device != message.from
         };
         self.devices.iter().enumerate().filter(is_for).map(|(device, _)| device)
     }

@@ -1,6 +1,6 @@
 //! The history as it grows, shared by all devices.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -21,6 +21,8 @@ pub struct Journal {
 struct State {
     history: History,
     online: HashSet<Device>,
+    /// Not online because they do not want to be.
+    away: HashSet<Device>,
     sent: HashSet<Message>,
     unacked: HashSet<Message>,
     /// What each device is still to get.
@@ -28,9 +30,9 @@ struct State {
 }
 
 impl Journal {
-    /// Of these devices, by their accounts.
-    pub fn of(devices: Vec<usize>) -> Journal {
-        let history = History { devices, ..History::default() };
+    /// Of these devices, by their accounts, of which some do not go by places.
+    pub fn of(devices: Vec<usize>, plain: BTreeSet<Device>) -> Journal {
+        let history = History { devices, plain, ..History::default() };
         let state = Arc::new(Mutex::new(State { history, ..State::default() }));
         Journal { began: Instant::now(), state }
     }
@@ -50,10 +52,20 @@ impl Journal {
         self.lock().history.disturbances.push(Disturbance { from, until, place });
     }
 
-    /// How many devices are not online.
+    /// A device that is not online stays so for a while, and nobody is to wait for it.
+    pub fn stays_away(&self, device: Device) {
+        self.lock().away.insert(device);
+    }
+
+    /// It wants to be online again.
+    pub fn comes_back(&self, device: Device) {
+        self.lock().away.remove(&device);
+    }
+
+    /// How many devices are not online and want to be.
     pub fn offline(&self) -> usize {
         let state = self.lock();
-        state.history.devices.len() - state.online.len()
+        state.history.devices.len() - state.online.len() - state.away.len()
     }
 
     /// How many messages are not acked, and how many deliveries are missing.
@@ -100,19 +112,27 @@ impl State {
             }
             Event::Offline { device } => {
                 self.online.remove(device);
+                if self.history.plain.contains(device) {
+                    // What was on its way to its socket may be lost with it, and is not waited for.
+                    self.undelivered.retain(|(receiver, _)| receiver != device);
+                }
             }
             Event::Sent { message, to } if self.sent.insert(*message) => {
                 self.unacked.insert(*message);
                 let receivers = self.history.receivers(*message, *to);
                 self.undelivered.extend(receivers.map(|receiver| (receiver, *message)));
             }
-            Event::Acked { message, .. } => {
+            Event::Acked { message, .. } | Event::Stored { message, .. } => {
                 self.unacked.remove(message);
             }
-            Event::Delivered { device, message, .. } => {
+            Event::Delivered { device, message, .. } | Event::Read { device, message } => {
                 self.undelivered.remove(&(*device, *message));
             }
-            Event::Sent { .. } | Event::Refused { .. } | Event::Strange { .. } => {}
+            Event::LoggedIn { .. }
+            | Event::Unauthorized { .. }
+            | Event::Sent { .. }
+            | Event::Refused { .. }
+            | Event::Strange { .. } => {}
         }
     }
 }
@@ -123,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_journal_knows_what_is_missing() {
-        let journal = Journal::of(vec![0, 1, 1]);
+        let journal = Journal::of(vec![0, 1, 1], BTreeSet::new());
         let message = Message { from: 0, number: 1 };
         assert_eq!((journal.offline(), journal.pending()), (3, (0, 0)));
         journal.record(Event::Online { device: 1, relay: 1 });
@@ -137,8 +157,29 @@ mod tests {
         journal.record(Event::Acked { message, stanza_id: stanza_id.clone(), seq: 1 });
         journal.record(Event::Offline { device: 1 });
         assert_eq!((journal.offline(), journal.pending()), (3, (0, 1)));
+        journal.stays_away(1);
+        assert_eq!(journal.offline(), 2);
+        journal.comes_back(1);
+        assert_eq!(journal.offline(), 3);
         journal.record(delivered(1));
         assert_eq!(journal.pending(), (0, 0));
         assert_eq!(journal.history().records.len(), 7);
+    }
+
+    #[test]
+    fn what_may_be_lost_with_a_socket_is_not_waited_for() {
+        let journal = Journal::of(vec![0, 1, 1], BTreeSet::from([2]));
+        let sent = |number| Event::Sent { message: Message { from: 0, number }, to: 1 };
+        journal.record(sent(1));
+        journal.record(sent(2));
+        journal.record(Event::Read { device: 2, message: Message { from: 0, number: 1 } });
+        assert_eq!(journal.pending(), (2, 3));
+        journal.record(Event::Offline { device: 1 });
+        journal.record(Event::Offline { device: 2 });
+        assert_eq!(journal.pending(), (2, 2));
+        journal.record(sent(3));
+        let (message, stanza_id) = (Message { from: 0, number: 3 }, String::from("name"));
+        journal.record(Event::Stored { message, stanza_id });
+        assert_eq!(journal.pending(), (2, 4));
     }
 }

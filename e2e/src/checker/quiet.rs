@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::history::{Device, Event, History, Place};
+use super::history::{Device, Event, History};
 
 /// Of each device, the stretches of time that count: in order, not overlapping.
 #[derive(Debug)]
@@ -49,9 +49,8 @@ impl Quiet {
 
 /// What is left of a stretch at this relay without the disturbances that hit it.
 fn undisturbed(history: &History, whole: Stretch, relay: u16) -> Vec<Stretch> {
-    let hits = |place: Place| place == Place::Everywhere || place == Place::Relay(relay);
     let mut left = vec![whole];
-    for disturbance in history.disturbances.iter().filter(|disturbance| hits(disturbance.place)) {
+    for disturbance in history.disturbances.iter().filter(|disturbance| disturbance.place.hits(relay)) {
         let (from, until) = (disturbance.from, disturbance.until);
         let cut = |(begin, end): Stretch| [(begin, end.min(from)), (begin.max(until), end)];
         left = left.into_iter().flat_map(cut).filter(|(begin, end)| begin < end).collect();
@@ -61,8 +60,10 @@ fn undisturbed(history: &History, whole: Stretch, relay: u16) -> Vec<Stretch> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::checker::history::{Disturbance, Record};
+    use crate::checker::history::{Disturbance, Place, Record};
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -75,6 +76,7 @@ mod tests {
         let disturbance = |from, until, place| Disturbance { from: s(from), until: s(until), place };
         let history = History {
             devices: vec![0],
+            plain: BTreeSet::new(),
             records: vec![online(10, 1), offline(30), online(40, 2)],
             disturbances: vec![
                 disturbance(15, 18, Place::Relay(1)),

@@ -1,6 +1,9 @@
 //! The half of a device that keeps it logged in at a manager, whichever answers, and asks there for relays.
+//!
+//! A device like the original's shows the password each time. Any other has that for its first login; from then on it shows the session that its last login has brought (PROTOCOL Part
+//! II, `session`), the same one again where no answer came.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,11 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::dice::Dice;
-use super::history::{Device, Event};
+use super::history::{Device, Event, Shown};
 use super::journal::Journal;
+use super::people::Kind;
 use crate::packets;
 use crate::person::PASSWORD;
-use crate::raw::{Raw, Speaks};
+use crate::raw::Raw;
 
 /// A connection that was silent for so long is asked whether it is still there, and is over if it does not answer: as the
 /// client library does (PROTOCOL Part II, `ping`).
@@ -53,16 +57,18 @@ pub struct Session {
     pub device: Device,
     /// The account.
     pub name: String,
-    /// None: the account's first device.
-    pub resource: Option<&'static str>,
+    /// What sort of device it is.
+    pub kind: Kind,
     /// Where managers are.
     pub managers: Vec<SocketAddr>,
     /// Whoever wants an offer. It is dropped where there is none now.
     pub wanted: mpsc::Receiver<oneshot::Sender<Offer>>,
     /// Which of the managers is tried next, and when.
     pub dice: Dice,
-    /// Where what is strange is noted.
+    /// Where logins are noted, and what is strange.
     pub journal: Journal,
+    /// What the next login shows; none: the password.
+    pub session: Option<String>,
 }
 
 impl Session {
@@ -81,23 +87,42 @@ impl Session {
 
     async fn logs_in(&mut self, manager: SocketAddr) -> Option<(Raw, Value)> {
         let who = format!("{} at manager {manager}", self.name);
-        let mut raw = timeout(STEP, Raw::try_connect(&who, manager, Speaks::Lines)).await.ok()?.ok()?;
-        let mut auth = json!({"type": "auth", "username": self.name, "password": PASSWORD});
-        if let Some(resource) = self.resource {
+        let mut raw = timeout(STEP, Raw::try_connect(&who, manager, self.kind.speaks())).await.ok()?.ok()?;
+        let (shown, mut auth) = match &self.session {
+            Some(session) => {
+                (Shown::Session, json!({"type": "auth", "username": self.name, "session": session}))
+            }
+            None => (Shown::Password, json!({"type": "auth", "username": self.name, "password": PASSWORD})),
+        };
+        if let Some(resource) = self.kind.resource() {
             auth["resource"] = json!(resource);
         }
         raw.try_send(&auth).await.ok()?;
         let reply = raw.next_whole_packet().await?;
-        match reply["code"].as_u64() {
-            Some(200) => Some((raw, reply["component"][0].clone())),
+        match (reply["code"].as_u64(), reply["session"].as_str()) {
+            (Some(200), Some(next)) => {
+                self.session = (self.kind != Kind::Original).then(|| next.to_owned());
+                self.journal.record(Event::LoggedIn { device: self.device, with: shown });
+                Some((raw, reply["component"][0].clone()))
+            }
             // Not yet given up by the manager that had it, or nobody can say now.
-            Some(409 | 503) => None,
+            (Some(409 | 503), _) => None,
+            (Some(401), _) if shown == Shown::Session => {
+                self.is_refused();
+                None
+            }
             _ => {
                 let what = format!("a login was answered {reply}");
                 self.journal.record(Event::Strange { device: self.device, what });
                 None
             }
         }
+    }
+
+    /// There is only the password left.
+    fn is_refused(&mut self) {
+        self.session = None;
+        self.journal.record(Event::Unauthorized { device: self.device });
     }
 
     /// Until the connection is over. `offer` came with the login.
@@ -112,6 +137,9 @@ impl Session {
                 packet = raw.next_whole_packet() => {
                     let Some(packet) = packet else { return };
                     heard = Instant::now();
+                    if packet["code"] == 401 {
+                        return self.is_refused();
+                    }
                     let answers = packet.is_array() || packet["code"] == 503;
                     if answers && let Some((wanted, _)) = waiting.take()
                         && let Some(offer) = read(&packet[0]["component"][0])
@@ -158,6 +186,7 @@ pub async fn pause(dice: &mut Dice) {
 
 fn read(component: &Value) -> Option<Offer> {
     let port = u16::try_from(component["port"].as_u64()?).ok()?;
+    let address: IpAddr = component["ip_local"].as_str()?.parse().ok()?;
     let number = component["username"].as_str()?.strip_prefix("relay-")?.parse().ok()?;
-    Some(Offer { relay: crate::ports::local(port), number, token: component["token"].clone() })
+    Some(Offer { relay: (address, port).into(), number, token: component["token"].clone() })
 }

@@ -1,14 +1,16 @@
 //! What is wrong with a history.
 
+mod sockets;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::history::{Device, Event, History, Message};
+use super::history::{Device, Event, History, Message, Shown};
 use super::quiet::Quiet;
+use sockets::{Again, Sockets};
 
 /// A stored message reaches every device that is online so soon, whatever has died meanwhile (PROTOCOL: 5 s), and a
 /// second for a machine that is busy with other things. Counted from the sender's ack, and only while nothing is
@@ -24,7 +26,7 @@ pub const ANSWERED_WITHIN: Duration = Duration::from_secs(9);
 pub enum Wrong {
     /// Acknowledged, and a device of the receiver never got it.
     Lost,
-    /// A device got it twice.
+    /// A device got it twice, or was shown its own on the connection that it sent it on, or was told on.
     Duplicated,
     /// Got, or stored, after a later one of the same sender; or places in a log that do not grow.
     Reordered,
@@ -32,6 +34,8 @@ pub enum Wrong {
     Late,
     /// Neither acknowledged in the end, nor answered within [`ANSWERED_WITHIN`].
     Limbo,
+    /// Asked for its password, though its session was good.
+    LoggedOut,
     /// What the protocol does not allow.
     Strange,
 }
@@ -58,8 +62,16 @@ pub struct Figures {
     pub acked: usize,
     /// Messages read, by each device.
     pub delivered: usize,
+    /// Messages that a device without places read again on a later connection: its cursor had not been stored.
+    pub repeated: usize,
+    /// Messages that such a device did not get, whose connection ended when they may have been on their way.
+    pub gone: usize,
     /// Times that a device came online.
     pub came_online: usize,
+    /// Logins with a password.
+    pub by_password: usize,
+    /// Logins with a session.
+    pub by_session: usize,
     /// From the first time that a message was sent to its ack, through every fault.
     pub longest_ack: Duration,
     /// From a message's ack to its delivery, through every fault and absence.
@@ -89,16 +101,29 @@ impl fmt::Display for Verdict {
         let figures = &self.figures;
         writeln!(
             f,
-            "messages: {} sent ({} times again, {} times refused), {} acked, {} delivered; devices came online {} times",
+            "messages: {} sent ({} times again, {} times refused), {} acked, {} delivered\n\
+             to devices without places: {} again on a later connection, {} gone with a connection\n\
+             devices: came online {} times, logged in {} times by password and {} times by session",
             figures.sent,
             figures.again,
             figures.refused,
             figures.acked,
             figures.delivered,
-            figures.came_online
+            figures.repeated,
+            figures.gone,
+            figures.came_online,
+            figures.by_password,
+            figures.by_session
         )?;
-        let kinds =
-            [Wrong::Lost, Wrong::Duplicated, Wrong::Reordered, Wrong::Late, Wrong::Limbo, Wrong::Strange];
+        let kinds = [
+            Wrong::Lost,
+            Wrong::Duplicated,
+            Wrong::Reordered,
+            Wrong::Late,
+            Wrong::Limbo,
+            Wrong::LoggedOut,
+            Wrong::Strange,
+        ];
         for kind in kinds {
             write!(f, "{}: {}  ", format!("{kind:?}").to_lowercase(), self.count(kind))?;
         }
@@ -117,6 +142,10 @@ struct Life {
     sent: Duration,
     /// When it was sent first since the last answer.
     waits_since: Option<Duration>,
+    /// Its sender's connections, as [`Court::connections`] counts them: the one on which it was first sent, and the last on which
+    /// its sender was told or shown that it is stored.
+    first_on: usize,
+    known_on: Option<usize>,
     acked: Option<Duration>,
     stanza_id: Option<String>,
     delivered: BTreeMap<Device, Duration>,
@@ -128,10 +157,20 @@ struct Court<'a> {
     lives: HashMap<Message, Life>,
     /// The last number that a device read of a sender.
     last_read: HashMap<(Device, Device), u64>,
-    /// The last place in its log that a device read.
+    /// The last place in its log that a device read, or was told by an ack.
     last_seq: HashMap<Device, u64>,
+    /// Where each device is connected.
+    relays: HashMap<Device, u16>,
+    /// How many connections each device has had.
+    connections: HashMap<Device, usize>,
+    /// What devices without places read.
+    sockets: Sockets,
+    /// Who has a session that is good.
+    sessions: HashSet<Device>,
     /// What is where in an account's log.
     logs: HashMap<usize, BTreeMap<u64, Message>>,
+    /// Which message each name is of.
+    names: HashMap<String, Message>,
     /// Which places a device has read, or knows by an ack.
     seen: HashMap<Device, BTreeSet<u64>>,
     verdict: Verdict,
@@ -145,7 +184,12 @@ impl<'a> Court<'a> {
             lives: HashMap::new(),
             last_read: HashMap::new(),
             last_seq: HashMap::new(),
+            relays: HashMap::new(),
+            connections: HashMap::new(),
+            sockets: Sockets::default(),
+            sessions: HashSet::new(),
             logs: HashMap::new(),
+            names: HashMap::new(),
             seen: HashMap::new(),
             verdict: Verdict::default(),
         }
@@ -153,8 +197,26 @@ impl<'a> Court<'a> {
 
     fn hears(&mut self, at: Duration, event: &Event) {
         match event {
-            Event::Online { .. } => self.verdict.figures.came_online += 1,
-            Event::Offline { .. } => {}
+            Event::LoggedIn { device, with } => self.logged_in(at, *device, *with),
+            Event::Unauthorized { device } => {
+                if self.sessions.remove(device) {
+                    self.wrong(
+                        Wrong::LoggedOut,
+                        format!("device {device}'s session was refused at {at:.2?}"),
+                    );
+                }
+            }
+            Event::Online { device, relay } => {
+                self.verdict.figures.came_online += 1;
+                self.sockets.began(*device, at);
+                self.relays.insert(*device, *relay);
+                *self.connections.entry(*device).or_default() += 1;
+            }
+            Event::Offline { device } => {
+                let relay = self.relays.remove(device);
+                let unheard = relay.is_some_and(|relay| self.history.is_disturbed(at, relay));
+                self.sockets.ended(*device, at, unheard);
+            }
             Event::Sent { message, to } => self.sent(at, *message, *to),
             Event::Refused { message } => {
                 self.verdict.figures.refused += 1;
@@ -162,6 +224,9 @@ impl<'a> Court<'a> {
             }
             Event::Acked { message, stanza_id, seq } => {
                 self.acked(at, *message, stanza_id);
+                // What comes after it has its place behind it. An ack that is repeated comes any time.
+                let last = self.last_seq.entry(message.from).or_default();
+                *last = (*last).max(*seq);
                 self.is_at(message.from, *message, *seq);
             }
             Event::Delivered { device, message, stanza_id, seq } => {
@@ -175,9 +240,27 @@ impl<'a> Court<'a> {
                 }
                 self.is_at(*device, *message, *seq);
             }
+            Event::Stored { message, stanza_id } => self.acked(at, *message, stanza_id),
+            Event::Read { device, message } => self.read(at, *device, *message),
             Event::Strange { device, what } => {
                 self.wrong(Wrong::Strange, format!("device {device} at {at:.2?}: {what}"));
             }
+        }
+    }
+
+    /// Whatever has failed, a session is good until its device is told otherwise.
+    fn logged_in(&mut self, at: Duration, device: Device, with: Shown) {
+        let had = !self.sessions.insert(device);
+        let figures = &mut self.verdict.figures;
+        match with {
+            Shown::Session => figures.by_session += 1,
+            Shown::Password => figures.by_password += 1,
+        }
+        if had && with == Shown::Password && !self.history.plain.contains(&device) {
+            self.wrong(Wrong::LoggedOut, format!("device {device} needed its password again at {at:.2?}"));
+        }
+        if !had && with == Shown::Session {
+            self.wrong(Wrong::Strange, format!("device {device} logged in with no session at {at:.2?}"));
         }
     }
 
@@ -187,10 +270,13 @@ impl<'a> Court<'a> {
         } else {
             self.verdict.figures.sent += 1;
         }
+        let connection = self.connection(message.from);
         let life = self.lives.entry(message).or_insert_with(|| Life {
             to,
             sent: at,
             waits_since: None,
+            first_on: connection,
+            known_on: None,
             acked: None,
             stanza_id: None,
             delivered: BTreeMap::new(),
@@ -215,10 +301,12 @@ impl<'a> Court<'a> {
     fn acked(&mut self, at: Duration, message: Message, stanza_id: &str) {
         self.is_answered(at, message);
         self.is_called(message, stanza_id);
+        let connection = self.connection(message.from);
         let Some(life) = self.lives.get_mut(&message) else {
             self.wrong(Wrong::Strange, format!("{message} was acked and never sent"));
             return;
         };
+        life.known_on = Some(connection);
         if life.acked.is_none() {
             life.acked = Some(at);
             let took = at.saturating_sub(life.sent);
@@ -241,11 +329,55 @@ impl<'a> Court<'a> {
             self.wrong(Wrong::Strange, format!("device {device} got {message}, which is not for it"));
             return;
         }
+        let connection = self.connection(device);
         let Some(life) = self.lives.get_mut(&message) else { return };
+        if device == message.from {
+            let own = life.first_on == connection || life.known_on == Some(connection);
+            life.known_on = Some(connection);
+            if own {
+                let what =
+                    format!("device {device} was shown its own {message} at {at:.2?}, still connected");
+                self.wrong(Wrong::Duplicated, what);
+                return;
+            }
+        }
         if life.delivered.insert(device, at).is_some() {
             self.wrong(Wrong::Duplicated, format!("device {device} got {message} again at {at:.2?}"));
             return;
         }
+        self.is_behind_none(at, device, message);
+    }
+
+    /// A device without places reads one.
+    fn read(&mut self, at: Duration, device: Device, message: Message) {
+        self.verdict.figures.delivered += 1;
+        let is_for = |life: &Life| self.history.receivers(message, life.to).any(|one| one == device);
+        if !self.lives.get(&message).is_some_and(is_for) {
+            self.wrong(Wrong::Strange, format!("device {device} read {message}, which is not for it"));
+            return;
+        }
+        let connection = self.connection(device);
+        let kept = |from, to| self.quiet.longest(device, from, to) > DELIVERED_WITHIN;
+        match self.sockets.reads((device, connection), message, at, kept) {
+            None => {
+                if let Some(life) = self.lives.get_mut(&message) {
+                    life.delivered.insert(device, at);
+                }
+                self.is_behind_none(at, device, message);
+            }
+            Some(Again::Excused) => self.verdict.figures.repeated += 1,
+            Some(Again::Duplicated) => {
+                self.wrong(Wrong::Duplicated, format!("device {device} read {message} again at {at:.2?}"));
+            }
+            Some(Again::Reordered) => {
+                let what = format!("device {device} read {message} again at {at:.2?}, behind a later one");
+                self.wrong(Wrong::Reordered, what);
+            }
+        }
+    }
+
+    /// Nor is any of its sender's later ones there before it.
+    fn is_behind_none(&mut self, at: Duration, device: Device, message: Message) {
         let last = self.last_read.entry((device, message.from)).or_default();
         if message.number < *last {
             let what = format!("device {device} got {message} at {at:.2?} after number {last}");
@@ -255,9 +387,18 @@ impl<'a> Court<'a> {
         }
     }
 
-    /// A message has one name, however often it was sent.
+    fn connection(&self, device: Device) -> usize {
+        self.connections.get(&device).copied().unwrap_or_default()
+    }
+
+    /// A message has one name, however often it was sent, and no other has that.
     fn is_called(&mut self, message: Message, stanza_id: &str) {
         let Some(life) = self.lives.get_mut(&message) else { return };
+        let named = *self.names.entry(stanza_id.to_string()).or_insert(message);
+        if named != message {
+            self.wrong(Wrong::Strange, format!("{named} and {message} are both called {stanza_id}"));
+            return;
+        }
         let known = life.stanza_id.get_or_insert_with(|| stanza_id.to_string());
         if known != stanza_id {
             let what = format!("{message} is called {known} and {stanza_id}");
@@ -298,13 +439,17 @@ impl<'a> Court<'a> {
         };
         for device in self.history.receivers(message, life.to) {
             let delivered = life.delivered.get(&device).copied();
-            if delivered.is_none() {
+            let plain = delivered.is_none() && self.history.plain.contains(&device);
+            let gone = self.sockets.may_lose(device, life.sent).filter(|_| plain);
+            if gone.is_some() {
+                self.verdict.figures.gone += 1;
+            } else if delivered.is_none() {
                 wrongs.push((
                     Wrong::Lost,
                     format!("device {device} never got {message}, acked at {acked:.2?}"),
                 ));
             }
-            let got = delivered.unwrap_or(self.history.end);
+            let got = delivered.or(gone).unwrap_or(self.history.end);
             let waited = self.quiet.longest(device, acked, got);
             let figures = &mut self.verdict.figures;
             figures.longest_delivery = figures.longest_delivery.max(got.saturating_sub(acked));

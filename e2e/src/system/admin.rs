@@ -8,7 +8,6 @@ use tokio::net::TcpStream;
 
 use super::{System, Topology, UP};
 use crate::deadline::{PATIENCE, until};
-use crate::ports::local;
 
 impl System {
     /// What a component's admin port answers: status and body.
@@ -65,7 +64,7 @@ impl System {
         let parts = self.planned_parts();
         let index =
             parts.iter().position(|part| part == name).unwrap_or_else(|| panic!("no {name} is planned"));
-        local(self.ports.admin(u16::try_from(index).expect("few parts")))
+        self.listens(name, self.ports.admin(u16::try_from(index).expect("few parts")))
     }
 }
 

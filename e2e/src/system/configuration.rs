@@ -20,9 +20,16 @@ impl System {
                 vec![role.into(), "--config".into(), file.display().to_string()]
             }
         };
+        let (mut program, mut args) = (binary(), args);
+        if self.is_apart(name)
+            && let Some(island) = &self.island
+        {
+            let (enter, entered) = island.command(&program.display().to_string(), &args);
+            (program, args) = (enter.into(), entered);
+        }
         Launch {
             name: name.into(),
-            program: binary(),
+            program,
             args,
             env: self.plan.env.clone(),
             user: None,
@@ -50,7 +57,17 @@ impl System {
 
     /// Where others reach what listens on this port.
     pub(super) fn reached(&self, port: u16) -> SocketAddr {
-        local(if self.network.is_some() { self.ports.proxied(port) } else { port })
+        match self.far(port) {
+            Some(far) => (far, port).into(),
+            None if self.network.is_some() => (self.near(), self.ports.proxied(port)).into(),
+            None => local(port),
+        }
+    }
+
+    /// Where clients reach a component.
+    pub(super) fn reached_by_name(&self, name: &str) -> SocketAddr {
+        let (role, number) = name.split_once('-').unwrap_or((name, "1"));
+        self.reached(self.client_port(role, number))
     }
 
     /// Every component by name, with its port for clients.
@@ -67,8 +84,8 @@ impl System {
     pub fn configuration(&self, name: &str) -> String {
         let (role, number) = name.split_once('-').unwrap_or((name, "1"));
         let port = self.client_port(role, number);
-        let mut lines = vec![format!("[{role}]"), format!("listen = \"{}\"", local(port))];
-        lines.push(format!("grpc_listen = \"{}\"", local(Ports::grpc(port))));
+        let mut lines = vec![format!("[{role}]"), format!("listen = \"{}\"", self.listens(name, port))];
+        lines.push(format!("grpc_listen = \"{}\"", self.listens(name, Ports::grpc(port))));
         if role != "tracker" {
             if self.network.is_some() {
                 lines.push(format!("advertise = \"{}\"", self.reached(port)));

@@ -1,17 +1,20 @@
 //! Nothing lost: devices write tracked messages to each other while one part of the system after the other fails, and
 //! the checker judges what they saw.
 //!
-//! The short form takes about two minutes. The long one is as long as you say: `KURIR_SOAK_MINUTES=60 just soak`. What is
+//! The short form takes a little more than three minutes. The long one is as long as you say: `KURIR_SOAK_MINUTES=60 just soak`. What is
 //! random follows from a seed that is printed: with `KURIR_SEED` the same faults come again in the same order, though not at
 //! the same microsecond.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kurir_e2e::checker::device::{Phase, World, accounts_of_devices, name_of};
-use kurir_e2e::checker::fault::happen;
+use kurir_e2e::checker::device::{Phase, World};
+use kurir_e2e::checker::fault::{Parts, happen};
+use kurir_e2e::checker::people::{People, name_of};
 use kurir_e2e::checker::{Dice, Fault, Journal, Verdict, judge};
 use kurir_e2e::packets::{self, account_created};
+use kurir_e2e::pattern::TEXT;
 use kurir_e2e::{PATIENCE, Plan, System, Topology, until};
 use serde_json::json;
 use tokio::sync::watch;
@@ -24,14 +27,14 @@ kurir_e2e::shows! {
 
 const ACCOUNTS: usize = 12;
 
-/// Each device writes this often: all of them together about 60 messages a second.
-const PACE: Duration = Duration::from_millis(200);
+/// Each device writes this often: all 21 together about 50 messages a second, of which each is read by three devices.
+const PACE: Duration = Duration::from_millis(400);
 
 /// Between two faults, once everybody is back: so much goes its normal way.
-const QUIET: Duration = Duration::from_millis(1500);
+const QUIET: Duration = Duration::from_secs(1);
 
 /// How many random faults the short form ends with.
-const RANDOM: usize = 4;
+const RANDOM: usize = 3;
 
 /// Everybody is online again so soon after a fault's end.
 const BACK_WITHIN: Duration = Duration::from_secs(30);
@@ -48,8 +51,11 @@ async fn soak() {
     let long = number("KURIR_SOAK_MINUTES").map(|minutes| Duration::from_secs(minutes * 60));
     println!("KURIR_SEED={seed}");
     let mut soak = Soak::begins(seed).await;
-    for fault in Fault::each() {
+    for fault in Fault::each(Parts::of(&soak.system)) {
         soak.suffers(&[fault], Duration::ZERO).await;
+    }
+    for (faults, apart) in Fault::pairs() {
+        soak.suffers(&faults, apart).await;
     }
     let began = Instant::now();
     let mut random = 0;
@@ -76,7 +82,7 @@ impl Soak {
     async fn begins(seed: u64) -> Soak {
         let system = Plan::new(Topology::Separate)
             .cheap_passwords()
-            .proxied()
+            .with_an_island()
             .setting("log.level", "info,kurir_relay=debug,kurir_manager=debug")
             .start()
             .await;
@@ -84,13 +90,14 @@ impl Soak {
             registers(&system, &name_of(account)).await;
         }
         let mut dice = Dice::new(seed);
-        let accounts = accounts_of_devices(ACCOUNTS);
+        let people = People::of(ACCOUNTS);
+        let accounts = people.accounts_of_devices();
         let many = accounts.len();
-        let journal = Journal::of(accounts);
+        let journal = Journal::of(accounts, people.plain());
         let (phase, watched) = watch::channel(Phase::Writing);
         let world = World {
             managers: (1..=system.managers()).map(|number| system.manager(number)).collect(),
-            accounts: ACCOUNTS,
+            people: Arc::new(people),
             pace: PACE,
             journal: journal.clone(),
             phase: watched,
@@ -107,10 +114,10 @@ impl Soak {
 
     /// One, or two that overlap, and how far apart they begin.
     fn random_faults(&mut self) -> (Vec<Fault>, Duration) {
-        let (managers, relays, dice) = (self.system.managers(), self.system.relays(), &mut self.dice);
-        let mut faults = vec![Fault::random(dice, managers, relays)];
+        let (parts, dice) = (Parts::of(&self.system), &mut self.dice);
+        let mut faults = vec![Fault::random(dice, parts)];
         if dice.once_in(2) {
-            let second = Fault::random(dice, managers, relays);
+            let second = Fault::random(dice, parts);
             faults.extend(second.goes_with(&faults[0]).then_some(second));
         }
         let apart = dice.one_of(&[0, 100, 500, 2000]);
@@ -196,7 +203,8 @@ impl Soak {
 async fn registers(system: &System, name: &str) {
     let mut raw = system.at_manager(name, 1).await;
     raw.sends(json!({"type": "auth", "username": name, "password": "12345", "register": true})).await;
-    raw.receives(account_created()).await;
+    let relay = packets::with(packets::relay(), "ip_local", TEXT);
+    raw.receives(packets::with(account_created(), "component", vec![relay])).await;
     raw.sends(packets::unavailable(name)).await;
     raw.is_closed_in_the_end(PATIENCE).await;
 }

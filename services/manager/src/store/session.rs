@@ -1,10 +1,11 @@
 //! What a device logs in with again instead of its password (PROTOCOL Part II `session`): the token of its last login.
 //!
 //! A token is used up by its use, which brings the next one. The answer may be lost, so the one before stays good until the
-//! next is used. Whoever comes with one that is older has kept what was stolen from, or by, somebody: the device's tokens are
+//! next is used. Used again it brings another; which answer arrives nobody knows, so each is good until one of them is
+//! used. Whoever comes with one that is older has kept what was stolen from, or by, somebody: the device's tokens are
 //! all worthless from then on. Tokens of one device share a part that nobody can guess, so that only a real one does that.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use kurir_protocol::name::{LoginId, Resource};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
@@ -18,6 +19,9 @@ use super::{AccountId, Store, StoreError, entity::device};
 /// Characters of the part that a device's tokens share, and of all of one.
 const FAMILY: usize = 32;
 const LENGTH: usize = 3 * FAMILY;
+
+/// Answers to one token, besides the newest, that may be the one that arrives.
+const ANSWERS: usize = 4;
 
 /// A token, opaque to clients. Its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
@@ -110,15 +114,15 @@ impl Store {
             if expired || device.is_some_and(|device| *device != of) {
                 return Ok(SessionUse::Refused);
             }
-            let (used, next) = (Some(token.hash()), token.next());
-            // The one before: the answer with what its use brought was lost, and so is that.
-            let renewed = row.current == used || row.former == used;
+            let next = token.next();
+            let former = used_up(row.current.as_deref(), row.former.as_deref(), &token.hash());
+            let renewed = former.is_some();
             let change = device::ActiveModel {
                 account_id: Set(row.account_id),
                 resource: Set(row.resource),
                 family: if renewed { NotSet } else { Set(None) },
                 current: Set(renewed.then(|| next.hash())),
-                former: Set(used.filter(|_| renewed)),
+                former: Set(former),
                 expires_ms: Set(renewed.then(|| now_ms.saturating_add(life_ms))),
                 ..Default::default()
             };
@@ -144,6 +148,19 @@ impl Store {
         })
         .await
     }
+}
+
+/// What `former` is once this token is used: the token itself, and other answers to it. None: the token is older.
+fn used_up(current: Option<&[u8]>, former: Option<&[u8]>, used: &[u8]) -> Option<Vec<u8>> {
+    let mut good: Vec<&[u8]> = former.unwrap_or_default().chunks(SHA256_OUTPUT_LEN).collect();
+    if good.first() == Some(&used) {
+        good.extend(current);
+        if good.len() > 1 + ANSWERS {
+            good.remove(1);
+        }
+        return Some(good.concat());
+    }
+    (current == Some(used) || good.contains(&used)).then(|| used.to_vec())
 }
 
 /// Makes all tokens of a device worthless.

@@ -14,6 +14,8 @@ use crate::{
 
 on_both_databases!(
     a_token_is_used_up_by_the_use_of_the_next,
+    whichever_answer_arrives_is_good,
+    of_many_answers_the_last_are_good,
     an_older_one_makes_all_of_them_worthless,
     a_token_is_good_for_its_account_and_device_and_time_only,
     a_logout_ends_the_tokens_of_its_login_and_no_later_one,
@@ -62,9 +64,39 @@ async fn a_token_is_used_up_by_the_use_of_the_next(database: TestDatabase) {
     let two = phone.renews(&one).await;
     assert_ne!(lost, two);
     let three = phone.renews(&two).await;
-    phone.renews(&two).await;
+    phone.renews(&three).await;
     // What the answer that was lost brought was never used, and is as good as an older one.
-    assert_eq!(phone.uses(&three, 0).await, SessionUse::Revoked(phone.device.clone()));
+    assert_eq!(phone.uses(&lost, 0).await, SessionUse::Revoked(phone.device.clone()));
+}
+
+/// A device that has no answer from one manager asks another, and then both answer: the first one last, to nobody.
+async fn whichever_answer_arrives_is_good(database: TestDatabase) {
+    let (phone, mut used) = Phone::logged_in(&database).await;
+    for arrives in 0..3 {
+        let mut answers = Vec::new();
+        for _ in 0..3 {
+            answers.push(phone.renews(&used).await);
+        }
+        let token = answers.swap_remove(arrives);
+        // Also where the answer to this use is lost.
+        phone.renews(&token).await;
+        used = phone.renews(&token).await;
+    }
+    // Once one is used the others are as good as an older one.
+    let [one, other] = [phone.renews(&used).await, phone.renews(&used).await];
+    let next = phone.renews(&one).await;
+    assert_eq!(phone.uses(&other, 0).await, SessionUse::Revoked(phone.device.clone()));
+    assert_eq!(phone.uses(&next, 0).await, SessionUse::Refused);
+}
+
+async fn of_many_answers_the_last_are_good(database: TestDatabase) {
+    let (phone, token) = Phone::logged_in(&database).await;
+    let mut answers = Vec::new();
+    for _ in 0..10 {
+        answers.push(phone.renews(&token).await);
+    }
+    phone.renews(&answers[5]).await;
+    assert_eq!(phone.uses(&answers[4], 0).await, SessionUse::Revoked(phone.device.clone()));
 }
 
 async fn an_older_one_makes_all_of_them_worthless(database: TestDatabase) {

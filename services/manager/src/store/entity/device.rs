@@ -13,7 +13,8 @@ pub struct Model {
     pub seen_ms: i64,
     /// Its newest login.
     pub login: i64,
-    /// Hashes of its session's tokens: of what they share, of the next one, of the one before.
+    /// Hashes of its session's tokens: of what they share; of the next one; of the one before, and after it of other answers to
+    /// that, oldest first.
     pub family: Option<Vec<u8>>,
     pub current: Option<Vec<u8>>,
     pub former: Option<Vec<u8>>,

@@ -105,8 +105,9 @@ impl World {
         let mut dice = Dice::new(seed);
         let accounts = 2 + dice.below(3);
         let schedule = Schedule::new(dice.fork());
-        let calm = 2 * S + dice.below(8_000) as Time * MS;
-        let pace = dice.one_of(&[100, 400, 1500]) * MS;
+        // Now and then long enough for what is excused after a fault to be over.
+        let (most, pace) = dice.one_of(&[(8000, 100), (8000, 400), (8000, 1500), (40_000, 3000)]);
+        let (calm, pace) = (2 * S + dice.below(most) as Time * MS, pace * MS);
         let (managers, relays) = (2, 2 + dice.below(3));
         let mut world = World {
             schedule,

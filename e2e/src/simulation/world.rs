@@ -113,6 +113,8 @@ pub struct World {
     pub conns: Vec<Conn>,
     /// Which connection has a device: the directory.
     pub routes: HashMap<usize, ConnId>,
+    /// How much goes wrong.
+    pub faults: usize,
     /// Calls that wait for an answer.
     pub calls: HashMap<CallId, Call>,
     /// How many calls there were.

@@ -23,7 +23,7 @@ soak:
 
 # Tracked messages in virtual time: KURIR_SEEDS=100000 just simulate (20000 otherwise); KURIR_SEED=n tells one seed step by step.
 simulate:
-    KURIR_SEEDS="${KURIR_SEEDS:-20000}" cargo test --release --locked -p kurir-e2e --lib simulation -- --nocapture
+    KURIR_SEEDS="${KURIR_SEEDS:-20000}" cargo test --locked -p kurir-e2e --lib simulation -- --nocapture
 
 # Fuzz a target of crates/protocol for a minute (needs cargo-fuzz and nightly).
 fuzz target="decode":

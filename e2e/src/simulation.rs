@@ -50,6 +50,9 @@ use crate::checker::{Dice, Verdict, judge};
 /// Once nothing goes wrong any more, everything is stored and read so soon.
 const SETTLED_WITHIN: Time = 20 * S;
 
+/// Where nothing goes wrong a message is there before anybody asks for it.
+const AT_ONCE: Duration = Duration::from_millis(1500);
+
 /// After that nothing may come that has come before.
 const AFTERWARDS: Time = 5 * S;
 
@@ -76,8 +79,13 @@ pub fn run(seed: u64, tells: bool) -> Outcome {
     world.closes();
     let end = Duration::from_micros(world.now());
     let history = History { end, ..std::mem::take(&mut world.oath.history) };
+    let verdict = judge(&history);
+    let slowest = verdict.figures.longest_quiet_delivery;
+    if world.faults == 0 && slowest > AT_ONCE {
+        world.wrong(&format!("nothing was wrong, and a delivery took {slowest:.2?}"));
+    }
     Outcome {
-        verdict: judge(&history),
+        verdict,
         wrongs: world.oath.wrongs,
         steps: world.schedule.happened(),
         settled_after: Duration::from_micros(settled.saturating_sub(world.calm)),
@@ -105,8 +113,9 @@ impl World {
         let mut dice = Dice::new(seed);
         let accounts = 2 + dice.below(3);
         let schedule = Schedule::new(dice.fork());
-        let calm = 2 * S + dice.below(8_000) as Time * MS;
-        let pace = dice.one_of(&[100, 400, 1500]) * MS;
+        // Now and then long enough for what is excused after a fault to be over.
+        let (most, pace) = dice.one_of(&[(8000, 100), (8000, 400), (8000, 1500), (40_000, 3000)]);
+        let (calm, pace) = (2 * S + dice.below(most) as Time * MS, pace * MS);
         let (managers, relays) = (2, 2 + dice.below(3));
         let mut world = World {
             schedule,
@@ -118,6 +127,7 @@ impl World {
             devices: Vec::new(),
             conns: Vec::new(),
             routes: HashMap::new(),
+            faults: 0,
             calls: HashMap::new(),
             called: 0,
             pace,
@@ -154,7 +164,8 @@ impl World {
     }
 
     fn suffers(&mut self) {
-        for _ in 0..self.dice.below(9) {
+        self.faults = self.dice.below(9);
+        for _ in 0..self.faults {
             let (at, fault) = self.any_fault(self.calm);
             self.schedule.at(at, Event::Happens(fault));
         }

@@ -279,6 +279,10 @@ impl World {
             match me.queue.next(0, |_| {}) {
                 Next::Send { queued, .. } => {
                     let (number, to) = (queued.id, queued.stanza.parse().ok());
+                    if !me.disk.queued.iter().any(|kept| kept.id == number) {
+                        self.wrong(&format!("{device}-{number} is sent and not on disk"));
+                    }
+                    self.goes_out(device, number);
                     if let Some(to) = to {
                         self.records_sent(device, number, to);
                     }
@@ -295,6 +299,7 @@ impl World {
         let me = &mut self.devices[device];
         if me.life == life && std::mem::replace(&mut me.goes_on, false) {
             me.queue.go_on();
+            self.tries_again(device);
             self.goes(device);
         }
     }

@@ -5,7 +5,7 @@ use super::schedule::{MS, S, Time};
 use super::world::{Event, World};
 
 /// What is excused after a fault: as long as a device may need to notice it and find another way, and a log to be asked for.
-const GRACE: Time = 16 * S;
+const GRACE: Time = 12 * S;
 
 /// Something goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

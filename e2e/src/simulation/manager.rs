@@ -6,6 +6,7 @@ use kurir_delivery::storing::Message;
 
 use super::net::Part;
 use super::schedule::{MS, S, Time};
+use super::store::Account;
 use super::wire::{After, CallId, Request, Response};
 use super::world::{Event, World};
 
@@ -71,8 +72,9 @@ impl World {
                     After::Seq(seq) => seq,
                     After::CursorOf { device, named } => self.store.cursor(account, &device, named),
                 };
-                let entries = self.store.page(account, after, PAGE);
-                Response::Page { after, last: self.store.head(account), entries }
+                // The head first, and what is after it in another statement: more may have come between the two.
+                let (last, between) = (self.store.head(account), self.random(2 * MS));
+                return self.later(between, Event::Reads { call, manager, account, after, last });
             }
             Request::Heads(accounts) => {
                 let heads = accounts.into_iter().map(|account| (account, self.store.head(account)));
@@ -86,6 +88,16 @@ impl World {
             }
         };
         self.answer(call, manager, response);
+    }
+
+    /// The second half of reading a page.
+    pub fn reads(&mut self, call: CallId, manager: usize, (account, after, last): (Account, u64, u64)) {
+        if self.managers[manager].is_down {
+            return;
+        }
+        let entries = self.store.page(account, after, PAGE);
+        let last = entries.last().map_or(last, |(seq, _)| last.max(*seq));
+        self.answer(call, manager, Response::Page { after, last, entries });
     }
 
     fn hands_in(&mut self, call: CallId, manager: usize, messages: Vec<Message>) {

@@ -37,6 +37,9 @@ struct Had {
     passed: u64,
     /// Everything up to here it has had.
     credited: u64,
+    /// Its messages on this connection that have no answer, and those whose answer was to wait.
+    open: BTreeSet<u64>,
+    refused: BTreeSet<u64>,
     /// Acknowledgements that have come, by place, until everything before them is credited.
     acks: BTreeMap<u64, (Message, u64)>,
 }
@@ -46,6 +49,22 @@ impl Oath {
     pub fn acknowledges(&mut self, device: usize, seq: u64) {
         let had = self.devices.entry(device).or_default();
         had.acknowledged = had.acknowledged.max(seq);
+    }
+
+    /// What was sent on an older connection has no answer on the new one.
+    pub fn forgets_connection(&mut self, device: usize) {
+        let had = self.had(device);
+        had.open.clear();
+        had.refused.clear();
+    }
+
+    /// A message has its answer, or needs none any more. With `wait` it is to come again.
+    pub fn is_answered(&mut self, device: usize, number: u64, wait: bool) {
+        let had = self.had(device);
+        had.open.remove(&number);
+        if wait {
+            had.refused.insert(number);
+        }
     }
 
     fn had(&mut self, device: usize) -> &mut Had {
@@ -68,6 +87,26 @@ impl World {
     /// A message is on its way to its relay.
     pub fn records_sent(&mut self, device: usize, number: u64, to: Account) {
         self.records(Event::Sent { message: Message { from: device, number }, to });
+    }
+
+    /// A message is about to be sent: after a refusal none is.
+    pub fn goes_out(&mut self, device: usize, number: u64) {
+        let had = self.oath.had(device);
+        had.open.insert(number);
+        if let Some(refused) = had.refused.first() {
+            let wrong = format!("{device}-{number} is sent, and {refused} was refused");
+            self.wrong(&wrong);
+        }
+    }
+
+    /// What was refused is about to be sent again: when every answer has come.
+    pub fn tries_again(&mut self, device: usize) {
+        let had = self.oath.had(device);
+        had.refused.clear();
+        if let Some(open) = had.open.first() {
+            let wrong = format!("device {device} sends again, and {open} has no answer");
+            self.wrong(&wrong);
+        }
     }
 
     /// A refusal has come.

@@ -42,7 +42,7 @@ pub struct Relay {
     pub is_down: bool,
     /// Until then it is told of no log that has grown.
     pub hears_nothing: Time,
-    /// The manager that stored last, and the one that answered last.
+    /// The manager that stored last.
     pub stores_at: Option<usize>,
     /// The one that answered anything else last.
     pub reads_at: Option<usize>,

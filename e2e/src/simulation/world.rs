@@ -61,6 +61,8 @@ pub enum Event {
     Deadline(CallId),
     /// A call arrives at a manager.
     Asked { call: CallId, manager: usize, request: Request },
+    /// A manager reads what is after a place of a log, which ended at `last` when it looked.
+    Reads { call: CallId, manager: usize, account: Account, after: u64, last: u64 },
     /// A manager's transaction is over.
     Commits { manager: usize, life: u32 },
     /// A transaction that nobody waits for any more is committed after all.
@@ -111,6 +113,8 @@ pub struct World {
     pub conns: Vec<Conn>,
     /// Which connection has a device: the directory.
     pub routes: HashMap<usize, ConnId>,
+    /// How much goes wrong.
+    pub faults: usize,
     /// Calls that wait for an answer.
     pub calls: HashMap<CallId, Call>,
     /// How many calls there were.
@@ -198,6 +202,9 @@ impl World {
                 }
             }
             Event::Asked { call, manager, request } => self.asked(call, manager, request),
+            Event::Reads { call, manager, account, after, last } => {
+                self.reads(call, manager, (account, after, last));
+            }
             Event::Commits { manager, life } => self.commits(manager, life),
             Event::CommitsLate(messages) => self.commits_late(&messages),
             Event::ManagerStarts(manager) => {

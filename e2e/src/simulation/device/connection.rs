@@ -52,6 +52,7 @@ impl World {
         let me = &mut self.devices[device];
         (me.conn, me.joining, me.goes_on) = (Some(conn), None, false);
         me.queue.connected();
+        self.oath.forgets_connection(device);
         self.records_online(device, self.conns[conn].relay);
     }
 
@@ -179,10 +180,16 @@ impl World {
                 }
             }
             ToDevice::Wait(number) => {
+                self.oath.is_answered(
+                    device,
+                    number,
+                    self.devices[device].queue.iter().any(|of| of.id == number),
+                );
                 self.devices[device].queue.wait(number);
                 self.records_refusal(device, number);
             }
             ToDevice::NoAccount(number) => {
+                self.oath.is_answered(device, number, false);
                 let me = &mut self.devices[device];
                 me.dirty |= me.queue.settle(number);
             }
@@ -194,6 +201,7 @@ impl World {
 
     pub(super) fn hears_stored(&mut self, device: usize, ack: Ack) {
         let Ack { number, stanza_id, seq } = ack;
+        self.oath.is_answered(device, number, false);
         let me = &mut self.devices[device];
         let settled = me.queue.settle(number);
         me.dirty |= settled;

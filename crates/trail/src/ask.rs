@@ -10,14 +10,13 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{Asked, SentAs, Step};
 
-/// A component answers from memory, or after one look into its database.
-const ANSWER: Duration = Duration::from_secs(4);
-
 /// Whom to ask.
 #[derive(Debug, Clone)]
 pub struct Asker {
     /// Id and gRPC address, `http://host:port`, of every component.
     pub components: Vec<(String, String)>,
+    /// How long each of them is waited for, twice.
+    pub patience: Duration,
 }
 
 /// A component that did not answer.
@@ -72,10 +71,11 @@ impl Asker {
 
     async fn round(&self, request: ExplainRequest) -> Answers {
         let mut asking = JoinSet::new();
+        let patience = self.patience;
         for (component, url) in self.components.iter().cloned() {
             let request = request.clone();
             asking.spawn(async move {
-                let answer = timeout(ANSWER, one(&url, request)).await;
+                let answer = timeout(patience, one(&url, request)).await;
                 (component, answer.unwrap_or_else(|_| Err("no answer in time".to_owned())))
             });
         }
@@ -190,7 +190,8 @@ mod tests {
         let (second, _) = part("relay-2", vec![accepted, stored]).await;
         let (manager, _) = part("manager-1", vec![committed]).await;
         let gone = ("relay-3".to_owned(), "http://127.0.0.1:1".to_owned());
-        let asker = Asker { components: vec![first, second, manager, gone] };
+        let asker =
+            Asker { components: vec![first, second, manager, gone], patience: Duration::from_secs(10) };
         let answers = asker.ask(&Asked { stanza_id, sent_as: None }).await;
         let told: Vec<_> =
             answers.events.iter().map(|event| (event.at_us, &*event.component, &*event.step)).collect();

@@ -40,41 +40,80 @@ impl Asked {
     }
 }
 
+/// Of what can happen to one message any number of times (read by a device that begins again and again, refused) the last
+/// so many are told: an answer has bounds, and a trail that is looked through is locked.
+const REPEATED: usize = 64;
+
 /// What the events of one component say of a message, in order.
 pub fn resolve<'e>(asked: &Asked, events: impl IntoIterator<Item = &'e Event> + Copy) -> Vec<Event> {
     let mut found: Vec<Event> = events.into_iter().filter(|event| asked.is_about(event)).cloned().collect();
-    let read: Vec<Event> = found.iter().filter(|event| event.step == Step::Read).cloned().collect();
-    for read in &read {
-        found.extend(way(read, events.into_iter()));
+    keep_last(&mut found);
+    let read = found.iter().filter(|event| event.step == Step::Read);
+    let mut ways: Vec<Way<'_>> = read.map(Way::of).collect();
+    if !ways.is_empty() {
+        for event in events.into_iter().filter(|event| event.stanza_id.is_none()) {
+            for way in &mut ways {
+                way.meets(event);
+            }
+        }
     }
+    let told: Vec<Event> = ways.into_iter().flat_map(Way::told).collect();
+    found.extend(told);
     found.sort_by_key(Event::order);
     found
 }
 
+fn keep_last(found: &mut Vec<Event>) {
+    let repeats = |event: &Event| matches!(event.step, Step::Read | Step::Skipped | Step::Refused);
+    let count = found.iter().filter(|event| repeats(event)).count();
+    let mut surplus = count.saturating_sub(REPEATED);
+    found.retain(|event| {
+        let drop = surplus > 0 && repeats(event);
+        surplus -= usize::from(drop);
+        !drop
+    });
+}
+
 /// How an entry that was read for a connection came there, and what became of it.
-fn way<'e>(read: &Event, events: impl Iterator<Item = &'e Event>) -> impl Iterator<Item = Event> {
-    let (mut heard, mut written, mut acked, mut lost) = (None, None, None, None);
-    for event in
-        events.filter(|event| event.stanza_id.is_none() && event.device.is_connection_of(&read.device))
-    {
+struct Way<'e> {
+    read: Event,
+    heard: Option<&'e Event>,
+    written: Option<&'e Event>,
+    acked: Option<&'e Event>,
+    lost: Option<&'e Event>,
+}
+
+impl<'e> Way<'e> {
+    fn of(read: &Event) -> Self {
+        Self { read: read.clone(), heard: None, written: None, acked: None, lost: None }
+    }
+
+    /// Of each kind the first counts that reaches the entry.
+    fn meets(&mut self, event: &'e Event) {
         let first = match event.step {
             // Later than it was read it was news of later entries.
-            Step::Heard if event.at_us <= read.at_us => &mut heard,
-            Step::Written => &mut written,
-            Step::Acked => &mut acked,
-            Step::Lost => &mut lost,
-            _ => continue,
+            Step::Heard if event.at_us <= self.read.at_us => &mut self.heard,
+            Step::Written => &mut self.written,
+            Step::Acked => &mut self.acked,
+            Step::Lost => &mut self.lost,
+            _ => return,
         };
         // A connection that was lost has no place: it is all that was not written.
-        if event.seq >= read.seq || event.step == Step::Lost {
+        let reaches = event.seq >= self.read.seq || event.step == Step::Lost;
+        if reaches && event.device.is_connection_of(&self.read.device) {
             first.get_or_insert(event);
         }
     }
-    let came = came_later(read).then(|| Event::new(read.device.since_us, Step::Connected, &read.device));
-    let lost = lost.filter(|_| written.is_none());
-    let of_connection = [heard, written, acked, lost].into_iter().flatten().cloned();
-    let (stanza_id, seq) = (read.stanza_id, read.seq);
-    came.into_iter().chain(of_connection).map(move |event| Event { stanza_id, seq, ..event })
+
+    fn told(self) -> impl Iterator<Item = Event> {
+        let Self { read, heard, written, acked, lost } = self;
+        let came = came_later(&read).then(|| Event::new(read.device.since_us, Step::Connected, &read.device));
+        let lost = lost.filter(|_| written.is_none());
+        let of_connection = [heard, written, acked, lost].into_iter().flatten().cloned();
+        let told: Vec<Event> = came.into_iter().chain(of_connection).collect();
+        let (stanza_id, seq) = (read.stanza_id, read.seq);
+        told.into_iter().map(move |event| Event { stanza_id, seq, ..event })
+    }
 }
 
 /// Whether the device came when the message was there already, as its stanza id says.
@@ -104,14 +143,15 @@ mod tests {
         Builder::from_unix_timestamp_millis(1_000_000 + u64::from(number), &[0; 10]).into_uuid()
     }
 
-    struct Way {
+    /// The events of one connection.
+    struct Events {
         events: Vec<Event>,
         device: Arc<Device>,
     }
 
-    impl Way {
-        fn of(since_us: i64) -> Way {
-            Way { events: Vec::new(), device: Arc::new(Device::new("fajar", "phone", 9, since_us)) }
+    impl Events {
+        fn of(since_us: i64) -> Events {
+            Events { events: Vec::new(), device: Arc::new(Device::new("fajar", "phone", 9, since_us)) }
         }
 
         fn read(&mut self, at_us: i64, seq: u64, stanza_id: Uuid) {
@@ -134,7 +174,7 @@ mod tests {
     #[test]
     fn each_entry_has_the_first_progress_that_reaches_it() {
         use Step::{Acked, Heard, Read, Written};
-        let mut way = Way::of(1);
+        let mut way = Events::of(1);
         let [one, two, three] = [stanza(1), stanza(2), stanza(3)];
         way.comes(10, Step::Heard, 5);
         way.read(20, 4, one);
@@ -153,7 +193,7 @@ mod tests {
 
     #[test]
     fn news_of_later_entries_did_not_bring_this_one() {
-        let mut way = Way::of(1);
+        let mut way = Events::of(1);
         way.read(20, 4, stanza(1));
         way.comes(25, Step::Heard, 9);
         assert_eq!(way.says(stanza(1)), [(20, Step::Read)]);
@@ -161,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_was_not_written_went_with_its_connection() {
-        let mut way = Way::of(1);
+        let mut way = Events::of(1);
         way.read(20, 4, stanza(1));
         way.read(21, 5, stanza(2));
         way.comes(30, Step::Written, 4);
@@ -172,7 +212,7 @@ mod tests {
 
     #[test]
     fn other_connections_say_nothing_of_it() {
-        let mut way = Way::of(1);
+        let mut way = Events::of(1);
         way.read(20, 4, stanza(1));
         way.device = Arc::new(Device::new("fajar", "phone", 9, 2));
         way.comes(30, Step::Written, 9);
@@ -181,9 +221,22 @@ mod tests {
 
     #[test]
     fn a_device_that_was_away_is_shown_to_come() {
-        let mut way = Way::of(2_000_000_000);
+        let mut way = Events::of(2_000_000_000);
         way.read(2_000_000_020, 4, stanza(1));
         assert_eq!(way.says(stanza(1)), [(2_000_000_000, Step::Connected), (2_000_000_020, Step::Read)]);
+    }
+
+    #[test]
+    fn of_what_happens_again_and_again_the_last_is_told() {
+        let mut way = Events::of(1);
+        way.comes(1, Step::Written, 1);
+        for at_us in 0..1000 {
+            way.read(at_us, 4, stanza(1));
+        }
+        way.comes(2000, Step::Written, 4);
+        let said = way.says(stanza(1));
+        let read: Vec<_> = said.iter().filter(|(_, step)| *step == Step::Read).map(|(at, _)| *at).collect();
+        assert_eq!(read, (1000 - 64..1000).collect::<Vec<_>>());
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::status;
 /// The tracker answers from memory.
 const TRACKER_ANSWERS: Duration = Duration::from_secs(3);
 
+/// A component answers from memory, or after one look into its database.
+const COMPONENT_ANSWERS: Duration = Duration::from_secs(4);
+
 /// What became of a message: who accepted it, when it was stored, which devices have it.
 ///
 /// Asks every relay and every manager that the tracker knows, and puts together what they remember, by time. They
@@ -121,7 +124,7 @@ fn whom_to_ask(rows: &[Row]) -> (Asker, Vec<Silent>) {
             silent.push(Silent { component: id, error: format!("it is gone, for {since}") });
         }
     }
-    (Asker { components: running }, silent)
+    (Asker { components: running, patience: COMPONENT_ANSWERS }, silent)
 }
 
 /// Why that may be.

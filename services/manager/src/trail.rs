@@ -20,6 +20,10 @@ use crate::{
 /// Users whose question is under way at once: each is one to every component. One more is told to wait.
 pub(crate) const EXPLAINING: usize = 8;
 
+/// How long each component is waited for, twice, for a user. Meanwhile that connection answers no ping: clients give a
+/// silent one up after 3 s.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// How often what is old is forgotten where nothing new is noted.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
 
@@ -63,7 +67,8 @@ impl Manager {
             return Ok(());
         }
         let components = self.member.directory().components().await?.into_iter();
-        let asker = Asker { components: components.map(|of| (of.id.to_string(), of.grpc)).collect() };
+        let components = components.map(|of| (of.id.to_string(), of.grpc)).collect();
+        let asker = Asker { components, patience: PATIENCE };
         let answers = asker.ask(&Asked { stanza_id: Some(stanza_id), sent_as: None }).await;
         for silent in &answers.silent {
             tracing::debug!(

@@ -11,6 +11,7 @@
 
 mod accounts;
 mod client;
+mod explain;
 mod managers;
 mod outages;
 mod presence;

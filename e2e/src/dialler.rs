@@ -26,7 +26,9 @@ fn inode(address: SocketAddr) -> Option<String> {
     let sockets = fs::read_to_string(SOCKETS).ok()?;
     let of = |line: &str| {
         let columns: Vec<&str> = line.split_whitespace().collect();
-        (*columns.get(1)? == local).then(|| columns.get(INODE).map(ToString::to_string))?
+        // Of connections that are over there may be some with the same address: nobody's, without an inode.
+        let inode = columns.get(INODE).filter(|inode| **inode != "0")?;
+        (*columns.get(1)? == local).then(|| (*inode).to_string())
     };
     sockets.lines().find_map(of)
 }

@@ -118,13 +118,29 @@ impl Connection {
             let reply = if self.resource.is_named() { replies::CONFLICT } else { "" };
             self.close(reply, StreamCondition::Conflict);
         } else {
+            self.note_written();
             self.outbox.close("");
         }
+    }
+
+    /// How far the socket has taken the log, as far as that can be told: if nothing waits to be written. False: something does.
+    pub(crate) fn note_written(&self) -> bool {
+        let read = self.reading().seq();
+        // What was read before is written, if nothing waits now.
+        let written = self.outbox.is_written();
+        if let Some(seq) = read
+            && written
+        {
+            self.reading().written(seq);
+        }
+        written
     }
 
     /// Says why: a device that has a name, or has used Part II, is told in Part II's words as well as in `reply`.
     fn close(&self, reply: &str, why: StreamCondition) {
         let part_two = self.resource.is_named() || !self.reading().is_plain();
+        // These words are not of the log: while they wait it could not be told what of it is written.
+        self.note_written();
         self.outbox.close(&replies::last_words(reply, part_two.then_some(why)));
     }
 

@@ -6,8 +6,10 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
+    vec::IntoIter,
 };
 
 use kurir_delivery::{
@@ -40,6 +42,9 @@ const PAGES: usize = 32;
 
 /// A manager that has not answered by then is not waited for.
 const ANSWER: Duration = Duration::from_secs(3);
+
+/// One that has not answered by then is not waited for alone.
+const SLOW: Duration = Duration::from_millis(500);
 
 /// Between two attempts at managers that do not answer: the first pause and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -336,12 +341,10 @@ async fn store_some(relay: &Relay, moved: &[Arc<Connection>]) -> bool {
     let mut cursors = Vec::new();
     for connection in moved {
         let read = connection.reading().seq();
-        // What was read before is written, if nothing waits now.
-        let written = connection.outbox.is_written();
+        let written = connection.note_written();
         if let Some(seq) = read
             && written
         {
-            connection.reading().written(seq);
             relay.note_written(connection, seq);
         }
         let cursor = connection.reading().cursor();
@@ -386,21 +389,50 @@ async fn call_one<R: Clone, T, F: Future<Output = Result<Response<T>, Status>>>(
     request: R,
     call: impl Fn(LogClient<Channel>, R) -> F,
 ) -> Result<(Arc<str>, T), Status> {
-    let mut last = Status::unavailable("no manager is attached");
     let before = relay.readers.answered();
-    for (id, client) in relay.managers.all(before.as_deref()) {
+    let managers = relay.managers.all(before.as_deref());
+    let (id, answer) = first_answer(managers.into_iter(), &request, &call).await?;
+    if before.as_deref() != Some(&*id) {
+        *relay.readers.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&id));
+    }
+    Ok((id, answer))
+}
+
+/// The first answer of these managers. One that is slow is not waited for alone: the next one is asked too.
+async fn first_answer<R: Clone, T, F: Future<Output = Result<Response<T>, Status>>>(
+    mut managers: IntoIter<(Arc<str>, LogClient<Channel>)>,
+    request: &R,
+    call: &impl Fn(LogClient<Channel>, R) -> F,
+) -> Result<(Arc<str>, T), Status> {
+    let Some((id, client)) = managers.next() else {
+        return Err(Status::unavailable("no manager is attached"));
+    };
+    let one = async {
         match timeout(ANSWER, call(client, request.clone())).await {
-            Ok(Ok(response)) => {
-                if before.as_deref() != Some(&*id) {
-                    *relay.readers.answered.lock().unwrap_or_else(PoisonError::into_inner) =
-                        Some(Arc::clone(&id));
-                }
-                return Ok((id, response.into_inner()));
-            }
-            Ok(Err(status)) if status.code() == Code::NotFound => return Err(status),
-            Ok(Err(status)) => last = status,
-            Err(_) => last = Status::deadline_exceeded("no answer"),
+            Ok(answer) => answer.map(|response| (id, response.into_inner())),
+            Err(_) => Err(Status::deadline_exceeded("no answer")),
+        }
+    };
+    // What one manager says is so at all of them.
+    let final_word = |status: &Status| status.code() == Code::NotFound || managers.as_slice().is_empty();
+    let mut one = pin!(one);
+    match timeout(SLOW, &mut one).await {
+        Ok(Err(status)) if !final_word(&status) => {}
+        Ok(answer) => return answer,
+        Err(_) if managers.as_slice().is_empty() => return one.await,
+        Err(_) => {
+            let mut others = Box::pin(first_answer(managers, request, call));
+            return tokio::select! {
+                answer = &mut one => match answer {
+                    Err(status) if status.code() != Code::NotFound => others.await,
+                    answer => answer,
+                },
+                answer = &mut others => match answer {
+                    Err(status) if status.code() != Code::NotFound => one.await,
+                    answer => answer,
+                },
+            };
         }
     }
-    Err(last)
+    Box::pin(first_answer(managers, request, call)).await
 }

@@ -22,6 +22,8 @@ struct State {
     /// Nothing is answered that needs the database.
     away: bool,
     logs: HashMap<String, Vec<LogEntry>>,
+    /// By user and device.
+    cursors: HashMap<(String, String), u64>,
     kept: Vec<TrailEvent>,
 }
 
@@ -85,7 +87,10 @@ impl log_server::Log for Logs {
         let ReadRequest { user, from, most } = request.into_inner();
         let after = match from {
             Some(From::After(seq)) => seq,
-            _ => 0,
+            Some(From::CursorOf(device)) => {
+                state.cursors.get(&(user.clone(), device)).copied().unwrap_or_default()
+            }
+            None => 0,
         };
         let log = state.logs.get(&user).cloned().unwrap_or_default();
         let last = log.len() as u64;
@@ -106,8 +111,13 @@ impl log_server::Log for Logs {
 
     async fn move_cursors(
         &self,
-        _: Request<MoveCursorsRequest>,
+        request: Request<MoveCursorsRequest>,
     ) -> Result<Response<MoveCursorsResponse>, Status> {
+        let mut state = self.0.lock().unwrap();
+        state.available()?;
+        for cursor in request.into_inner().cursors {
+            state.cursors.insert((cursor.user, cursor.device), cursor.seq);
+        }
         Ok(Response::new(MoveCursorsResponse {}))
     }
 }

@@ -3,5 +3,6 @@
 mod admission;
 mod explain;
 mod logs;
+mod reading;
 mod routing;
 mod world;

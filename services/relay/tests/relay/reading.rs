@@ -1,0 +1,38 @@
+//! What a relay sends a device of its account's log.
+#![expect(clippy::unwrap_used, reason = "a failure here is the test's failure")]
+
+use std::net::Ipv4Addr;
+
+use kurir_protocol::name::Resource;
+
+use crate::world::{Client, Manager, Relay, World};
+
+fn to_fajar(body: &str) -> String {
+    format!(r#"{{"from":"esa","stanza":"message","to":"fajar","id":"{body}","body":"{body}"}}"#)
+}
+
+/// A login of `fajar`'s phone, which does not go by places.
+async fn phone(relay: &Relay, manager: &Manager) -> Client {
+    let mut claims = manager.claims("fajar", "elsewhere");
+    claims.res = Resource::named("phone").unwrap();
+    manager.online(&claims, Ipv4Addr::LOCALHOST.into()).await;
+    relay.hello("fajar", &manager.sign(&claims)).await
+}
+
+/// Not even if the words that close the old connection wait to be written when its cursor is stored.
+#[tokio::test]
+async fn what_a_replaced_connection_was_sent_is_not_sent_to_the_next_one() {
+    let world = World::new();
+    let (manager, relay) = (world.manager("manager-1").await, world.relay("relay-1").await);
+    let mut old = None::<Client>;
+    for number in 0..20 {
+        let body = number.to_string();
+        manager.logs.put("fajar", &to_fajar(&body), None);
+        let mut new = phone(&relay, &manager).await;
+        if let Some(mut old) = old {
+            assert_eq!(old.next().await["msg"], "Conflict");
+        }
+        assert_eq!(new.body("esa@a.example/default").await, body);
+        old = Some(new);
+    }
+}

@@ -11,6 +11,7 @@
 //! | [`redis`], [`postgres`] | the real servers, in a temporary directory |
 //! | [`proxy`], [`dialler`], [`network`] | what lies between the parts, to be broken |
 //! | [`island`] | a network namespace of its own for one relay, where packets are dropped |
+//! | [`disk`] | a small disk, to be filled |
 //! | [`system`] | Kurir itself, as one process or as many |
 //! | [`pattern`] | what a packet must look like |
 //! | [`packets`] | the packets of PROTOCOL Part I, as patterns |
@@ -33,6 +34,7 @@ pub mod checker;
 pub mod crowd;
 pub mod deadline;
 pub mod dialler;
+pub mod disk;
 pub mod island;
 pub mod network;
 pub mod packets;

@@ -96,7 +96,12 @@ impl Kept {
                 Ok(Record::Kurir { .. }) => {}
                 _ if number == 1 => return Err(NotRead::Foreign),
                 Ok(Record::Queued { id, since_ms, stanza }) => {
-                    kept.queued.push_back(Queued { id, since_ms, stanza: stanza.into_owned() });
+                    let queued = Queued { id, since_ms, stanza: stanza.into_owned() };
+                    // Once more: it is as new, in its old place.
+                    match kept.queued.iter_mut().find(|known| known.id == id) {
+                        Some(known) => *known = queued,
+                        None => kept.queued.push_back(queued),
+                    }
                 }
                 Ok(Record::Done { id }) => {
                     let settled = kept.queued.iter().position(|queued| queued.id == id);
@@ -144,6 +149,7 @@ mod tests {
     fn file() -> Vec<u8> {
         let mut file = whole("esa", [queued(1), queued(2)].iter(), None, Some(&Session::new("s1")));
         Record::Done { id: MessageId::numbered(1) }.write(&mut file);
+        Record::queued(&Queued { since_ms: 8, ..queued(2) }).write(&mut file);
         Record::queued(&queued(3)).write(&mut file);
         Record::place(&Resume { seq: 7, log: Some("l".into()) }).write(&mut file);
         Record::session(None).write(&mut file);
@@ -153,7 +159,8 @@ mod tests {
 
     fn kept() -> Kept {
         let place = Some(Resume { seq: 7, log: Some("l".into()) });
-        Kept { queued: [queued(2), queued(3)].into(), place, session: Some(Session::new("s2")) }
+        let queued = [Queued { since_ms: 8, ..queued(2) }, queued(3)];
+        Kept { queued: queued.into(), place, session: Some(Session::new("s2")) }
     }
 
     #[test]
@@ -180,10 +187,10 @@ mod tests {
     fn what_cannot_be_read_is_never_passed_over() {
         let mut damaged = file();
         damaged.extend_from_slice(b"{\"queued\":{\"id\":7}}\n");
-        assert!(matches!(Kept::read(&damaged, "esa"), Err(NotRead::Line(10, _))));
+        assert!(matches!(Kept::read(&damaged, "esa"), Err(NotRead::Line(11, _))));
         let mut newer = file();
         newer.extend_from_slice(b"{\"later\":{}}\n");
-        assert!(matches!(Kept::read(&newer, "esa"), Err(NotRead::Line(10, _))));
+        assert!(matches!(Kept::read(&newer, "esa"), Err(NotRead::Line(11, _))));
         assert!(matches!(Kept::read(&file(), "fajar"), Err(NotRead::OtherUser(user)) if user == "esa"));
         let version = b"{\"kurir\":{\"version\":2,\"user\":\"esa\"}}\n";
         assert!(matches!(Kept::read(version, "esa"), Err(NotRead::Version(2))));

@@ -7,7 +7,6 @@ mod at_manager;
 mod at_relay;
 mod own_messages;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -67,8 +66,9 @@ pub(crate) struct Session {
     taken: Arc<Taken>,
     pending: Pending,
     roster: RosterState,
-    /// Expired messages that the archive is asked for.
-    looked_up: BTreeMap<MessageId, Waiting>,
+    /// The message that the archive is asked for, and when it is to be asked again.
+    looked_up: Option<MessageId>,
+    look_up_again: Option<Instant>,
     announced: bool,
     leaving: Option<Leaving>,
 }
@@ -136,7 +136,8 @@ impl Session {
             relay_backoff: backoff(timing.longest_retry),
             pending: Pending::default(),
             roster: RosterState::Asked,
-            looked_up: BTreeMap::new(),
+            looked_up: None,
+            look_up_again: None,
             announced: false,
             leaving: None,
             options,
@@ -171,11 +172,14 @@ impl Session {
         self.tracking.end(&self.options.username, &ended).await;
         self.pending.end(&ended);
         if let Some(starting) = self.starting.take() {
-            let error = match &ended {
-                Ended::Refused(refusal) => ConnectError::Refused(refusal.clone()),
+            let error = match ended {
+                Ended::Refused(refusal) => ConnectError::Refused(refusal),
                 Ended::LoggedOut => ConnectError::TimedOut(starting.failure),
             };
+            // Whoever tries again at once finds the state file free.
+            drop(self);
             let _ = starting.done.send(Err(error));
+            return;
         }
         if let Some(leaving) = self.leaving.take() {
             leaving.finish();
@@ -228,7 +232,11 @@ impl Session {
             RosterState::Asked | RosterState::Here => None,
         };
         let far = Instant::now() + Duration::from_hours(1);
-        [starting, leaving, roster, self.tracking.due()].into_iter().flatten().min().unwrap_or(far)
+        [starting, leaving, roster, self.look_up_again, self.tracking.due()]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(far)
     }
 
     fn on_timer(&mut self) -> Result<(), Over> {
@@ -239,6 +247,9 @@ impl Session {
         }
         if matches!(self.roster, RosterState::Again(at) if at <= now) {
             self.ask_roster();
+        }
+        if self.look_up_again.take_if(|at| *at <= now).is_some() {
+            self.look_up();
         }
         if self.leaving.as_ref().is_some_and(|leaving| leaving.due() <= now) {
             self.leave()?;

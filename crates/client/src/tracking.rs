@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kurir_delivery::inbox::Inbox;
-use kurir_delivery::queue::{self, KNOWN_AGAIN_MS, Next, Queue};
+use kurir_delivery::queue::{self, Next, Queue, is_known_again};
 use kurir_protocol::manager::Session;
 use kurir_protocol::name::UserKey;
 use kurir_protocol::relay::Resume;
@@ -194,9 +194,14 @@ impl Tracking {
         self.go_on = None;
     }
 
-    /// What to do now. `expired` is called for each message that is too old to be sent again without asking the archive.
-    pub(crate) fn next_to_send(&mut self, mut expired: impl FnMut(Waiting)) -> Next<'_, MessageId> {
-        self.queue.next(now_ms(), |queued| waiting(queued).into_iter().for_each(&mut expired))
+    /// What to do now.
+    pub(crate) fn next_to_send(&mut self) -> Next<'_, MessageId> {
+        self.queue.next(now_ms())
+    }
+
+    /// The log that this device has a place in.
+    pub(crate) fn log(&self) -> Option<&str> {
+        self.place.log.as_deref()
     }
 
     /// False: it was settled before, or is not one of ours.
@@ -209,12 +214,16 @@ impl Tracking {
         settled
     }
 
-    /// An expired message is not in the archive, of which nothing was ever dropped: it is as new.
+    /// A message that was asked for is not in the archive, of which nothing was ever dropped: it is as new.
     pub(crate) fn renew(&mut self, id: MessageId) {
-        let Some(queued) = self.queue.take_expired(id) else { return };
-        self.keeper.put(&Record::Done { id }, true);
-        // Its place was free just now.
-        self.send(id, queued.stanza, None);
+        if let Some(queued) = self.queue.renew(id, now_ms()) {
+            self.keeper.put(&Record::queued(queued), false);
+        }
+    }
+
+    /// The archive cannot say whether a message is stored.
+    pub(crate) fn expire(&mut self, id: MessageId) -> Option<Waiting> {
+        self.queue.expire(id).and_then(waiting).map(|waiting| Waiting { expired: true, ..waiting })
     }
 
     pub(crate) fn is_queued(&self, id: MessageId) -> bool {
@@ -360,7 +369,7 @@ fn refuse(done: Option<Done>, error: SendError) {
 
 fn waiting(queued: &Queued) -> Option<Waiting> {
     let message = NewMessage::read(&queued.stanza)?;
-    let expired = now_ms().saturating_sub(queued.since_ms) > KNOWN_AGAIN_MS;
+    let expired = !is_known_again(queued.since_ms, now_ms());
     Some(Waiting { id: queued.id, since_ms: queued.since_ms, expired, message })
 }
 

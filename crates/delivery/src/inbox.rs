@@ -25,6 +25,8 @@ pub struct Owed {
 #[derive(Debug)]
 pub struct Inbox {
     log: Option<String>,
+    /// There was a connection before this one, in whatever life of the application.
+    known: bool,
     /// Everything up to here was put before the application.
     came: u64,
     /// Everything up to here it has taken.
@@ -44,6 +46,7 @@ impl Inbox {
     pub fn new(place: Resume) -> Self {
         let Resume { seq, log } = place;
         Self {
+            known: log.is_some(),
             log,
             came: seq,
             taken: seq,
@@ -64,8 +67,13 @@ impl Inbox {
         if reset {
             *self = Self::new(Resume { seq: 0, log: None });
         }
-        self.log = Some(log);
+        self.known = self.log.replace(log).is_some();
         (self.end, self.up_to_date) = (end, false);
+    }
+
+    /// Whether this device had a place in this log before this connection: one that had none misses nothing of it.
+    pub fn is_known(&self) -> bool {
+        self.known
     }
 
     /// Whether everything has come that was there before this connection: true once.

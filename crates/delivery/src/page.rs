@@ -22,7 +22,8 @@ pub enum Step {
     },
     /// Acknowledgements whose place is before this page.
     Acks(Vec<u8>),
-    /// The device is told that the entries after `after` and before `first`, which it has not had, are gone.
+    /// The device is told that the entries after `after` and before `first`, which it has not had, are gone; not a plain one,
+    /// which was never promised anything.
     Gap {
         /// The last place that it had.
         after: u64,
@@ -73,17 +74,14 @@ impl Writing {
                 return Step::Ready { reset };
             }
         }
+        if let Some(after) = reading.gap(self.first) {
+            reading.read(self.first - 1);
+            return Step::Gap { after, first: self.first };
+        }
         if !std::mem::replace(&mut self.begun, true) {
             let acks = reading.take_acks();
             if !acks.is_empty() {
                 return Step::Acks(acks);
-            }
-        }
-        if let Some(after) = reading.gap(self.first) {
-            reading.read(self.first - 1);
-            // A client of the original was never promised anything.
-            if !reading.is_plain() {
-                return Step::Gap { after, first: self.first };
             }
         }
         while let Some(place) = self.places.get(self.done) {
@@ -173,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_told_of_what_is_gone_and_a_plain_one_is_not() {
+    fn what_is_gone_is_passed_over_with_the_acknowledgements_that_have_their_place_in_it() {
         let gone = |reading: &mut Reading| {
             let place = Place { seq: 5, hidden: false };
             steps(Writing::new("a", 2, (5, 5), vec![place]), reading)
@@ -182,7 +180,13 @@ mod tests {
         let [ready, gap] = [Step::Ready { reset: false }, Step::Gap { after: 2, first: 5 }];
         assert_eq!(gone(&mut resumed), [ready, gap, Step::Show(0), Step::Done { more: false }]);
         let mut plain = Reading::new(Device::Plain);
-        assert_eq!(gone(&mut plain), [Step::Show(0), Step::Done { more: false }]);
+        let gap = Step::Gap { after: 2, first: 5 };
+        assert_eq!(gone(&mut plain), [gap, Step::Show(0), Step::Done { more: false }]);
+        let mut sender = resuming(2, "a");
+        assert_eq!(sender.stored(4, b"4".into()), None);
+        let [ready, gap] = [Step::Ready { reset: false }, Step::Gap { after: 2, first: 5 }];
+        let acks = Step::Acks(b"4".into());
+        assert_eq!(gone(&mut sender), [ready, gap, acks, Step::Show(0), Step::Done { more: false }]);
         // All of it.
         let mut resumed = resuming(2, "a");
         let everything = steps(Writing::new("a", 2, (6, 5), Vec::new()), &mut resumed);

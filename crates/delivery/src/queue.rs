@@ -14,8 +14,8 @@ const WINDOW_BYTES: usize = 256 * 1024;
 const MAX_MESSAGES: usize = 10_000;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// How long servers surely know an id again, and how many later ones of the same device they know.
-pub const KNOWN_AGAIN_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long servers surely know an id again, and how many later ones of the account they know.
+const KNOWN_AGAIN_MS: i64 = 24 * 60 * 60 * 1000;
 const KNOWN_AGAIN: usize = 10_000;
 
 // What may have been stored without our knowing is in the window: no more ids than these can have come after it.
@@ -42,7 +42,9 @@ enum Step {
     Sent,
     /// The answer was "wait".
     Wait,
-    /// Too old to be sent again: the application decides.
+    /// Too old to be sent again before the archive has said whether it is stored.
+    Asked,
+    /// That could not be said: the application decides.
     Expired,
 }
 
@@ -56,6 +58,9 @@ pub enum Next<'a, Id> {
         /// It was sent before.
         again: bool,
     },
+    /// The archive is to be asked for this one, which is too old to be sent again just so: [`Queue::settle`],
+    /// [`Queue::renew`] or [`Queue::expire`] follows. Nothing later is sent before that.
+    Ask(&'a Queued<Id>),
     /// The relay waits for a message that will not come: only another connection helps.
     Reconnect,
     /// Until something happens.
@@ -140,8 +145,8 @@ impl<Id: Copy + Eq> Queue<Id> {
         self.unsend();
     }
 
-    /// The message to send now; it counts as sent. `expired` is called for each that has become too old.
-    pub fn next(&mut self, now_ms: i64, mut expired: impl FnMut(&Queued<Id>)) -> Next<'_, Id> {
+    /// The message to send now, which then counts as sent; or to ask for.
+    pub fn next(&mut self, now_ms: i64) -> Next<'_, Id> {
         if !self.connected {
             return Next::Nothing;
         }
@@ -151,12 +156,11 @@ impl<Id: Copy + Eq> Queue<Id> {
             match step {
                 Step::Expired => {}
                 Step::Sent => (count, bytes) = (count + 1, bytes + queued.stanza.len()),
-                // What is not on disk yet is not overtaken.
-                Step::Wait | Step::Unsaved => break,
-                Step::Ready if now_ms.saturating_sub(queued.since_ms) > KNOWN_AGAIN_MS => {
-                    *step = Step::Expired;
-                    self.stuck |= self.held == Some(queued.id);
-                    expired(queued);
+                // What is not on disk yet, or asked for, is not overtaken.
+                Step::Wait | Step::Unsaved | Step::Asked => break,
+                Step::Ready if !is_known_again(queued.since_ms, now_ms) => {
+                    *step = Step::Asked;
+                    return Next::Ask(queued);
                 }
                 Step::Ready if self.stuck || count >= WINDOW || bytes >= WINDOW_BYTES => break,
                 Step::Ready => {
@@ -176,6 +180,22 @@ impl<Id: Copy + Eq> Queue<Id> {
         self.bytes -= queued.stanza.len();
         self.stuck |= step == Step::Wait || self.held == Some(id);
         true
+    }
+
+    /// The archive does not have it, and would: it is as new.
+    pub fn renew(&mut self, id: Id, now_ms: i64) -> Option<&Queued<Id>> {
+        let slot = self.entries.iter_mut().find(|slot| slot.queued.id == id && slot.step == Step::Asked)?;
+        slot.queued.since_ms = now_ms;
+        slot.step = Step::Ready;
+        Some(&slot.queued)
+    }
+
+    /// The archive cannot say whether it is stored: it is left to the application, and later ones go on.
+    pub fn expire(&mut self, id: Id) -> Option<&Queued<Id>> {
+        let slot = self.entries.iter_mut().find(|slot| slot.queued.id == id && slot.step == Step::Asked)?;
+        slot.step = Step::Expired;
+        self.stuck |= self.held == Some(id);
+        Some(&slot.queued)
     }
 
     /// "Not now": to be sent again, before any later one.
@@ -233,6 +253,11 @@ impl<Id: Copy + Eq> Queue<Id> {
     fn position(&self, id: Id) -> Option<usize> {
         self.entries.iter().position(|slot| slot.queued.id == id)
     }
+}
+
+/// Whether servers surely know an id of then again. Not if that is in the future: the clock was set back since.
+pub fn is_known_again(since_ms: i64, now_ms: i64) -> bool {
+    (0..=KNOWN_AGAIN_MS).contains(&now_ms.saturating_sub(since_ms))
 }
 
 #[cfg(test)]

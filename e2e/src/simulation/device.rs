@@ -276,7 +276,7 @@ impl World {
         let Some(conn) = self.devices[device].conn else { return };
         loop {
             let me = &mut self.devices[device];
-            match me.queue.next(0, |_| {}) {
+            match me.queue.next(0) {
                 Next::Send { queued, .. } => {
                     let (number, to) = (queued.id, queued.stanza.parse().ok());
                     if !me.disk.queued.iter().any(|kept| kept.id == number) {
@@ -289,6 +289,7 @@ impl World {
                     self.sends(conn, FromDevice::Message { number, to });
                 }
                 Next::Reconnect => return self.leaves(device),
+                Next::Ask(_) => return self.wrong("nothing is old here, and the archive is asked"),
                 Next::Nothing => return,
             }
         }

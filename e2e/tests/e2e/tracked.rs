@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use kurir_e2e::disk::SmallDisk;
 use kurir_e2e::packets::{self, account_created, message, not_delivered, with};
 use kurir_e2e::pattern::{ANY, NUMBER, TEXT, includes};
+use kurir_e2e::system::UP;
 use kurir_e2e::{PATIENCE, Plan, Raw, Speaks, System, Topology, until};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -16,6 +18,7 @@ kurir_e2e::shows! {
     tracked_messages_in_one_process: "";
     tracked_messages_on_separate_processes: "";
     acknowledged_messages_outlive_every_part: "";
+    a_full_disk_refuses_and_loses_nothing: "";
 }
 
 /// One device, with what it knows of its log.
@@ -179,6 +182,52 @@ async fn returns(system: &System, name: &str, manager: u16, relay: u16, resume: 
 
 pub(crate) fn placed(message: Value, seq: u64) -> Value {
     with(with(with(message, "seq", seq), "stanza_id", TEXT), "ts", NUMBER)
+}
+
+/// The database cannot store: nothing is acknowledged, the sender keeps it, and nobody is sent anything that is not stored.
+#[tokio::test]
+async fn a_full_disk_refuses_and_loses_nothing() {
+    let mut system = Plan::new(Topology::OneProcess).cheap_passwords().start_nothing_but_stores().await;
+    let disk = match SmallDisk::mount(&system.dir().join("data")) {
+        Ok(disk) => disk,
+        Err(why) => return println!("no disk is filled, none could be mounted: {why}"),
+    };
+    system.starts(UP).await;
+    system.is_joined().await;
+    let mut esa = Device::registers(&system, "esa", 1, 1).await;
+    let mut fajar = Device::registers(&system, "fajar", 1, 2).await;
+    esa.writes("1", "fajar", "halo").await;
+    esa.is_acknowledged("1").await;
+    fajar.relay.receives(esa.tracked("1", "fajar", "halo")).await;
+
+    disk.fill();
+    // What is left of a page that was there before may take a few.
+    let large = "x".repeat(4000);
+    let mut number = 2;
+    let refused = loop {
+        let id = number.to_string();
+        esa.writes(&id, "fajar", &large).await;
+        let answer = esa.relay.receives(ANY.into()).await;
+        if answer["type"] == "error" {
+            assert_eq!(answer, from_relay("esa", &json!(id), "wait", "resource-constraint"));
+            break id;
+        }
+        assert_eq!(answer["type"], "ack", "{answer}");
+        fajar.relay.receives(esa.tracked(&id, "fajar", &large)).await;
+        number += 1;
+        assert!(number < 10_000, "the disk is never full");
+    };
+    fajar.relay.hears_nothing_else().await;
+
+    disk.free();
+    let stored = async || {
+        esa.writes(&refused, "fajar", &large).await;
+        (esa.relay.receives(ANY.into()).await["type"] == "ack").then_some(())
+    };
+    until(PATIENCE, "the refused message is stored", stored).await;
+    fajar.relay.receives(esa.tracked(&refused, "fajar", &large)).await;
+    fajar.relay.hears_nothing_else().await;
+    system.stops().await;
 }
 
 /// A sender that never gives up sends a hundred messages while one part after the other dies; the receiver, who was away

@@ -114,7 +114,7 @@ impl Metrics {
             );
             counters(
                 "manager_log_entries_dropped_unread",
-                "Those of them that a device had not read; it is told of the gap",
+                "Those of them that a live device had not read; one that uses resume is told of the gap",
                 &self.dropped_unread,
             );
             counters("manager_trail_events", "Events noted for kurir explain", &self.trail.noted);

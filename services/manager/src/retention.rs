@@ -21,6 +21,9 @@ const LOOK_EVERY: Duration = Duration::from_hours(1);
 /// Between two transactions: what users do goes first.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// So many logs in a row that fail are more than a bad log.
+const FAILURES: u32 = 3;
+
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// How long entries are kept.
@@ -66,14 +69,25 @@ impl Manager {
             return Ok(());
         }
         let mut after = None;
-        let (mut logs, mut entries, mut unread) = (0_u64, 0, 0);
+        let (mut logs, mut entries, mut unread, mut failed) = (0_u64, 0, 0, 0);
         loop {
             let looked = self.store.logs_due(rules, after).await?;
             for due in looked.due {
-                let dropped = self.drop_old_of(rules, due).await?;
-                logs += 1;
-                entries += dropped.0;
-                unread += dropped.1;
+                match self.drop_old_of(rules, due).await {
+                    Ok(dropped) => {
+                        logs += 1;
+                        entries += dropped.0;
+                        unread += dropped.1;
+                        failed = 0;
+                    }
+                    // One that fails does not keep the others from their turn.
+                    Err(error) if failed < FAILURES => {
+                        failed += 1;
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "old messages of a log not dropped yet");
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             after = looked.more;
             if after.is_none() {

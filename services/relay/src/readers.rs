@@ -51,7 +51,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// Every connection's log is asked for its end once in this time, a part of them at a time, whoever should have told:
 /// nothing that is stored waits longer.
-const ASK_EVERY: Duration = Duration::from_secs(4);
+const ASK_EVERY: Duration = Duration::from_secs(3);
 
 /// Users asked about at once.
 const ASKED: usize = 512;
@@ -204,9 +204,11 @@ async fn write(
             Step::Gap { after, first } => {
                 let device = &connection.resource;
                 tracing::info!(user = &*connection.user, %device, after, first, "what a device had not read is gone");
-                let mut line = Vec::new();
-                gap(&mut line, after, first);
-                let _ = connection.outbox.push(&line);
+                if !plain {
+                    let mut line = Vec::new();
+                    gap(&mut line, after, first);
+                    let _ = connection.outbox.push(&line);
+                }
                 continue;
             }
             Step::Acks(acks) => {

@@ -19,6 +19,9 @@ use crate::wire::Received;
 /// The roster is asked for again after this, if the manager could not give it.
 const ROSTER_RETRY: Duration = Duration::from_secs(1);
 
+/// And the archive.
+const LOOK_UP_RETRY: Duration = Duration::from_secs(1);
+
 impl Session {
     pub(super) fn on_manager(&mut self, event: ManagerEvent) -> Result<(), Over> {
         match event {
@@ -105,10 +108,7 @@ impl Session {
             wire.queue(&ToServer::InitialPresence);
         }
         self.ask_roster();
-        for id in self.looked_up.keys() {
-            self.pending.push(Request { ask: Ask::Sent(*id), reply: None });
-        }
-        self.write_requests();
+        self.look_up();
         if let FromServer::AccountCreated { relay, session } | FromServer::LoggedIn { relay, session } =
             answer
         {
@@ -160,10 +160,17 @@ impl Session {
         Ok(())
     }
 
-    /// The archive has said whether an expired message is stored.
+    /// The archive has said whether a message of long ago is stored.
     fn found(&mut self, id: MessageId, answer: Answer) {
-        let Some(waiting) = self.looked_up.remove(&id) else { return };
+        if self.looked_up.take_if(|asked| *asked == id).is_none() {
+            return;
+        }
+        let in_this_log = |log: &str| self.tracking.log().is_none_or(|known| known == log);
         match answer {
+            Answer::Refused { kind, .. } if kind == "wait" => {
+                self.looked_up = Some(id);
+                self.look_up_again = Some(Instant::now() + LOOK_UP_RETRY);
+            }
             Answer::Archive(page) if !page.messages.is_empty() => {
                 let entry = page.messages.into_iter().find_map(|archived| archived.message.entry);
                 let stored = entry.filter(|_| self.tracking.settle(id));
@@ -172,8 +179,14 @@ impl Session {
                 }
             }
             // Nothing was ever dropped: what is not there never was.
-            Answer::Archive(page) if page.first.is_none() => self.tracking.renew(id),
-            _ => self.outlet.put(Event::Expired(waiting)),
+            Answer::Archive(page) if page.first.is_none() && in_this_log(&page.log) => {
+                self.tracking.renew(id);
+            }
+            _ => {
+                if let Some(waiting) = self.tracking.expire(id) {
+                    self.outlet.put(Event::Expired(waiting));
+                }
+            }
         }
     }
 }

@@ -146,7 +146,7 @@ impl Session {
         if self.tracking.inbox().is_none_or(|inbox| !inbox.is_new(first.saturating_sub(1))) {
             return;
         }
-        if after > 0 {
+        if self.tracking.inbox().is_some_and(|inbox| inbox.is_known()) {
             self.outlet.put(Event::Gap { after, first });
         }
         self.came(first.saturating_sub(1));

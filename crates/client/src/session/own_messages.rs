@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Over, Session};
 use crate::error::Failure;
-use crate::event::{Event, Socket, Waiting};
+use crate::event::{Event, Socket};
 use crate::pending::{Ask, Request};
 
 impl Session {
@@ -43,29 +43,30 @@ impl Session {
         }
     }
 
-    /// Asks the archive whether these are stored.
-    fn look_up(&mut self, expired: Vec<Waiting>) {
-        if expired.is_empty() {
-            return;
+    /// Asks the archive, now or at the next login.
+    pub(super) fn look_up(&mut self) {
+        if let Some(id) = self.looked_up
+            && self.manager.is_online()
+        {
+            self.pending.push(Request { ask: Ask::Sent(id), reply: None });
+            self.write_requests();
         }
-        for waiting in expired {
-            self.pending.push(Request { ask: Ask::Sent(waiting.id), reply: None });
-            self.looked_up.insert(waiting.id, waiting);
-        }
-        // Otherwise asked at the next login.
-        self.write_requests();
     }
 
     fn send_queued(&mut self) {
         let mut stuck = false;
-        let mut expired = Vec::new();
         while let Some(wire) = self.relay.room() {
-            match self.tracking.next_to_send(|waiting| expired.push(waiting)) {
+            match self.tracking.next_to_send() {
                 Next::Send { queued, again } => {
                     wire.queue_line(format!("{}\n", queued.stanza).as_bytes());
                     if !again {
                         self.outlet.put(Event::Sent { id: queued.id });
                     }
+                }
+                Next::Ask(queued) => {
+                    self.looked_up = Some(queued.id);
+                    self.look_up();
+                    break;
                 }
                 Next::Reconnect => {
                     stuck = true;
@@ -74,7 +75,6 @@ impl Session {
                 Next::Nothing => break,
             }
         }
-        self.look_up(expired);
         if stuck && let Some(address) = self.relay.leave() {
             self.tracking.disconnected();
             self.went_offline(Socket::Relay, Failure::Stuck { address });

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use kurir_client::{Event, Search};
+use kurir_client::{Event, NewMessage, Search};
 use serde_json::{Value, json};
 
 use crate::fake::{Online, Peer};
@@ -88,6 +88,39 @@ async fn what_is_too_old_to_be_sent_again_is_asked_for_first() {
         }
         online.goes().await;
     }
+}
+
+/// Nobody decides on a message because the database was away for a moment; and nothing is sent before it meanwhile.
+#[tokio::test]
+async fn an_archive_that_cannot_be_read_now_is_asked_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fajar.jsonl");
+    of_yesterday(&path);
+    let mut online = Online::start_at(|options| options.state = Some(path), &json!(0), &Value::Null).await;
+    online.client.send(NewMessage::text("esa", "today")).await.unwrap();
+    let asked = online.at_manager.reads().await;
+    let wait = json!({"stanza": "iq", "namespace": "archive", "type": "error", "to": "fajar", "id": asked["id"],
+                      "error": {"type": "wait", "condition": "resource-constraint"}});
+    online.at_manager.writes(&wait).await;
+    let none = json!({"messages": [], "complete": true, "log": "l"});
+    online.at_manager.is_asked(json!({"id": ID}), none).await;
+    assert_eq!(online.at_relay.reads().await["id"], ID);
+    assert_eq!(online.at_relay.reads().await["body"], "today");
+}
+
+/// In another life of the log, a restored backup for example, its silence says nothing.
+#[tokio::test]
+async fn an_archive_of_another_log_does_not_say_that_a_message_is_not_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fajar.jsonl");
+    of_yesterday(&path);
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text.push_str("{\"place\":{\"seq\":3,\"log\":\"l\"}}\n");
+    std::fs::write(&path, text).unwrap();
+    let mut online = Online::start_at(|options| options.state = Some(path), &json!(3), &json!("l")).await;
+    let none = json!({"messages": [], "complete": true, "log": "another"});
+    online.at_manager.is_asked(json!({"id": ID}), none).await;
+    online.until(|event| matches!(event, Event::Expired(_))).await;
 }
 
 /// Asked again, if the manager is lost before it has answered.

@@ -24,7 +24,7 @@ fn queue(count: u128) -> Queue<u128> {
 /// What goes out now.
 fn sent(queue: &mut Queue<u128>) -> Vec<u128> {
     let mut sent = Vec::new();
-    while let Next::Send { queued, .. } = queue.next(0, |_| {}) {
+    while let Next::Send { queued, .. } = queue.next(0) {
         sent.push(queued.id);
     }
     sent
@@ -79,21 +79,48 @@ fn after_a_refusal_it_goes_on_from_the_refused_one_when_every_answer_has_come() 
     assert_eq!(sent(&mut queue), [id(2), id(3), id(4), id(5), id(6)]);
 }
 
-/// Item 2 of the log's contract: after a day servers need not know the id again.
+/// Item 2 of the log's contract: after a day servers need not know the id again. Nothing goes before it meanwhile.
 #[test]
-fn after_a_day_the_application_decides() {
-    let mut queue = queue(1);
-    queue.push(Queued { since_ms: HOUR_MS, ..message(2) }).unwrap();
-    queue.saved(id(2));
-    let mut expired = Vec::new();
-    let next = queue.next(KNOWN_AGAIN_MS + 1, |queued| expired.push(queued.id));
-    assert!(matches!(next, Next::Send { queued, .. } if queued.id == id(2)), "{next:?}");
-    assert_eq!(expired, [id(1)]);
-    assert_eq!(queue.take_expired(id(2)), None);
-    assert_eq!(queue.iter().count(), 2, "and until then it is kept");
-    assert_eq!(queue.take_expired(id(1)), Some(message(1)));
-    queue.settle(id(2));
-    assert!(queue.is_idle());
+fn after_a_day_the_archive_is_asked_first() {
+    for answer in ["stored", "not there", "nobody knows"] {
+        let mut queue = queue(1);
+        queue.push(Queued { since_ms: HOUR_MS, ..message(2) }).unwrap();
+        queue.saved(id(2));
+        let now_ms = KNOWN_AGAIN_MS + 1;
+        let next = |queue: &mut Queue<u128>| match queue.next(now_ms) {
+            Next::Send { queued, .. } => Some(("send", queued.id)),
+            Next::Ask(queued) => Some(("ask", queued.id)),
+            Next::Reconnect | Next::Nothing => None,
+        };
+        assert_eq!(next(&mut queue), Some(("ask", 1)));
+        assert_eq!(next(&mut queue), None, "not before the answer");
+        queue.disconnected();
+        queue.connected();
+        assert_eq!(next(&mut queue), None, "nor on another connection");
+        match answer {
+            "stored" => assert!(queue.settle(id(1))),
+            "not there" => {
+                assert_eq!(queue.renew(id(1), now_ms).unwrap().since_ms, now_ms);
+                assert_eq!(next(&mut queue), Some(("send", 1)));
+            }
+            _ => assert_eq!(queue.expire(id(1)), Some(&message(1))),
+        }
+        assert_eq!(next(&mut queue), Some(("send", 2)), "{answer}");
+        assert_eq!(queue.take_expired(id(2)), None);
+        let left = queue.take_expired(id(1));
+        assert_eq!(left, (answer == "nobody knows").then(|| message(1)), "kept for the application");
+        queue.settle(id(1));
+        queue.settle(id(2));
+        assert!(queue.is_idle());
+    }
+}
+
+/// A clock that was set back makes messages of the future: how old they are nobody knows.
+#[test]
+fn what_is_of_the_future_is_asked_for() {
+    let mut queue = Queue::load([Queued { since_ms: 1, ..message(1) }]);
+    queue.connected();
+    assert!(matches!(queue.next(0), Next::Ask(_)));
 }
 
 #[test]
@@ -103,9 +130,13 @@ fn a_relay_that_waits_for_what_has_expired_is_left() {
     queue.wait(id(1));
     queue.wait(id(2));
     queue.go_on();
-    assert_eq!(queue.next(KNOWN_AGAIN_MS + 1, |_| {}), Next::Reconnect);
+    assert!(matches!(queue.next(KNOWN_AGAIN_MS + 1), Next::Ask(_)));
+    queue.expire(id(1));
+    assert!(matches!(queue.next(KNOWN_AGAIN_MS + 1), Next::Ask(_)));
+    queue.expire(id(2));
+    assert_eq!(queue.next(KNOWN_AGAIN_MS + 1), Next::Reconnect);
     queue.connected();
-    assert_eq!(queue.next(KNOWN_AGAIN_MS + 1, |_| {}), Next::Nothing);
+    assert_eq!(queue.next(KNOWN_AGAIN_MS + 1), Next::Nothing);
 }
 
 /// The relay has a message of an earlier connection stored, shows it in the log, and then refuses it, because no manager said
@@ -118,7 +149,7 @@ fn a_relay_that_waits_for_what_the_log_has_shown_is_left() {
     for number in [1, 2, 3] {
         queue.wait(id(number));
     }
-    assert_eq!(queue.next(0, |_| {}), Next::Reconnect);
+    assert_eq!(queue.next(0), Next::Reconnect);
     queue.connected();
     assert_eq!(sent(&mut queue), [id(2), id(3)]);
 }
@@ -202,7 +233,7 @@ impl Run {
                 }
             }
             Move::Send => {
-                if let Next::Send { queued, .. } = self.queue.next(0, |_| {}) {
+                if let Next::Send { queued, .. } = self.queue.next(0) {
                     assert!(queued.id <= id(self.saved), "sent before it was on disk");
                     self.world.coming.push_back(queued.id);
                 }

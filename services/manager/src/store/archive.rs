@@ -2,7 +2,7 @@
 
 use kurir_protocol::name::{Resource, UserKey};
 use sea_orm::{
-    ColumnTrait, EntityTrait, JoinType, Order, QueryFilter, QueryOrder, QuerySelect, RelationTrait,
+    ColumnTrait, EntityTrait, JoinType, Order, QueryFilter, QueryOrder, QuerySelect, RelationTrait, Select,
 };
 use uuid::Uuid;
 
@@ -14,6 +14,9 @@ use super::{
 
 /// Bytes of stanzas in one answer, and one stanza more: what a client reads at once, and what may wait for it.
 const ANSWER_BYTES: usize = 128 * 1024;
+
+/// Entries read with one statement.
+const AT_ONCE: u64 = 16;
 
 /// Conversations in one answer: the ones read last.
 const CONVERSATIONS: u64 = 1000;
@@ -84,9 +87,8 @@ impl Store {
             }
             let forward = part.after.is_some();
             let order = if forward { Order::Asc } else { Order::Desc };
-            let query = query.order_by(log_entry::Column::Seq, order).limit(part.most.saturating_add(1));
-            let rows = query.all(&self.database).await?;
-            let (mut entries, complete) = bounded(rows.into_iter().map(Logged::from), part.most);
+            let query = query.order_by(log_entry::Column::Seq, order);
+            let (mut entries, complete) = self.bounded(query, part.most, forward).await?;
             if !forward {
                 entries.reverse();
             }
@@ -131,17 +133,33 @@ impl Store {
         })
         .await
     }
-}
 
-/// As many as fit, and whether that is all of them.
-fn bounded(rows: impl Iterator<Item = Logged>, most: u64) -> (Vec<Logged>, bool) {
-    let (mut entries, mut bytes) = (Vec::new(), 0);
-    for row in rows {
-        if entries.len() as u64 >= most || bytes >= ANSWER_BYTES {
-            return (entries, false);
+    /// As many as fit, a few at a time, as each may be large; and whether that is all of them.
+    async fn bounded(
+        &self,
+        query: Select<log_entry::Entity>,
+        most: u64,
+        forward: bool,
+    ) -> Result<(Vec<Logged>, bool), StoreError> {
+        let (mut entries, mut bytes) = (Vec::<Logged>::new(), 0);
+        loop {
+            let some = match entries.last().map(|last| signed(last.seq)) {
+                None => query.clone(),
+                Some(last) if forward => query.clone().filter(log_entry::Column::Seq.gt(last)),
+                Some(last) => query.clone().filter(log_entry::Column::Seq.lt(last)),
+            };
+            let rows = some.limit(AT_ONCE).all(&self.database).await?;
+            let all = (rows.len() as u64) < AT_ONCE;
+            for row in rows {
+                if entries.len() as u64 >= most || bytes >= ANSWER_BYTES {
+                    return Ok((entries, false));
+                }
+                bytes += row.stanza.len();
+                entries.push(row.into());
+            }
+            if all {
+                return Ok((entries, true));
+            }
         }
-        bytes += row.stanza.len();
-        entries.push(row);
     }
-    (entries, true)
 }

@@ -170,7 +170,7 @@ async fn drop_up_to(
     Ok(())
 }
 
-/// Of what was dropped, the ids that need not be known any more.
+/// Of what was dropped, the ids that need not be known any more. What is left of it up to `cut` are ids.
 async fn forget_sent(
     transaction: &impl ConnectionTrait,
     account: i64,
@@ -181,7 +181,7 @@ async fn forget_sent(
         .select_only()
         .column(log_entry::Column::Seq)
         .filter(log_entry::Column::AccountId.eq(account))
-        .filter(log_entry::Column::MessageId.is_not_null())
+        .filter(log_entry::Column::Seq.lte(cut))
         .order_by_desc(log_entry::Column::Seq)
         .offset(IDS)
         .limit(1)
@@ -191,8 +191,7 @@ async fn forget_sent(
     let Some(beyond) = beyond else { return Ok(()) };
     log_entry::Entity::delete_many()
         .filter(log_entry::Column::AccountId.eq(account))
-        .filter(log_entry::Column::Seq.lte(beyond.min(cut)))
-        .filter(log_entry::Column::MessageId.is_not_null())
+        .filter(log_entry::Column::Seq.lte(beyond))
         .filter(log_entry::Column::TsMs.lt(since_ms))
         .exec(transaction)
         .await?;

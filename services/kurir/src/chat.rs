@@ -4,6 +4,7 @@
 //! - `contacts`: what an event says, and who is on and off
 //! - `own`: what becomes of one's own messages
 //! - `reading`: telling others that their messages are read
+//! - `start`: who to be, and the way online
 //! - `state`: where what outlives the process is kept
 //! - `terminal`: asking for a password; text of others that cannot play with the terminal
 
@@ -11,6 +12,7 @@ mod command;
 mod contacts;
 mod own;
 mod reading;
+mod start;
 mod state;
 mod terminal;
 
@@ -20,10 +22,10 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use kurir_client::{
-    Client, ConnectError, Ended, Event, Events, Message, MessageId, NewMessage, Options, PresenceError,
-    Refusal, RequestError, Search, SendError, StateError,
+    Client, Ended, Event, Events, Message, MessageId, NewMessage, PresenceError, RequestError, Search,
+    SendError,
 };
 use tokio::io::{AsyncBufReadExt, BufReader, Split, Stdin};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,9 +36,6 @@ use self::contacts::Contacts;
 use self::own::{Own, Said};
 use self::reading::Reading;
 use self::terminal::plain;
-
-/// Somebody is waiting in front of the terminal.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Before logging out, how long is waited for messages to be stored, and for those that waited here to come.
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
@@ -88,22 +87,10 @@ pub(crate) struct Args {
 /// Runs until `/quit`, the end of stdin, or Ctrl-C.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut options = options(&args, &mut interrupt).await?;
-    let (username, register) = (options.username.clone(), options.register);
-    let keeps = options.state.is_some();
-    let (client, events) = loop {
-        let connected = tokio::select! {
-            connected = Client::connect(options.clone()) => connected,
-            _ = interrupt.recv() => return Ok(()),
-        };
-        match connected {
-            Ok(connected) => break connected,
-            // None was needed as long as there was hope.
-            Err(ConnectError::Refused(Refusal::SessionOver)) => {
-                options.password = password(&args, &mut interrupt).await?;
-            }
-            Err(error) => return Err(explain(error, register)),
-        }
+    let Some(start::Connected { client, events, username, keeps }) =
+        start::connect(&args, &mut interrupt).await?
+    else {
+        return Ok(());
     };
     let mut chat = Chat {
         client,
@@ -127,70 +114,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }
         ended => ended,
     }
-}
-
-async fn options(args: &Args, interrupt: &mut Signal) -> anyhow::Result<Options> {
-    let username = match &args.user {
-        Some(user) => user.clone(),
-        None => terminal::ask("User: ", interrupt).await?.context("who are you? Give --user NAME")?,
-    };
-    let state = match (&args.state, args.no_state) {
-        (_, true) => None,
-        (Some(path), _) => Some(path.clone()),
-        (None, _) => {
-            let tracker = args.tracker.first().map_or("", String::as_str);
-            let path = state::default_path(tracker, &username, args.device.as_deref());
-            Some(path.context("where to keep messages? Set HOME, or give --state FILE or --no-state")?)
-        }
-    };
-    // A session that is kept goes first.
-    let password = match &state {
-        Some(_) if !args.register => given_password(args).unwrap_or_default(),
-        _ => password(args, interrupt).await?,
-    };
-    let mut options = Options::new(args.tracker.iter().cloned(), username, password);
-    options.register = args.register;
-    options.resource.clone_from(&args.device);
-    options.packets = args.json;
-    options.state = state;
-    options.timing.connect = CONNECT_WITHIN;
-    Ok(options)
-}
-
-fn given_password(args: &Args) -> Option<String> {
-    args.password.clone().or_else(|| std::env::var("KURIR_PASSWORD").ok()).filter(|given| !given.is_empty())
-}
-
-async fn password(args: &Args, interrupt: &mut Signal) -> anyhow::Result<String> {
-    if let Some(password) = given_password(args) {
-        return Ok(password);
-    }
-    let asked = terminal::ask_secretly("Password: ", interrupt).await?;
-    asked.context("no password: set KURIR_PASSWORD, or give --password")
-}
-
-/// What to do about it, where there is something.
-fn explain(error: ConnectError, register: bool) -> anyhow::Error {
-    let advice = match &error {
-        ConnectError::Refused(Refusal::UserNotFound) => "create the account with --register",
-        ConnectError::Refused(Refusal::UsernameUsed) => {
-            "choose another name, or leave --register out if the account is yours"
-        }
-        ConnectError::Refused(Refusal::BadCredentials) if register => {
-            "a username has no spaces and none of \" & ' / : < > @, a password no spaces"
-        }
-        ConnectError::Refused(Refusal::AlreadyLoggedIn) => {
-            "log out there first, or give this device a name with --device; a connection that was cut counts for up to \
-             half a minute"
-        }
-        ConnectError::State(StateError::InUse { .. }) => {
-            "the user chats in another terminal, or give another --state FILE"
-        }
-        ConnectError::State(_) => "move it away, or give another --state FILE; messages may be in it",
-        ConnectError::TimedOut(_) => "is the system running, and is --tracker its tracker?",
-        _ => return error.into(),
-    };
-    anyhow!("{:#}; {advice}", anyhow::Error::from(error))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -140,7 +140,7 @@ mod tests {
     /// A component with nothing but a trail.
     struct Part {
         id: &'static str,
-        trail: Trail,
+        trail: Arc<Trail>,
         asked: Arc<Mutex<Vec<Asked>>>,
     }
 
@@ -152,7 +152,7 @@ mod tests {
         ) -> Result<Response<ExplainResponse>, Status> {
             let asked = Asked::decode(request.into_inner())
                 .map_err(|error| Status::invalid_argument(error.to_string()))?;
-            let events = self.trail.explain(&asked, 100);
+            let events = self.trail.explain(asked.clone(), 100).await;
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
             let events = events.into_iter().map(|event| Kept::encode(self.id, event)).collect();
             Ok(Response::new(ExplainResponse { events, off: false, since_us: self.trail.since_us() }))
@@ -163,7 +163,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let bounds = Bounds { events: 10, age: Duration::from_mins(1) };
-        let (trail, asked) = (Trail::new(bounds, Counts::default(), 3), Arc::default());
+        let (trail, asked) = (Arc::new(Trail::new(bounds, Counts::default(), 3)), Arc::default());
         trail.note_all(events);
         let part = Part { id, trail, asked: Arc::clone(&asked) };
         let server = kurir_rpc::server().add_service(ExplainServer::new(part));

@@ -48,6 +48,12 @@ impl Event {
         }
     }
 
+    /// How far a connection has come, for all messages up to there.
+    pub(crate) fn is_progress(&self) -> bool {
+        let of_connection = matches!(self.step, Step::Heard | Step::Written | Step::Acked | Step::Lost);
+        self.stanza_id.is_none() && of_connection
+    }
+
     /// What two events are the same by: a trail may be asked for in two places.
     pub(crate) fn order(&self) -> (i64, Step, u64) {
         (self.at_us, self.step, self.seq)
@@ -110,6 +116,13 @@ words! {
         Acked "acked"
         /// Device's relay: the connection ended before its socket had taken what was read for it.
         Lost "lost"
+    }
+}
+
+impl Step {
+    /// Whether it can happen to one message any number of times.
+    pub fn repeats(self) -> bool {
+        matches!(self, Step::Read | Step::Skipped | Step::Refused)
     }
 }
 

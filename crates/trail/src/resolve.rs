@@ -28,7 +28,7 @@ pub struct SentAs {
 }
 
 impl Asked {
-    fn is_about(&self, event: &Event) -> bool {
+    pub(crate) fn is_about(&self, event: &Event) -> bool {
         if self.stanza_id.is_some() && event.stanza_id == self.stanza_id {
             return true;
         }
@@ -41,7 +41,7 @@ impl Asked {
 }
 
 /// Of what can happen to one message any number of times (read by a device that begins again and again, refused) the last
-/// so many are told: an answer has bounds, and a trail that is looked through is locked.
+/// so many are told: an answer has bounds, and so has the time that it takes.
 const REPEATED: usize = 64;
 
 /// What the events of one component say of a message, in order.
@@ -51,7 +51,7 @@ pub fn resolve<'e>(asked: &Asked, events: impl IntoIterator<Item = &'e Event> + 
     let read = found.iter().filter(|event| event.step == Step::Read);
     let mut ways: Vec<Way<'_>> = read.map(Way::of).collect();
     if !ways.is_empty() {
-        for event in events.into_iter().filter(|event| event.stanza_id.is_none()) {
+        for event in events.into_iter().filter(|event| event.is_progress()) {
             for way in &mut ways {
                 way.meets(event);
             }
@@ -64,11 +64,10 @@ pub fn resolve<'e>(asked: &Asked, events: impl IntoIterator<Item = &'e Event> + 
 }
 
 fn keep_last(found: &mut Vec<Event>) {
-    let repeats = |event: &Event| matches!(event.step, Step::Read | Step::Skipped | Step::Refused);
-    let count = found.iter().filter(|event| repeats(event)).count();
+    let count = found.iter().filter(|event| event.step.repeats()).count();
     let mut surplus = count.saturating_sub(REPEATED);
     found.retain(|event| {
-        let drop = surplus > 0 && repeats(event);
+        let drop = surplus > 0 && event.step.repeats();
         surplus -= usize::from(drop);
         !drop
     });

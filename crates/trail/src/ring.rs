@@ -1,14 +1,22 @@
 //! A component's memory: the last events, so many at most and for so long at most.
 
 use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use crate::{Asked, Event, resolve};
+use crate::{Asked, Event, Step, resolve};
+
+/// Events that are looked at with one lock, some ten microseconds: whoever notes something meanwhile waits for so long.
+const PIECE: usize = 1024;
+
+/// Questions that are looked up at once in one component, a few milliseconds of a core each. More wait, as long as their
+/// askers do.
+const LOOK_UPS: usize = 1;
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +49,7 @@ pub struct Trail {
     bounds: Bounds,
     age_us: i64,
     counts: Counts,
+    looking: Arc<Semaphore>,
     ring: Mutex<Ring>,
 }
 
@@ -58,7 +67,8 @@ impl Trail {
     pub fn new(bounds: Bounds, counts: Counts, now_us: i64) -> Self {
         let age_us = i64::try_from(bounds.age.as_micros()).unwrap_or(i64::MAX);
         let ring = Ring { events: VecDeque::new(), first: 0, since_us: now_us };
-        Self { bounds, age_us, counts, ring: Mutex::new(ring) }
+        let looking = Arc::new(Semaphore::new(LOOK_UPS));
+        Self { bounds, age_us, counts, looking, ring: Mutex::new(ring) }
     }
 
     /// Whether anything is noted at all: whoever asks before saves the making of events.
@@ -71,7 +81,7 @@ impl Trail {
         self.note_all([event]);
     }
 
-    /// Notes events, with one lock for all of them.
+    /// Notes events, with one lock for all of them. They are to be made before: everybody else waits for the iterator.
     pub fn note_all(&self, events: impl IntoIterator<Item = Event>) {
         if !self.is_on() {
             return;
@@ -98,11 +108,62 @@ impl Trail {
         self.expire(&mut self.lock(), now_us);
     }
 
-    /// What is known of a message, in order.
-    pub fn explain(&self, asked: &Asked, now_us: i64) -> Vec<Event> {
-        let mut ring = self.lock();
-        self.expire(&mut ring, now_us);
-        resolve(asked, &ring.events)
+    /// What is known of a message, in order. Looked up beside the tasks that note events, one question after the other; one
+    /// that is given up (dropped) while it waits costs nothing.
+    pub async fn explain(self: &Arc<Self>, asked: Asked, now_us: i64) -> Vec<Event> {
+        let Ok(turn) = Arc::clone(&self.looking).acquire_owned().await else { return Vec::new() };
+        let trail = Arc::clone(self);
+        let looked_up = spawn_blocking(move || {
+            // Held until it is done, also when nobody waits for it any more.
+            let _turn = turn;
+            trail.look_up(&asked, now_us)
+        });
+        // Not run only where the process stops.
+        looked_up.await.unwrap_or_default()
+    }
+
+    /// What has to do with the message is copied out, and put together without the lock.
+    fn look_up(&self, asked: &Asked, now_us: i64) -> Vec<Event> {
+        self.forget_old(now_us);
+        let mut events = self.those(|event| asked.is_about(event));
+        let connection = |event: &Event| (event.device.connection, event.device.since_us);
+        let read = events.iter().filter(|event| event.step == Step::Read);
+        let connections: HashSet<_> = read.map(connection).collect();
+        if !connections.is_empty() {
+            events
+                .extend(self.those(|event| event.is_progress() && connections.contains(&connection(event))));
+        }
+        resolve(asked, &events)
+    }
+
+    /// The events of now that are wanted, in order.
+    fn those(&self, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
+        let (mut next, end) = self.numbers();
+        let mut those = Vec::new();
+        while next < end {
+            let piece;
+            (next, piece) = self.piece(next, end, &wanted);
+            those.extend(piece);
+        }
+        those
+    }
+
+    /// The numbers of the first event, and of the one that comes next.
+    fn numbers(&self) -> (u64, u64) {
+        let ring = self.lock();
+        (ring.first, ring.first + ring.events.len() as u64)
+    }
+
+    /// What is wanted of the next events from number `from` on and before `end`, and the number to go on from.
+    fn piece(&self, from: u64, end: u64, wanted: impl Fn(&Event) -> bool) -> (u64, Vec<Event>) {
+        let ring = self.lock();
+        // Some may have been forgotten since the last piece.
+        let from = Ord::max(from, ring.first);
+        let index = |number: u64| usize::try_from(number - ring.first).unwrap_or(usize::MAX);
+        let begin = Ord::min(index(from), ring.events.len());
+        let after = begin.saturating_add(PIECE).min(index(Ord::max(end, from))).min(ring.events.len());
+        let those = ring.events.range(begin..after).filter(|event| wanted(event)).cloned().collect();
+        (ring.first + after as u64, those)
     }
 
     /// What happened later is known here.
@@ -151,12 +212,10 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use uuid::Uuid;
 
     use super::*;
-    use crate::{Device, Step};
+    use crate::Device;
 
     const MINUTE: i64 = 60_000_000;
 
@@ -171,7 +230,7 @@ mod tests {
 
     fn knows(trail: &Trail, stanza: u128, now_us: i64) -> bool {
         let asked = Asked { stanza_id: Some(Uuid::from_u128(stanza)), sent_as: None };
-        !trail.explain(&asked, now_us).is_empty()
+        !trail.look_up(&asked, now_us).is_empty()
     }
 
     #[test]
@@ -212,6 +271,65 @@ mod tests {
         trail.note_all((3..5).map(|number| accepted(number, 1)));
         assert_eq!(times(1, 9), (2, vec![2, 3, 4]));
         assert_eq!(times(5, 9), (5, vec![]));
+    }
+
+    /// Its events and the progress of its connection are in different pieces.
+    #[tokio::test]
+    async fn a_message_is_found_in_a_ring_of_many_pieces() {
+        let trail = Arc::new(trail(4 * PIECE));
+        let fajar = Arc::new(Device::new("fajar", "phone", 7, 1));
+        let stanza_id = Some(Uuid::from_u128(9));
+        let others = |count: usize| (0..count).map(|_| accepted(3, 1)).collect::<Vec<_>>();
+        let progress = |at_us, step, seq| Event { seq, ..Event::new(at_us, step, &fajar) };
+        trail.note(progress(2, Step::Heard, 4));
+        // The last of its piece.
+        trail.note_all(others(PIECE - 2));
+        trail.note(Event { stanza_id, ..progress(3, Step::Read, 4) });
+        // The first of another.
+        trail.note_all(others(PIECE));
+        trail.note(progress(4, Step::Written, 5));
+        trail.note_all(others(PIECE));
+        trail.note(progress(5, Step::Acked, 4));
+        let known = trail.explain(Asked { stanza_id, sent_as: None }, 5).await;
+        let known: Vec<_> = known.iter().map(|event| (event.at_us, event.step)).collect();
+        assert_eq!(known, [(2, Step::Heard), (3, Step::Read), (4, Step::Written), (5, Step::Acked)]);
+        let all = Asked { stanza_id: Some(Uuid::from_u128(1)), sent_as: None };
+        assert_eq!(trail.explain(all, 5).await.len(), 3 * PIECE - 2);
+    }
+
+    /// Others note between two pieces.
+    #[test]
+    fn what_is_noted_and_forgotten_between_two_pieces_is_neither_told_twice_nor_mistaken() {
+        let trail = trail(2 * PIECE);
+        let numbers = |count: i64| (0..count).map(|number| accepted(number, 1)).collect::<Vec<_>>();
+        let piece = i64::try_from(PIECE).unwrap();
+        trail.note_all(numbers(2 * piece));
+        let (from, end) = trail.numbers();
+        let (next, first) = trail.piece(from, end, |_| true);
+        assert_eq!((next, first.len()), (1024, PIECE));
+        // Ten more than the first piece are forgotten.
+        trail.note_all(numbers(piece + 10));
+        let (next, second) = trail.piece(next, end, |event| event.at_us % 2 == 0);
+        let times: Vec<_> = second.iter().map(|event| event.at_us).collect();
+        assert_eq!(times, (piece + 10..2 * piece).filter(|at_us| at_us % 2 == 0).collect::<Vec<_>>());
+        assert_eq!(next, end);
+        // All of them.
+        trail.note_all(numbers(3 * piece));
+        let (next, nothing) = trail.piece(1024, end, |_| true);
+        assert!(next >= end && nothing.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_question_after_the_other_is_looked_up() {
+        let trail = Arc::new(trail(10));
+        trail.note(accepted(1, 1));
+        let asked = || Asked { stanza_id: Some(Uuid::from_u128(1)), sent_as: None };
+        let turn = Arc::clone(&trail.looking).acquire_owned().await.unwrap();
+        let waits = tokio::time::timeout(Duration::from_secs(1), trail.explain(asked(), 1)).await;
+        assert!(waits.is_err());
+        drop(turn);
+        assert_eq!(trail.explain(asked(), 1).await.len(), 1);
+        assert_eq!(trail.looking.available_permits(), LOOK_UPS);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What became of a message: `kurir explain` for operators, and the iq `explain` for its sender.
 
 use kurir_e2e::packets::{self, account_created, message, not_delivered, with};
-use kurir_e2e::pattern::{ANY, NUMBER, TEXT};
+use kurir_e2e::pattern::{NUMBER, TEXT};
 use kurir_e2e::{PATIENCE, Plan, Raw, Speaks, System, Topology, until};
 use serde_json::{Value, json};
 
@@ -51,17 +51,27 @@ impl User {
         self.relay.receives(ack).await["stanza_id"].as_str().unwrap().to_owned()
     }
 
+    /// Asks until it is this user's turn: there is one question a second.
+    async fn is_answered(&mut self, query: Value) -> Value {
+        let answered = async || {
+            self.manager.sends(asking(query.clone())).await;
+            let answer = self.manager.next_packet().await?;
+            (answer["error"]["condition"] != "resource-constraint").then_some(answer)
+        };
+        until(PATIENCE, "it is this user's turn to ask", answered).await.0
+    }
+
     async fn asks(&mut self, stanza_id: &str) -> Vec<Value> {
-        self.manager.sends(asking(json!({"stanza_id": stanza_id}))).await;
+        let answer = self.is_answered(json!({"stanza_id": stanza_id})).await;
+        let events = answer["query"]["events"].clone();
         let result = json!({"stanza": "iq", "namespace": "explain", "type": "result",
-            "query": {"events": ANY}, "to": self.name, "id": "1"});
-        let answer = self.manager.receives(result).await;
-        answer["query"]["events"].as_array().unwrap().clone()
+            "query": {"events": events}, "to": self.name, "id": "1"});
+        assert_eq!(answer, result);
+        events.as_array().unwrap().clone()
     }
 
     async fn is_refused(&mut self, query: Value, kind: &str, condition: &str) {
-        self.manager.sends(asking(query)).await;
-        self.manager.receives(refused(kind, condition, json!(self.name))).await;
+        assert_eq!(self.is_answered(query).await, refused(kind, condition, json!(self.name)));
     }
 }
 
@@ -163,10 +173,18 @@ async fn run(system: &System) {
         "{events:?}"
     );
     assert_eq!(places(&events, "written"), acked);
-    // Its sender is told the same, without names of others' devices.
+    // Its sender is told of the receiver's devices once it sees the receiver's presence, and then without their names.
+    let has =
+        |told: &[Value], step: &str| told.iter().any(|event| event["step"] == step && event["at"].is_i64());
     let told = esa.asks(&stanza_id).await;
-    let has = |step: &str| told.iter().any(|event| event["step"] == step && event["at"].is_i64());
-    assert!(STORED.iter().chain(&["read", "written", "acked"]).all(|step| has(step)), "{told:?}");
+    assert!(STORED.iter().all(|step| has(&told, step)), "{told:?}");
+    assert!(!["heard", "read", "written", "acked"].iter().any(|step| has(&told, step)), "{told:?}");
+    esa.manager.sends(packets::add_contact("esa", "fajar", "Fajar")).await;
+    for _ in 0..3 {
+        esa.manager.next_packet().await.expect("an answer");
+    }
+    let told = esa.asks(&stanza_id).await;
+    assert!(STORED.iter().chain(&["read", "written", "acked"]).all(|step| has(&told, step)), "{told:?}");
     assert!(told.iter().all(|event| event["step"] != "written" || event.get("device").is_none()), "{told:?}");
     assert!(!told.iter().any(|event| event.get("user").is_some()), "{told:?}");
 

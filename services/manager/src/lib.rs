@@ -18,7 +18,7 @@
 //! | `membership`, `differences` | after a death, a pause or a loss: claiming again, telling what was missed |
 //! | `log` | what relays append to the accounts' logs, in common transactions |
 //! | `relays`, `choice`, `ticket` | relays attached here, which one a user is given, and what it shows there |
-//! | `trail` | what is remembered of tracked messages, and told to who asks |
+//! | `trail`, `explaining` | what is remembered of tracked messages, and told to who asks; who may ask |
 //! | `rpc` | what relays and other managers call |
 //! | `metrics` | what is counted |
 
@@ -32,6 +32,7 @@ mod choice;
 mod connection;
 mod devices;
 mod differences;
+mod explaining;
 mod log;
 mod manager;
 mod membership;

@@ -161,7 +161,9 @@ impl Committer {
         }
         let at_us = kurir_trail::now_us();
         let announced = Announced { at_us, relays: self.relays.announce(grown) };
-        self.trail.note_all(committed.events(&messages, &appended, announced));
+        // Made before: the trail is locked while it takes them.
+        let events: Vec<_> = committed.events(&messages, &appended, announced).collect();
+        self.trail.note_all(events);
     }
 
     fn count(&self, appended: &Result<Vec<Appended>, StoreError>) {

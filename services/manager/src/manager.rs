@@ -9,15 +9,13 @@ use kurir_directory::{DirectoryError, Member};
 use kurir_protocol::{name::UserKey, session::Rules};
 use kurir_socket::Options;
 use kurir_trail::Trail;
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::timeout,
-};
+use tokio::{sync::Notify, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     accounts::Registering,
     differences::Differences,
+    explaining::Explaining,
     log::Log,
     metrics::Metrics,
     online::Online,
@@ -57,7 +55,7 @@ pub(crate) struct Manager {
     /// How long trails are kept in the database.
     pub(crate) trail_life: Option<Duration>,
     /// Of users who ask what became of a message.
-    pub(crate) explaining: Semaphore,
+    pub(crate) explaining: Explaining,
     pub(crate) metrics: Metrics,
     /// Open client connections: each holds a token.
     pub(crate) connections: TaskTracker,
@@ -85,8 +83,8 @@ pub(crate) enum Temporary {
     NotFound,
     #[error("another session of the user is beginning or ending")]
     Unsettled,
-    #[error("too many ask what became of their messages")]
-    Explaining,
+    #[error("what became of a message could not be found out in time")]
+    Unexplained,
 }
 
 impl Manager {

@@ -11,15 +11,15 @@ use kurir_socket::Options;
 use kurir_trail::Trail;
 use tokio::{
     net::TcpListener,
-    sync::{Notify, Semaphore, mpsc},
+    sync::{Notify, mpsc},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, accounts::Registering, choice::Choice, connection, differences::Differences, log::Log,
-    manager::Manager, metrics::Metrics, password::Passwords, peers::Peers, relays::Relays, retention::Kept,
-    rpc, sessions::Sessions, store::Store, ticket::Signer, trail,
+    Config, accounts::Registering, choice::Choice, connection, differences::Differences,
+    explaining::Explaining, log::Log, manager::Manager, metrics::Metrics, password::Passwords, peers::Peers,
+    relays::Relays, retention::Kept, rpc, sessions::Sessions, store::Store, ticket::Signer,
 };
 
 /// How often a starting manager looks whether the directory is whole.
@@ -193,7 +193,7 @@ impl Bound {
             log,
             trail,
             trail_life,
-            explaining: Semaphore::new(trail::EXPLAINING),
+            explaining: Explaining::new(),
             metrics,
             connections: TaskTracker::new(),
             closing: CancellationToken::new(),

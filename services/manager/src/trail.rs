@@ -9,20 +9,25 @@ use kurir_protocol::{
 use kurir_rpc::v1::TrailEvent;
 use kurir_trail::{Asked, Asker, Device, Event, Kept, Reason, Step, now_us};
 use rand::RngExt;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
     manager::{Manager, Temporary},
     online::Online,
-    store::log::{Appended, NewMessage},
+    store::{
+        log::{Appended, NewMessage},
+        trail::Receiver,
+    },
 };
 
-/// Users whose question is under way at once: each is one to every component. One more is told to wait.
-pub(crate) const EXPLAINING: usize = 8;
+/// How long a user's question takes at most. Meanwhile that connection answers no ping: clients give a silent one up after
+/// 3 s.
+const DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long each component is waited for, twice, for a user. Meanwhile that connection answers no ping: clients give a
-/// silent one up after 3 s.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long each component is waited for in that time, twice: what is left is for the database and the directory, so that
+/// a user is told what the others know where one is silent.
+const PATIENCE: Duration = Duration::from_millis(700);
 
 /// How often what is old is forgotten where nothing new is noted.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
@@ -32,13 +37,14 @@ const DELETE_EVERY: Duration = Duration::from_mins(10);
 
 impl Manager {
     /// What is known here of a message, and in the database where trails are kept there.
-    pub(crate) async fn explain(&self, asked: &Asked) -> Vec<Kept> {
+    pub(crate) async fn explain(&self, asked: Asked) -> Vec<Kept> {
         let id = self.member.id().as_str();
         let here = |event| Kept { component: id.to_owned(), event };
-        let mut known: Vec<Kept> = self.trail.explain(asked, now_us()).into_iter().map(here).collect();
+        let mut known: Vec<Kept> =
+            self.trail.explain(asked.clone(), now_us()).await.into_iter().map(here).collect();
         if self.trail_life.is_some() {
-            match self.store.trail(asked).await {
-                Ok(kept) => known.extend(resolved(asked, kept)),
+            match self.store.trail(&asked).await {
+                Ok(kept) => known.extend(resolved(&asked, kept)),
                 // What is remembered is better than nothing.
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a trail was not read");
@@ -61,11 +67,26 @@ impl Manager {
             answer.refused(replies, Condition::BadRequest);
             return Ok(());
         };
-        let _one = self.explaining.try_acquire().map_err(|_| Temporary::Explaining)?;
-        if !self.store.has_sent(online.account, stanza_id).await? {
-            answer.refused(replies, Condition::ItemNotFound);
+        let Some(_question) = self.explaining.begin(&online.user) else {
+            tracing::debug!(user = %online.user, "one more question what became of a message is to wait");
+            answer.refused(replies, Condition::Temporary);
             return Ok(());
+        };
+        let told = timeout(DEADLINE, self.tell_own(online, stanza_id)).await;
+        match told.unwrap_or(Err(Temporary::Unexplained))? {
+            Some(steps) => answer.events(replies, &steps),
+            None => answer.refused(replies, Condition::ItemNotFound),
         }
+        Ok(())
+    }
+
+    /// What a user is told of an own message. None: the user has sent no such message.
+    async fn tell_own(
+        &self,
+        online: &Online,
+        stanza_id: Uuid,
+    ) -> Result<Option<Vec<ExplainedStep>>, Temporary> {
+        let Some(receiver) = self.store.receiver(online.account, stanza_id).await? else { return Ok(None) };
         let components = self.member.directory().components().await?.into_iter();
         let components = components.map(|of| (of.id.to_string(), of.grpc)).collect();
         let asker = Asker { components, patience: PATIENCE };
@@ -77,10 +98,8 @@ impl Manager {
                 "no answer of what became of a message"
             );
         }
-        let steps: Vec<_> =
-            answers.events.into_iter().filter_map(|event| for_sender(event, online.user.as_str())).collect();
-        answer.events(replies, &steps);
-        Ok(())
+        let told = |event| for_sender(event, online.user.as_str(), receiver);
+        Ok(Some(answers.events.into_iter().filter_map(told).collect()))
     }
 
     /// Forgets what is old, and keeps what is new in the database if it is to be, for as long as it is polled.
@@ -146,11 +165,17 @@ fn resolved(asked: &Asked, kept: Vec<Kept>) -> impl Iterator<Item = Kept> {
     })
 }
 
-/// As the sender is told of it: devices of others are not named, and when they came is theirs. None: nothing for the
-/// sender.
-fn for_sender(event: TrailEvent, sender: &str) -> Option<ExplainedStep> {
+/// As the sender is told of it: devices of others are not named, and when they came is theirs. That they are there at all,
+/// as whatever happens at them says, is for those who see the receiver's presence. None: nothing for the sender.
+fn for_sender(event: TrailEvent, sender: &str, receiver: Receiver) -> Option<ExplainedStep> {
     let own = event.user == sender;
-    if !own && Step::of(&event.step) == Some(Step::Connected) {
+    let is_told = match (Step::of(&event.step), receiver) {
+        // Happens whether or not anybody is there.
+        (Some(Step::Announced), _) => true,
+        (Some(Step::Connected), _) | (_, Receiver::Hidden) => false,
+        (_, Receiver::Seen) => true,
+    };
+    if !own && !is_told {
         return None;
     }
     Some(ExplainedStep {
@@ -264,15 +289,25 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_is_not_told_the_names_of_others_devices_nor_when_they_came() {
+    fn a_sender_is_not_told_the_names_of_others_devices_nor_when_they_came_nor_a_stranger_that_they_are_there()
+     {
         let event = |user: &str, step: Step| {
             let device = Arc::new(Device::new(user, "phone", 3, 1));
             Kept::encode("relay-1", Event::new(5_999, step, &device))
         };
-        let told = |user, step| for_sender(event(user, step), "esa").map(|told| (told.at_ms, told.device));
-        assert_eq!(told("esa", Step::Accepted), Some((5, Some("phone".to_owned()))));
-        assert_eq!(told("fajar", Step::Written), Some((5, None)));
-        assert_eq!(told("fajar", Step::Connected), None);
-        assert_eq!(told("esa", Step::Connected), Some((5, Some("phone".to_owned()))));
+        let told = |user, step, receiver| {
+            for_sender(event(user, step), "esa", receiver).map(|told| (told.at_ms, told.device))
+        };
+        for receiver in [Receiver::Seen, Receiver::Hidden] {
+            for step in Step::ALL {
+                assert_eq!(told("esa", *step, receiver), Some((5, Some("phone".to_owned()))));
+            }
+            assert_eq!(told("fajar", Step::Announced, receiver), Some((5, None)));
+            assert_eq!(told("fajar", Step::Connected, receiver), None);
+        }
+        for step in [Step::Heard, Step::Read, Step::Skipped, Step::Written, Step::Acked, Step::Lost] {
+            assert_eq!(told("fajar", step, Receiver::Seen), Some((5, None)));
+            assert_eq!(told("fajar", step, Receiver::Hidden), None);
+        }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct Relay {
     pub(crate) managers: Managers,
     pub(crate) tracked: Tracked,
     pub(crate) readers: Readers,
-    pub(crate) trail: Trail,
+    pub(crate) trail: Arc<Trail>,
     /// Some manager keeps trails in SQL.
     pub(crate) trail_is_kept: AtomicBool,
     pub(crate) claims: Claims,

@@ -57,6 +57,6 @@ impl explain_server::Explain for ExplainRpc {
     async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
         let asked = Asked::decode(request.into_inner())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        Ok(Response::new(self.relay.explain(&asked)))
+        Ok(Response::new(self.relay.explain(asked).await))
     }
 }

@@ -185,7 +185,7 @@ fn assemble(
         managers: Managers::default(),
         tracked: Tracked::new(config.tracked_bytes),
         readers: Readers::new(),
-        trail: Trail::new(config.trail_bounds(), metrics.trail.clone(), kurir_trail::now_us()),
+        trail: Arc::new(Trail::new(config.trail_bounds(), metrics.trail.clone(), kurir_trail::now_us())),
         trail_is_kept: AtomicBool::new(false),
         claims: Claims::new(),
         metrics,

@@ -25,9 +25,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Relay {
     /// What is known here of a message.
-    pub(crate) fn explain(&self, asked: &Asked) -> ExplainResponse {
+    pub(crate) async fn explain(&self, asked: Asked) -> ExplainResponse {
         let id = self.member.id().as_str();
-        let events = self.trail.explain(asked, now_us());
+        let events = self.trail.explain(asked, now_us()).await;
         ExplainResponse {
             events: events.into_iter().map(|event| Kept::encode(id, event)).collect(),
             off: !self.trail.is_on(),

@@ -34,7 +34,7 @@ impl explain_server::Explain for Explain {
     ) -> Result<Response<v1::ExplainResponse>, Status> {
         let asked = Asked::decode(request.into_inner())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let events = self.0.explain(&asked).await.into_iter();
+        let events = self.0.explain(asked).await.into_iter();
         Ok(Response::new(v1::ExplainResponse {
             events: events.map(|kept| Kept::encode(&kept.component, kept.event)).collect(),
             off: !self.0.trail.is_on(),

@@ -5,24 +5,33 @@ use std::sync::Arc;
 use kurir_trail::{Asked, Device, Event, Kept, Reason, Step};
 use sea_orm::{
     ActiveValue::{NotSet, Set},
-    ColumnTrait, Condition, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
     account::AccountId,
-    entity::{log_entry, trail},
+    entity::{log_entry, roster_item, trail},
     log::{signed, unsigned},
 };
 
 /// Most events that one caller hands in: with fifteen values each they are a quarter of what `SQLite` takes.
 pub const MOST_EVENTS: usize = 512;
 
-/// Events of one message that are read, and connections whose progress is looked for. One message has a dozen events and a
-/// few devices; a device that reads its log again and again has more.
+/// Events of one message that are read (of those that repeat the last ones, and so many of the others), and connections
+/// whose progress is looked for, the last too. One message has a dozen events and a few devices; a device that reads its log
+/// again and again has more.
 const OF_ONE_MESSAGE: u64 = 256;
 const CONNECTIONS: usize = 32;
+
+/// Whether whoever has sent a message sees its receiver's presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiver {
+    /// It is the sender, or has the sender in its roster as `from` or `both`.
+    Seen,
+    Hidden,
+}
 
 /// Events forgotten with one statement.
 const FORGOTTEN_AT_ONCE: u64 = 5000;
@@ -57,14 +66,15 @@ impl Store {
             return Ok(Vec::new());
         }
         self.within(self.timeout, async {
-            let rows = trail::Entity::find()
-                .filter(any)
-                .order_by_asc(trail::Column::Id)
-                .limit(OF_ONE_MESSAGE)
-                .all(&self.database)
-                .await?;
+            let of_it = trail::Entity::find().filter(any).limit(OF_ONE_MESSAGE);
+            let repeating = Step::ALL.iter().filter(|step| step.repeats()).map(|step| step.as_str());
+            let repeats = trail::Column::Step.is_in(repeating);
+            let once = of_it.clone().filter(repeats.clone().not()).order_by_asc(trail::Column::Id);
+            let again = of_it.filter(repeats).order_by_desc(trail::Column::Id);
+            let mut rows = once.all(&self.database).await?;
+            rows.extend(again.all(&self.database).await?.into_iter().rev());
             let mut found: Vec<Kept> = rows.into_iter().filter_map(kept).collect();
-            let read = found.iter().filter(|kept| kept.event.step == Step::Read).take(CONNECTIONS);
+            let read = found.iter().rev().filter(|kept| kept.event.step == Step::Read).take(CONNECTIONS);
             let mut progress = Vec::new();
             for read in read {
                 for step in [Step::Heard, Step::Written, Step::Acked, Step::Lost] {
@@ -115,16 +125,29 @@ impl Store {
         .await
     }
 
-    /// Whether an account's own log has this message as sent by it.
-    pub async fn has_sent(&self, account: AccountId, stanza_id: Uuid) -> Result<bool, StoreError> {
+    /// Of a message that an account's own log has as sent by it. None: it has no such message.
+    pub async fn receiver(
+        &self,
+        account: AccountId,
+        stanza_id: Uuid,
+    ) -> Result<Option<Receiver>, StoreError> {
         self.within(self.timeout, async {
-            let count = log_entry::Entity::find()
+            let to: Option<i64> = log_entry::Entity::find()
+                .select_only()
+                .column(log_entry::Column::PeerId)
                 .filter(log_entry::Column::StanzaId.eq(stanza_id))
                 .filter(log_entry::Column::Device.is_not_null())
                 .filter(log_entry::Column::AccountId.eq(account.0))
-                .count(&self.database)
+                .into_tuple()
+                .one(&self.database)
                 .await?;
-            Ok(count > 0)
+            let Some(to) = to else { return Ok(None) };
+            if to == account.0 {
+                return Ok(Some(Receiver::Seen));
+            }
+            let item = roster_item::Entity::find_by_id((to, account.0)).one(&self.database).await?;
+            let seen = item.is_some_and(|item| item.subscription.seen_by_contact());
+            Ok(Some(if seen { Receiver::Seen } else { Receiver::Hidden }))
         })
         .await
     }

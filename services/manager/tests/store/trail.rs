@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kurir_manager::store::{Store, log::NewMessage};
+use kurir_manager::store::{Store, log::NewMessage, trail::Receiver};
 use kurir_protocol::name::Resource;
 use kurir_trail::{Asked, Device, Event, Kept, Reason, SentAs, Step, resolve};
 use uuid::Uuid;
@@ -17,6 +17,8 @@ on_both_databases!(
     of_a_long_connection_the_progress_of_one_entry_is_found,
     what_is_old_is_forgotten,
     only_the_sender_has_sent_a_message,
+    of_what_repeats_the_last_and_of_the_rest_all_is_read,
+    a_receiver_is_seen_by_whom_its_roster_says,
 );
 
 fn by_stanza(stanza_id: Uuid) -> Asked {
@@ -121,24 +123,69 @@ async fn what_is_old_is_forgotten(database: TestDatabase) {
     assert_eq!(store.forget_trail(i64::MAX).await.unwrap(), 0);
 }
 
-async fn only_the_sender_has_sent_a_message(database: TestDatabase) {
+/// A device that reads its log again and again.
+async fn of_what_repeats_the_last_and_of_the_rest_all_is_read(database: TestDatabase) {
     let store = database.store().await;
-    let (esa, fajar) = (register(&store, "esa").await.unwrap(), register(&store, "fajar").await.unwrap());
-    let message = |from: &str, to: &str| NewMessage {
+    let id = timeless();
+    let stanza_id = Some(id);
+    let esa = Arc::new(Device::elsewhere("esa", "phone"));
+    let mut events = vec![kept("relay-1", Event { stanza_id, ..Event::new(0, Step::Accepted, &esa) })];
+    for at_us in 1..=300_i64 {
+        let fajar = Arc::new(Device::new("fajar", "phone", at_us.unsigned_abs(), at_us));
+        let event = |step, stanza_id| Event { seq: 7, stanza_id, ..Event::new(at_us, step, &fajar) };
+        events.push(kept("relay-1", event(Step::Read, stanza_id)));
+        events.push(kept("relay-1", event(Step::Written, None)));
+    }
+    events.push(kept("relay-1", Event { stanza_id, ..Event::new(301, Step::Confirmed, &esa) }));
+    for some in events.chunks(512) {
+        store.keep_trail(some).await.unwrap();
+    }
+    let told = resolved(&store, &by_stanza(id)).await;
+    let of = |wanted: Step| told.iter().filter(move |(_, step)| *step == wanted).map(|(at_us, _)| *at_us);
+    assert_eq!((told.first(), told.last()), (Some(&(0, Step::Accepted)), Some(&(301, Step::Confirmed))));
+    assert_eq!(of(Step::Read).collect::<Vec<_>>(), (237..=300).collect::<Vec<_>>(), "as in memory");
+    assert_eq!(of(Step::Written).collect::<Vec<_>>(), (269..=300).collect::<Vec<_>>());
+}
+
+fn message(from: &str, to: &str) -> NewMessage {
+    NewMessage {
         from: key(from),
         device: Resource::default_device(),
-        id: "1".to_owned(),
+        id: Uuid::now_v7().to_string(),
         to: key(to),
         stanza_id: Uuid::now_v7(),
         ts_ms: 1,
         stanza: "{}".to_owned(),
         displayed: None,
-    };
+    }
+}
+
+async fn only_the_sender_has_sent_a_message(database: TestDatabase) {
+    let store = database.store().await;
+    let (esa, fajar) = (register(&store, "esa").await.unwrap(), register(&store, "fajar").await.unwrap());
     let (halo, note) = (message("esa", "fajar"), message("fajar", "fajar"));
     store.append(&[halo.clone(), note.clone()]).await.unwrap();
-    assert!(store.has_sent(esa.id, halo.stanza_id).await.unwrap());
-    assert!(!store.has_sent(fajar.id, halo.stanza_id).await.unwrap(), "has received it");
-    assert!(store.has_sent(fajar.id, note.stanza_id).await.unwrap());
-    assert!(!store.has_sent(esa.id, note.stanza_id).await.unwrap());
-    assert!(!store.has_sent(esa.id, Uuid::now_v7()).await.unwrap());
+    assert_eq!(store.receiver(esa.id, halo.stanza_id).await.unwrap(), Some(Receiver::Hidden));
+    assert_eq!(store.receiver(fajar.id, halo.stanza_id).await.unwrap(), None, "has received it");
+    assert_eq!(store.receiver(fajar.id, note.stanza_id).await.unwrap(), Some(Receiver::Seen), "oneself");
+    assert_eq!(store.receiver(esa.id, note.stanza_id).await.unwrap(), None);
+    assert_eq!(store.receiver(esa.id, Uuid::now_v7()).await.unwrap(), None);
+}
+
+async fn a_receiver_is_seen_by_whom_its_roster_says(database: TestDatabase) {
+    let store = database.store().await;
+    let (esa, fajar) = (register(&store, "esa").await.unwrap(), register(&store, "fajar").await.unwrap());
+    let (there, back) = (message("esa", "fajar"), message("fajar", "esa"));
+    store.append(&[there.clone(), back.clone()]).await.unwrap();
+    let both = async || {
+        let receiver = async |of, stanza_id| store.receiver(of, stanza_id).await.unwrap().unwrap();
+        (receiver(esa.id, there.stanza_id).await, receiver(fajar.id, back.stanza_id).await)
+    };
+    assert_eq!(both().await, (Receiver::Hidden, Receiver::Hidden));
+    store.add_contact(fajar.id, &key("esa"), None).await.unwrap();
+    assert_eq!(both().await, (Receiver::Hidden, Receiver::Seen), "fajar sees esa");
+    store.add_contact(esa.id, &key("fajar"), None).await.unwrap();
+    assert_eq!(both().await, (Receiver::Seen, Receiver::Seen));
+    store.remove_contact(fajar.id, &key("esa")).await.unwrap();
+    assert_eq!(both().await, (Receiver::Seen, Receiver::Hidden));
 }

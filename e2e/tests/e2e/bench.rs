@@ -12,6 +12,8 @@ kurir_e2e::shows! {
     bench_flood_puts_the_relay_beside_the_forwarder: "";
     bench_latency_keeps_its_rate: "";
     bench_login_and_idle_report: "";
+    bench_tracked_stores_delivers_and_keeps_its_rate: "";
+    bench_backlog_comes_whole_with_live_messages_between: "";
 }
 
 /// Two servers start, and an idle user is looked at after a pause.
@@ -86,4 +88,55 @@ async fn bench_login_and_idle_report() {
     }
     let report = bench(&["idle", "--users", "4"]).await;
     assert_eq!(report["rows"][0]["users"], 4, "{report:#}");
+}
+
+/// The figures of these columns are there, in this order.
+fn ascends(row: &Value, columns: &[&str]) {
+    let figure = |column: &&str| row[*column].as_f64().unwrap_or_else(|| panic!("{column} of {row:#}"));
+    let figures: Vec<f64> = columns.iter().map(figure).collect();
+    assert!(
+        figures.first().is_some_and(|first| *first > 0.0) && figures.is_sorted(),
+        "{columns:?} of {row:#}"
+    );
+}
+
+#[tokio::test]
+async fn bench_tracked_stores_delivers_and_keeps_its_rate() {
+    let small =
+        ["tracked", "--pairs", "3", "--seconds", "1", "--rounds", "1", "--relays", "2", "--managers", "2"];
+    for (load, value) in [("window", 4), ("rate", 200)] {
+        let option = (format!("--{load}"), value.to_string());
+        let report = bench(&[&small[..], &[&option.0, &option.1]].concat()).await;
+        let row = row(&report, "database", "sqlite");
+        is_whole(row);
+        assert_eq!((&row[load], &row["refusals"]), (&value.into(), &0.into()), "{row:#}");
+        ascends(row, &["ack_p50_ms", "ack_p99_ms", "ack_p999_ms"]);
+        ascends(row, &["delivery_p50_ms", "delivery_p99_ms"]);
+        if load == "rate" {
+            let stored = row["messages"].as_u64().expect("messages");
+            assert!((150..=250).contains(&stored), "200 were due in that second: {row:#}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn bench_backlog_comes_whole_with_live_messages_between() {
+    let args = ["backlog", "--messages", "3000", "--senders", "3", "--rounds", "2", "--live"];
+    let report = bench(&args).await;
+    let rows = report["rows"].as_array().expect("rows");
+    assert_eq!((rows.len(), &rows[0]["messages"]), (2, &3000.into()), "{report:#}");
+    assert!(rows[1]["messages"].as_u64() > Some(3000), "what was live waits the next time: {report:#}");
+    for row in rows {
+        for finding in ["lost", "duplicated", "reordered"] {
+            assert_eq!(row[finding], 0, "{row:#}");
+        }
+        ascends(row, &["ready_ms", "first_ms", "last_ms"]);
+        ascends(row, &["live_untracked_p50_ms", "live_untracked_p99_ms"]);
+        ascends(row, &["live_ack_p50_ms", "live_ack_p99_ms"]);
+        for column in
+            ["live_messages", "rss_before_mib", "rss_peak_mib", "rss_after_mib", "stored_per_second"]
+        {
+            assert!(row[column].as_f64().is_some_and(|figure| figure > 0.0), "{column} of {row:#}");
+        }
+    }
 }

@@ -6,9 +6,10 @@
 //!
 //! - [`server`]: the process under test and what `/proc` says of it
 //! - [`users`]: accounts, logins and relay connections for the load
-//! - [`login`], [`flood`], [`latency`], [`idle`]: one benchmark each
+//! - [`login`], [`flood`], [`latency`], [`idle`], [`tracked`], [`backlog`]: one benchmark each
 //! - [`pairs`]: connections in pairs, at a relay or at the forwarder
 //! - [`forwarder`]: the ceiling: a forwarder that parses nothing
+//! - [`sending`], [`lines`]: tracked messages from their sender's side; reading lines
 //! - [`check`]: loss, duplication, order
 //! - [`report`]: table and JSON
 
@@ -18,15 +19,19 @@
     reason = "figures for people: three significant digits"
 )]
 
+mod backlog;
 mod check;
 mod flood;
 mod forwarder;
 mod idle;
 mod latency;
+mod lines;
 mod login;
 mod pairs;
 mod report;
+mod sending;
 mod server;
+mod tracked;
 mod users;
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -46,6 +51,10 @@ enum Command {
     Flood(flood::Args),
     /// Latency at a fixed rate, open loop: measured from the moment each message was due.
     Latency(latency::Args),
+    /// Tracked messages: stored per second, and how long until they are acknowledged and delivered.
+    Tracked(tracked::Args),
+    /// A receiver comes back to many waiting messages: how soon, how fast, and with how much memory they come.
+    Backlog(backlog::Args),
     /// Memory per online user who does nothing.
     Idle(idle::Args),
     /// Serves as a bare TCP forwarder, the ceiling for a relay on this machine. A client's first line is its name, each
@@ -67,6 +76,31 @@ struct Common {
     json: bool,
 }
 
+/// Where the server under test stores messages, for the benchmarks of that.
+#[derive(Debug, Clone, ClapArgs)]
+struct Stores {
+    /// Managers of the server under test.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
+    managers: u16,
+    /// Store in this database instead of a file in a temporary directory. Accounts and messages of the benchmark stay
+    /// there: give it one of its own.
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+}
+
+impl Default for Stores {
+    fn default() -> Self {
+        Self { managers: 1, database: None }
+    }
+}
+
+impl Stores {
+    /// What the report says of it.
+    fn name(&self) -> &str {
+        self.database.as_deref().and_then(|url| url.split(':').next()).unwrap_or("sqlite")
+    }
+}
+
 /// What the relay is put beside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Reference {
@@ -81,6 +115,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         Command::Login(args) => login::run(args).await,
         Command::Flood(args) => flood::run(args).await,
         Command::Latency(args) => latency::run(args).await,
+        Command::Tracked(args) => tracked::run(args).await,
+        Command::Backlog(args) => backlog::run(args).await,
         Command::Idle(args) => idle::run(args).await,
         Command::Forwarder(args) => forwarder::run(args).await,
     }

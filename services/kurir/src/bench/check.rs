@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, ops::AddAssign};
 
 /// Starts the number in a payload; no name and no key of a stanza holds it.
-const MARK: u8 = b'#';
+pub(super) const MARK: u8 = b'#';
 
 /// What a receiver saw of one sender's messages numbered 0, 1, 2, …
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct Check {
 /// The findings of any number of pairs.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Findings {
-    /// Sent and never received.
+    /// Sent and never received, or never acknowledged.
     pub(super) lost: u64,
     /// Received more often than sent.
     pub(super) duplicated: u64,
@@ -57,6 +57,17 @@ impl Check {
     }
 }
 
+impl Findings {
+    /// Of the same messages, as their sender and their receiver saw them: one that neither knows of is lost once.
+    pub(super) fn of_both(sender: Findings, receiver: Findings) -> Findings {
+        Findings {
+            lost: sender.lost.max(receiver.lost),
+            duplicated: sender.duplicated + receiver.duplicated,
+            reordered: sender.reordered + receiver.reordered,
+        }
+    }
+}
+
 impl AddAssign for Findings {
     fn add_assign(&mut self, other: Findings) {
         self.lost += other.lost;
@@ -74,7 +85,8 @@ pub(super) fn payload(number: u64, bytes: usize) -> String {
     text
 }
 
-fn number(line: &[u8]) -> Option<u64> {
+/// The number that a line carries.
+pub(super) fn number(line: &[u8]) -> Option<u64> {
     let digits = line.split(|byte| *byte == MARK).nth(1)?;
     let mut number = None;
     for byte in digits.iter().take_while(|byte| byte.is_ascii_digit()) {

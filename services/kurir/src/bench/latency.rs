@@ -162,15 +162,16 @@ async fn measure(target: Target, args: &Args, round: usize, report: &mut Report)
 
 /// When each message is due: message n of all goes to pair n mod pairs.
 #[derive(Debug)]
-struct Schedule {
-    start: Instant,
-    rate: u64,
-    pairs: u64,
+pub(super) struct Schedule {
+    pub(super) start: Instant,
+    /// Messages per second over all pairs.
+    pub(super) rate: u64,
+    pub(super) pairs: u64,
 }
 
 impl Schedule {
     /// When message `number` of pair `index` is due.
-    fn due(&self, index: u64, number: u64) -> Instant {
+    pub(super) fn due(&self, index: u64, number: u64) -> Instant {
         let overall = number * self.pairs + index;
         self.start + Duration::from_nanos(overall * 1_000_000_000 / self.rate)
     }

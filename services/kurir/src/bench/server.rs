@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::Common;
+use super::{Common, Stores};
 
 /// How long a server may take to say that it is ready.
 const START: Duration = Duration::from_secs(30);
@@ -45,16 +45,29 @@ impl Server {
     /// `kurir up` with an empty database and passwords at the least cost: the load needs thousands of accounts, and
     /// none of these benchmarks measures argon2 (`bench login --password-cost default` does).
     pub(super) async fn up(common: &Common, password_cost: PasswordCost) -> anyhow::Result<Server> {
+        Server::up_with(common, &Stores::default(), password_cost).await
+    }
+
+    /// The same with these managers and this database, which is used as it is.
+    pub(super) async fn up_with(
+        common: &Common,
+        stores: &Stores,
+        password_cost: PasswordCost,
+    ) -> anyhow::Result<Server> {
         let data = std::env::temp_dir().join(format!("kurir-bench-{}", std::process::id()));
         fs::create_dir_all(&data).context("cannot make a directory for the server's data")?;
         let scratch = Scratch(data.clone());
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["up", "--relays", &common.relays.to_string()])
+            .args(["--managers", &stores.managers.to_string()])
             .args(["--port-base", &common.port_base.to_string()])
             .arg("--data")
             .arg(&data)
             .env("KURIR__LOG__LEVEL", "warn");
+        if let Some(database) = &stores.database {
+            command.args(["--database", database]);
+        }
         if password_cost == PasswordCost::Least {
             command
                 .env("KURIR__MANAGER__ARGON2_MEMORY_KIB", "8")

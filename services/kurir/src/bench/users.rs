@@ -23,7 +23,7 @@ const PASSWORD: &str = "benchmark";
 /// Where a user may connect, from the login's reply.
 #[derive(Debug, Clone)]
 pub(super) struct Ticket {
-    addr: String,
+    pub(super) addr: String,
     token: String,
     /// The relay's name, to count how evenly users spread.
     pub(super) relay: String,
@@ -39,6 +39,12 @@ pub(super) struct User {
 /// The manager's address of a server started with this first port.
 pub(super) fn manager_addr(port_base: u16) -> String {
     format!("127.0.0.1:{}", port_base + 1)
+}
+
+/// The address of one of several managers, in turn.
+pub(super) fn manager_in_turn(port_base: u16, managers: u16, index: usize) -> String {
+    let turn = u16::try_from(index % usize::from(managers)).unwrap_or_default();
+    manager_addr(port_base + turn)
 }
 
 /// Registers or logs in; the connection stays open, so the user stays online.
@@ -86,6 +92,24 @@ pub(super) async fn hello(name: &str, ticket: &Ticket) -> anyhow::Result<TcpStre
         "hello of {name} was refused: {pong}"
     );
     Ok(stream)
+}
+
+/// Connects to the relay as a device that goes by places in its log and has none of it; when it returns the log's place
+/// is known. For a log that is empty: what follows that answer at once would be lost.
+pub(super) async fn resume(name: &str, ticket: &Ticket) -> anyhow::Result<TcpStream> {
+    let mut stream = TcpStream::connect(&ticket.addr).await.context("cannot connect to the relay")?;
+    stream.set_nodelay(true)?;
+    let ready = ask(&mut stream, &resuming(name, ticket)).await?;
+    ensure!(
+        ready.get("type").and_then(Value::as_str) == Some("ready"),
+        "hello of {name} was refused: {ready}"
+    );
+    Ok(stream)
+}
+
+/// The hello of a device that is to get its whole log.
+pub(super) fn resuming(name: &str, ticket: &Ticket) -> Value {
+    json!({"username": name, "message": "hello!", "token": ticket.token, "resume": 0})
 }
 
 /// Sends the logout; [`until_closed`] waits for its end.

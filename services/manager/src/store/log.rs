@@ -11,7 +11,7 @@ use kurir_protocol::name::{Resource, UserKey};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DerivePartialModel, EntityTrait,
-    ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    ExprTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, RelationTrait,
     sea_query::{Alias, Expr, LockType, OnConflict, SimpleExpr},
 };
 use uuid::Uuid;
@@ -151,14 +151,10 @@ impl Store {
     /// At most `most` entries after `after`. None: there is no such account.
     pub async fn read_log(&self, user: &UserKey, after: u64, most: u64) -> Result<Option<Page>, StoreError> {
         self.within(self.timeout, async {
-            let Some(account) = account_ids(&self.database, [user.as_str()]).await?.remove(user.as_str())
-            else {
-                return Ok(None);
-            };
             // The head first: an entry that comes meanwhile is then beyond `last`, and not the other way round.
-            let head = self.head(account).await?;
+            let Some(head) = self.head_of(user).await? else { return Ok(None) };
             let rows = log_entry::Entity::find()
-                .filter(log_entry::Column::AccountId.eq(account))
+                .filter(log_entry::Column::AccountId.eq(head.account_id))
                 .filter(log_entry::Column::Seq.gt(signed(after)))
                 .filter(is_there())
                 .order_by_asc(log_entry::Column::Seq)
@@ -175,6 +171,23 @@ impl Store {
         .await
     }
 
+    /// The head of the log of whom this name belongs to: one statement, except for a log that was never used.
+    async fn head_of(&self, user: &UserKey) -> Result<Option<log::Model>, StoreError> {
+        let known = log::Entity::find()
+            .join(JoinType::InnerJoin, log::Relation::Account.def())
+            .filter(account::Column::UsernameKey.eq(user.as_str()))
+            .one(&self.database)
+            .await?;
+        if known.is_some() {
+            return Ok(known);
+        }
+        let accounts = account_ids(&self.database, [user.as_str()]).await?;
+        match accounts.get(user.as_str()) {
+            Some(account) => self.head(*account).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// A log has its life from when it is first read or written on: what a client has seen of it belongs to that.
     pub(super) async fn head(&self, account: i64) -> Result<log::Model, StoreError> {
         if let Some(head) = log::Entity::find_by_id(account).one(&self.database).await? {
@@ -189,14 +202,16 @@ impl Store {
     /// Where the logs of these accounts end. One that was never used is left out.
     pub async fn heads(&self, users: &[String]) -> Result<Vec<(String, u64)>, StoreError> {
         self.within(self.timeout, async {
-            let accounts = account_ids(&self.database, users.iter().map(String::as_str)).await?;
-            let mut names: HashMap<i64, String> = accounts.into_iter().map(|(name, id)| (id, name)).collect();
-            let rows = log::Entity::find()
-                .filter(log::Column::AccountId.is_in(names.keys().copied()))
+            let rows: Vec<(String, i64)> = log::Entity::find()
+                .select_only()
+                .column(account::Column::UsernameKey)
+                .column(log::Column::LastSeq)
+                .join(JoinType::InnerJoin, log::Relation::Account.def())
+                .filter(account::Column::UsernameKey.is_in(users))
+                .into_tuple()
                 .all(&self.database)
                 .await?;
-            let head = |row: log::Model| Some((names.remove(&row.account_id)?, unsigned(row.last_seq)));
-            Ok::<_, StoreError>(rows.into_iter().filter_map(head).collect())
+            Ok::<_, StoreError>(rows.into_iter().map(|(name, seq)| (name, unsigned(seq))).collect())
         })
         .await
     }

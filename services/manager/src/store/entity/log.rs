@@ -23,6 +23,12 @@ pub enum Relation {
         to = "(super::log_entry::Column::AccountId, super::log_entry::Column::Seq)"
     )]
     First,
+    #[sea_orm(
+        belongs_to = "super::account::Entity",
+        from = "Column::AccountId",
+        to = "super::account::Column::Id"
+    )]
+    Account,
 }
 
 impl ActiveModelBehavior for ActiveModel {}

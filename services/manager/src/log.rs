@@ -10,7 +10,7 @@ use kurir_protocol::{
 use kurir_trail::Trail;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 use uuid::Uuid;
 
@@ -33,6 +33,10 @@ const STALE: Duration = Duration::from_secs(2);
 
 /// So far the clocks of two managers may be apart.
 const CLOCKS_MS: i64 = 60_000;
+
+/// A sender's own log is announced so much later than its receiver's. By then its relay has the answer, and has no need to
+/// read what it has handed in itself; only the sender's other devices wait for it.
+const OWN: Duration = Duration::from_millis(50);
 
 /// A message as a relay sends it; its place and time come with the transaction.
 #[derive(Debug)]
@@ -62,6 +66,9 @@ pub(crate) enum AppendError {
     Unknown,
 }
 
+/// Where logs end.
+type Heads = HashMap<UserKey, u64>;
+
 type Answer = oneshot::Sender<Result<Vec<Outcome>, AppendError>>;
 
 struct Batch {
@@ -83,6 +90,14 @@ pub(crate) struct Committer {
     metrics: Metrics,
     trail: Arc<Trail>,
     batches: mpsc::Receiver<Batch>,
+    own: Own,
+}
+
+/// Where the logs of those end who have sent, as far as that is still to be announced.
+#[derive(Debug, Default)]
+struct Own {
+    heads: Heads,
+    due: Option<Instant>,
 }
 
 impl Log {
@@ -93,7 +108,7 @@ impl Log {
         trail: Arc<Trail>,
     ) -> (Log, Committer) {
         let (sender, batches) = mpsc::channel(WAITING);
-        (Log { batches: sender }, Committer { store, relays, metrics, trail, batches })
+        (Log { batches: sender }, Committer { store, relays, metrics, trail, batches, own: Own::default() })
     }
 
     /// Stores messages in this order, together with what others hand in meanwhile.
@@ -108,7 +123,15 @@ impl Log {
 impl Committer {
     /// Appends for as long as it is polled.
     pub(crate) async fn run(mut self) {
-        while let Some(first) = self.batches.recv().await {
+        loop {
+            let first = tokio::select! {
+                first = self.batches.recv() => first,
+                () = self.own.due() => {
+                    self.relays.announce(self.own.take());
+                    continue;
+                }
+            };
+            let Some(first) = first else { return };
             let mut batches = vec![first];
             let mut count = batches.iter().map(|batch| batch.messages.len()).sum::<usize>();
             while count < MOST_MESSAGES {
@@ -121,7 +144,7 @@ impl Committer {
         }
     }
 
-    async fn commit(&self, batches: Vec<Batch>) {
+    async fn commit(&mut self, batches: Vec<Batch>) {
         let ts_ms = now_ms();
         let new = |message: Tracked| {
             let Tracked { from, device, id, to, stanza } = message;
@@ -147,7 +170,7 @@ impl Committer {
             }
             return;
         };
-        let grown = heads(&messages, &appended);
+        let (received, sent) = heads(&messages, &appended);
         let mut outcomes = appended.iter().copied().zip(&messages).map(|(appended, message)| {
             let stanza_id = match appended {
                 Appended::Repeated { stanza_id, .. } => stanza_id,
@@ -160,7 +183,8 @@ impl Committer {
             let _ = answer.send(Ok(outcomes.by_ref().take(count).collect()));
         }
         let at_us = kurir_trail::now_us();
-        let announced = Announced { at_us, relays: self.relays.announce(grown) };
+        let announced = Announced { at_us, relays: self.relays.announce(received) };
+        self.own.add(sent, Instant::now());
         // Made before: the trail is locked while it takes them.
         let events: Vec<_> = committed.events(&messages, &appended, announced).collect();
         self.trail.note_all(events);
@@ -185,20 +209,93 @@ fn read_by(stanza_id: &str, ts_ms: i64) -> Option<Uuid> {
     (made_ms <= u64::try_from(ts_ms.saturating_add(CLOCKS_MS)).unwrap_or_default()).then_some(id)
 }
 
-/// Where the logs end now that have grown.
-fn heads(messages: &[NewMessage], appended: &[Appended]) -> HashMap<UserKey, u64> {
-    let mut heads = HashMap::new();
+impl Own {
+    /// Resolves when it is time to announce.
+    async fn due(&self) {
+        match self.due {
+            Some(due) => sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn add(&mut self, heads: Heads, now: Instant) {
+        if !heads.is_empty() {
+            self.heads.extend(heads);
+            self.due.get_or_insert(now + OWN);
+        }
+    }
+
+    fn take(&mut self) -> Heads {
+        self.due = None;
+        std::mem::take(&mut self.heads)
+    }
+}
+
+/// Where the logs end now that have grown: of those who have received, and of those who have sent.
+fn heads(messages: &[NewMessage], appended: &[Appended]) -> (Heads, Heads) {
+    let (mut receivers, mut senders) = (HashMap::new(), HashMap::new());
     for (message, appended) in messages.iter().zip(appended) {
         let Appended::Stored { sent, received } = *appended else { continue };
-        heads.insert(message.from.clone(), sent);
-        heads.insert(message.to.clone(), received);
+        receivers.insert(message.to.clone(), received);
+        if message.from != message.to {
+            senders.insert(message.from.clone(), sent);
+        }
     }
-    heads
+    (receivers, senders)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn key(name: &str) -> UserKey {
+        UserKey::try_from(name.to_owned()).unwrap()
+    }
+
+    fn message(from: &str, to: &str) -> NewMessage {
+        let device = Resource::try_from("phone".to_owned()).unwrap();
+        let (from, to) = (key(from), key(to));
+        let (id, stanza_id, stanza) = (String::new(), Uuid::nil(), String::new());
+        NewMessage { from, device, id, to, stanza_id, ts_ms: 0, stanza, displayed: None }
+    }
+
+    fn stored(sent: u64, received: u64) -> Appended {
+        Appended::Stored { sent, received }
+    }
+
+    fn told(heads: Heads) -> Vec<(String, u64)> {
+        let mut told: Vec<_> = heads.into_iter().map(|(user, seq)| (user.to_string(), seq)).collect();
+        told.sort();
+        told
+    }
+
+    #[test]
+    fn receivers_are_announced_apart_from_senders_and_only_what_was_stored() {
+        let messages = [
+            message("esa", "fajar"),
+            message("esa", "fajar"),
+            message("fajar", "fajar"),
+            message("esa", "ani"),
+        ];
+        let appended = [stored(4, 7), stored(5, 8), stored(9, 9), Appended::Conflict];
+        let (receivers, senders) = heads(&messages, &appended);
+        assert_eq!(told(receivers), [("fajar".to_owned(), 9)]);
+        assert_eq!(told(senders), [("esa".to_owned(), 5)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn senders_logs_are_announced_once_and_a_moment_after_the_first() {
+        let mut own = Own::default();
+        let began = Instant::now();
+        own.add(Heads::new(), began);
+        assert_eq!(own.due, None, "nothing has grown");
+        own.add([(key("esa"), 4)].into(), began);
+        own.add([(key("esa"), 5), (key("ani"), 2)].into(), began + OWN / 2);
+        own.due().await;
+        assert_eq!(began.elapsed(), OWN);
+        assert_eq!(told(own.take()), [("ani".to_owned(), 2), ("esa".to_owned(), 5)]);
+        assert_eq!((own.due, told(own.take())), (None, Vec::new()));
+    }
 
     #[test]
     fn only_a_message_of_before_can_have_been_read() {

@@ -184,7 +184,7 @@ impl<Id: Copy + Eq> Queue<Id> {
 
     /// The archive does not have it, and would: it is as new.
     pub fn renew(&mut self, id: Id, now_ms: i64) -> Option<&Queued<Id>> {
-        let slot = self.entries.iter_mut().find(|slot| slot.queued.id == id && slot.step == Step::Asked)?;
+        let slot = self.slot(id, Step::Asked)?;
         slot.queued.since_ms = now_ms;
         slot.step = Step::Ready;
         Some(&slot.queued)
@@ -192,10 +192,9 @@ impl<Id: Copy + Eq> Queue<Id> {
 
     /// The archive cannot say whether it is stored: it is left to the application, and later ones go on.
     pub fn expire(&mut self, id: Id) -> Option<&Queued<Id>> {
-        let slot = self.entries.iter_mut().find(|slot| slot.queued.id == id && slot.step == Step::Asked)?;
-        slot.step = Step::Expired;
+        self.slot(id, Step::Asked)?.step = Step::Expired;
         self.stuck |= self.held == Some(id);
-        Some(&slot.queued)
+        self.iter().find(|queued| queued.id == id)
     }
 
     /// "Not now": to be sent again, before any later one.
@@ -244,10 +243,13 @@ impl<Id: Copy + Eq> Queue<Id> {
     }
 
     fn step(&mut self, id: Id, from: Step, to: Step) {
-        let found = self.entries.iter_mut().find(|slot| slot.queued.id == id && slot.step == from);
-        if let Some(slot) = found {
+        if let Some(slot) = self.slot(id, from) {
             slot.step = to;
         }
+    }
+
+    fn slot(&mut self, id: Id, step: Step) -> Option<&mut Slot<Id>> {
+        self.entries.iter_mut().find(|slot| slot.queued.id == id && slot.step == step)
     }
 
     fn position(&self, id: Id) -> Option<usize> {

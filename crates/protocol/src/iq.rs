@@ -94,6 +94,50 @@ impl Request {
     }
 }
 
+/// What a request is answered with, as a canonical line. What the result of each namespace says is with its requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    namespace: &'static str,
+    to: Option<&'a str>,
+    id: Option<&'a Id>,
+}
+
+impl<'a> Answer<'a> {
+    /// To the asker `to`, null before login, with the `id` of its request.
+    pub fn new(namespace: &'static str, to: Option<&'a str>, id: Option<&'a Id>) -> Self {
+        Self { namespace, to, id }
+    }
+
+    /// The request is refused.
+    pub fn refused(self, out: &mut Vec<u8>, condition: Condition) {
+        self.write(out, "error", |iq| iq.value("error", |out| error(out, condition.error())));
+    }
+
+    /// It is done, and there is nothing to say.
+    pub(crate) fn done(self, out: &mut Vec<u8>) {
+        self.write(out, "result", |iq| iq);
+    }
+
+    /// `query` adds the members of the result.
+    pub(crate) fn result(
+        self,
+        out: &mut Vec<u8>,
+        query: impl FnOnce(write::Object<'_>) -> write::Object<'_>,
+    ) {
+        self.write(out, "result", |iq| iq.value("query", |out| query(write::Object::begin(out)).end()));
+    }
+
+    fn write(
+        self,
+        out: &mut Vec<u8>,
+        kind: &str,
+        content: impl FnOnce(write::Object<'_>) -> write::Object<'_>,
+    ) {
+        let iq = write::Object::begin(out).text("stanza", "iq").text("namespace", self.namespace);
+        with_id(content(iq.text("type", kind)).text_or_null("to", self.to), self.id).end_line();
+    }
+}
+
 /// Why a request is refused, in RFC 6120's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {

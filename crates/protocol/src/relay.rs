@@ -5,7 +5,7 @@ mod readdress;
 mod tracked;
 
 pub use message::{Message, MessageId};
-pub use readdress::{displayed, for_named, for_plain, id, is_plain, readdress, receiver};
+pub use readdress::{displayed, for_device, id, is_plain, is_to_another, readdress};
 pub(crate) use tracked::entry;
 pub use tracked::{Ready, Refusal, acknowledge, deliver, gap, not_delivered, ready, refuse, refuse_ack};
 

@@ -2,9 +2,9 @@
 
 use kurir_protocol::{
     iq::Condition,
-    manager::{ArchiveAction, ArchiveAnswer, ArchiveRequest, Displayed, Filed, Found, Search},
+    manager::{ArchiveAction, ArchiveRequest, Displayed, Filed, Found, Search},
     name::{Address, UserKey},
-    relay::{for_named, for_plain, receiver},
+    relay::{for_device, is_to_another},
     write::Object,
 };
 
@@ -30,7 +30,7 @@ impl Manager {
     /// Answers a request about the asker's own log.
     pub(crate) async fn archive(&self, online: &Online, request: &ArchiveRequest, replies: &mut Vec<u8>) {
         let reader = online.reader();
-        let answer = ArchiveAnswer { to: Some(reader.to), id: request.id.as_ref() };
+        let answer = request.answer(Some(reader.to));
         match self.look_up(online, &request.action).await {
             Ok(Answer::Found(found)) => {
                 let filed = |entry| file(entry, online, reader);
@@ -92,19 +92,15 @@ impl Manager {
 /// An entry as the asker reads it.
 fn file(entry: Logged, online: &Online, reader: Reader<'_>) -> Filed {
     let Logged { seq, stanza_id, ts_ms, stanza, sent_by } = entry;
-    let stanza = match (stanza.is_empty(), reader.domain) {
-        // Only that it was sent is still known.
-        (true, _) => remains(reader),
-        (false, None) => for_plain(&stanza).into_owned(),
-        (false, Some(domain)) => {
-            let to_another =
-                || UserKey::map(&receiver(&stanza)).is_none_or(|to| *to != *online.user.as_str());
-            let is_copy = sent_by.is_some() && to_another();
-            let mut out = Vec::with_capacity(stanza.len() + 64);
-            for_named(&stanza, domain, (!is_copy).then_some(reader.to), &mut out);
-            // Rendered text is text.
-            String::from_utf8(out).unwrap_or_default()
-        }
+    // Otherwise only that it was sent is still known.
+    let stanza = if stanza.is_empty() {
+        remains(reader)
+    } else {
+        let is_copy = sent_by.is_some() && is_to_another(&stanza, online.user.as_str());
+        let mut out = Vec::with_capacity(stanza.len() + 64);
+        for_device(&stanza, reader.domain, (!is_copy).then_some(reader.to), &mut out);
+        // Rendered text is text.
+        String::from_utf8(out).unwrap_or_default()
     };
     Filed { seq, stanza_id: stanza_id.to_string(), ts_ms, stanza }
 }

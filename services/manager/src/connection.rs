@@ -11,8 +11,8 @@ use kurir_protocol::{
     Malformed,
     iq::Condition,
     manager::{
-        self, AccountAnswer, AccountRequest, ArchiveAnswer, ArchiveRequest, Auth, ExplainAnswer,
-        ExplainRequest, FromClient, PresenceRequest, RelayEntry, RosterRequest, ToClient,
+        self, AccountRequest, ArchiveRequest, Auth, ExplainRequest, FromClient, PresenceRequest, RelayEntry,
+        RosterRequest, ToClient,
     },
     replies,
     session::{Access, AfterFailure, Session as Rules},
@@ -205,7 +205,7 @@ impl Connection {
         let Err(error) = self.manager.may_act(online).await else {
             return self.manager.account(online, request, replies).await;
         };
-        let answer = AccountAnswer { to: Some(online.reader().to), id: request.id.as_ref() };
+        let answer = request.answer(Some(online.reader().to));
         answer.refused(replies, Condition::Temporary);
         self.temporary(&error);
         Flow::Continue
@@ -216,7 +216,7 @@ impl Connection {
         let Err(error) = self.manager.may_act(online).await else {
             return self.manager.archive(online, request, replies).await;
         };
-        let answer = ArchiveAnswer { to: Some(online.reader().to), id: request.id.as_ref() };
+        let answer = request.answer(Some(online.reader().to));
         answer.refused(replies, Condition::Temporary);
         self.temporary(&error);
     }
@@ -224,7 +224,7 @@ impl Connection {
     async fn serve_explain(&self, online: &Online, request: &ExplainRequest, replies: &mut Vec<u8>) {
         online.used_part_two();
         if let Err(error) = self.manager.explain_own(online, request, replies).await {
-            let answer = ExplainAnswer { to: Some(online.reader().to), id: request.id.as_ref() };
+            let answer = request.answer(Some(online.reader().to));
             answer.refused(replies, Condition::Temporary);
             self.temporary(&error);
         }
@@ -289,13 +289,13 @@ fn refuse_before_login(packet: &FromClient, replies: &mut Vec<u8>) {
             ToClient::RosterError { condition, to: None, id }.write(replies);
         }
         FromClient::Account(request) => {
-            AccountAnswer { to: None, id: request.id.as_ref() }.refused(replies, Condition::NotLoggedIn);
+            request.answer(None).refused(replies, Condition::NotLoggedIn);
         }
         FromClient::Archive(request) => {
-            ArchiveAnswer { to: None, id: request.id.as_ref() }.refused(replies, Condition::NotLoggedIn);
+            request.answer(None).refused(replies, Condition::NotLoggedIn);
         }
         FromClient::Explain(request) => {
-            ExplainAnswer { to: None, id: request.id.as_ref() }.refused(replies, Condition::NotLoggedIn);
+            request.answer(None).refused(replies, Condition::NotLoggedIn);
         }
         FromClient::Iq(request) => request.answer_before_login(replies),
         _ => {}

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use kurir_directory::{SessionEnd, UserEntries};
 use kurir_protocol::{
     iq::Condition,
-    manager::{AccountAction, AccountAnswer, AccountRequest, ListedDevice},
+    manager::{AccountAction, AccountRequest, ListedDevice},
     name::{LoginId, Resource, UserKey},
 };
 use kurir_socket::Flow;
@@ -31,7 +31,7 @@ impl Manager {
         request: &AccountRequest,
         replies: &mut Vec<u8>,
     ) -> Flow {
-        let answer = AccountAnswer { to: Some(online.reader().to), id: request.id.as_ref() };
+        let answer = request.answer(Some(online.reader().to));
         let done = match &request.action {
             AccountAction::Bad => {
                 answer.refused(replies, Condition::BadRequest);

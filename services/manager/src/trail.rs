@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kurir_protocol::{
     iq::Condition,
-    manager::{ExplainAnswer, ExplainRequest, ExplainedStep},
+    manager::{ExplainRequest, ExplainedStep},
 };
 use kurir_rpc::v1::TrailEvent;
 use kurir_trail::{Asked, Asker, Device, Event, Kept, Reason, Step, now_us};
@@ -61,7 +61,7 @@ impl Manager {
         request: &ExplainRequest,
         replies: &mut Vec<u8>,
     ) -> Result<(), Temporary> {
-        let answer = ExplainAnswer { to: Some(online.reader().to), id: request.id.as_ref() };
+        let answer = request.answer(Some(online.reader().to));
         let stanza_id = request.stanza_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
         let Some(stanza_id) = stanza_id else {
             answer.refused(replies, Condition::BadRequest);

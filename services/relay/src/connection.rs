@@ -11,7 +11,7 @@ use std::{
 use kurir_delivery::{order::Order, reading::Reading, storing::Sender};
 use kurir_protocol::{
     name::{Address, LoginId, Resource},
-    relay::{for_named, for_plain, is_plain},
+    relay::{for_device, is_plain},
     replies::{self, StreamCondition},
 };
 use kurir_socket::{Closed, Outbox, outbox::Fill};
@@ -93,10 +93,7 @@ impl Connection {
     /// Writes a canonical message as this device reads it, without LF. `to`: its own address; none for what another of the
     /// user's devices has sent.
     pub(crate) fn render(&self, stanza: &str, to: Option<&str>, out: &mut Vec<u8>) {
-        match Address::of(&self.name).domain {
-            Some(domain) => for_named(stanza, domain, to, out),
-            None => out.extend_from_slice(for_plain(stanza).as_bytes()),
-        }
+        for_device(stanza, Address::of(&self.name).domain, to, out);
     }
 
     pub(crate) fn is_alone(&self) -> bool {

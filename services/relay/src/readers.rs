@@ -16,10 +16,7 @@ use kurir_delivery::{
     page::{Place, Step, Writing},
     reading,
 };
-use kurir_protocol::{
-    name::UserKey,
-    relay::{Ready, acknowledge, deliver, gap, id, ready, receiver},
-};
+use kurir_protocol::relay::{Ready, acknowledge, deliver, gap, id, is_to_another, ready};
 use kurir_rpc::v1::{
     self, GetHeadsRequest, LogEntry, MoveCursorsRequest, ReadRequest, ReadResponse, log_client::LogClient,
     read_request::From,
@@ -257,8 +254,7 @@ fn is_hidden(connection: &Connection, entry: &LogEntry, plain: bool) -> bool {
 
 /// What another device of the account has sent to somebody else.
 fn is_copy(connection: &Connection, entry: &LogEntry) -> bool {
-    entry.sent_by.is_some()
-        && UserKey::map(&receiver(&entry.stanza)).is_none_or(|user| user != *connection.user)
+    entry.sent_by.is_some() && is_to_another(&entry.stanza, &connection.user)
 }
 
 /// What the device has sent is stored.

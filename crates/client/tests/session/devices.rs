@@ -2,6 +2,7 @@
 
 use kurir_client::{ConnectError, Ended, Event, Options, Refusal};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::fake::{Fake, Peer, connect, logged_in, options, tracker, until, within};
 
@@ -22,6 +23,15 @@ impl Servers {
         let mut options = options(&[&self.tracker]);
         change(&mut options);
         options
+    }
+
+    /// The phone, with its state in this directory.
+    fn phone(&self, directory: &TempDir, password: &str) -> Options {
+        self.options(|options| {
+            options.resource = Some("phone".into());
+            options.password = password.into();
+            options.state = Some(directory.path().join("phone.jsonl"));
+        })
     }
 
     /// A login, answered with this session.
@@ -57,14 +67,7 @@ fn by_session(session: &str) -> Value {
 async fn a_device_comes_back_with_the_session_that_is_kept_also_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let servers = Servers::start().await;
-    let options = |password: &str| {
-        servers.options(|options| {
-            options.resource = Some("phone".into());
-            options.password = password.into();
-            options.state = Some(directory.path().join("phone.jsonl"));
-        })
-    };
-    let connecting = connect(options("12345"));
+    let connecting = connect(servers.phone(&directory, "12345"));
     let at_manager = servers.logs_in(by_password(), "s1").await;
     let _at_relay = servers.relay.welcomes_at("ticket", &json!(0), &Value::Null).await;
     let (client, mut events) = within(connecting).await.unwrap().unwrap();
@@ -76,7 +79,7 @@ async fn a_device_comes_back_with_the_session_that_is_kept_also_after_a_restart(
     drop((client, at_manager));
     while within(events.next()).await.is_some() {}
     // Nor after a restart, of which the answer is lost once.
-    let connecting = connect(options(""));
+    let connecting = connect(servers.phone(&directory, ""));
     let mut unanswered = servers.manager.accept().await;
     unanswered.reads().await;
     assert_eq!(unanswered.reads().await, by_session("s2"));
@@ -89,7 +92,6 @@ async fn a_device_comes_back_with_the_session_that_is_kept_also_after_a_restart(
 #[tokio::test]
 async fn a_session_that_is_over_is_followed_by_the_password_or_by_a_question_for_it() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("fajar.jsonl");
     let servers = Servers::start().await;
     for (password, expected) in [("12345", None), ("", Some(Refusal::SessionOver))] {
         let kept = concat!(
@@ -98,12 +100,8 @@ async fn a_session_that_is_over_is_followed_by_the_password_or_by_a_question_for
             r#"{"session":{"token":"s1"}}"#,
             "\n"
         );
-        std::fs::write(&path, kept).unwrap();
-        let connecting = connect(servers.options(|options| {
-            options.resource = Some("phone".into());
-            options.password = password.into();
-            options.state = Some(path.clone());
-        }));
+        std::fs::write(directory.path().join("phone.jsonl"), kept).unwrap();
+        let connecting = connect(servers.phone(&directory, password));
         servers.refuses(by_session("s1"), 401).await;
         let Some(expected) = expected else {
             let at_manager = servers.logs_in(by_password(), "s2").await;
@@ -123,14 +121,7 @@ async fn a_session_that_is_over_is_followed_by_the_password_or_by_a_question_for
 async fn a_logout_ends_the_session_and_then_the_password_is_needed() {
     let directory = tempfile::tempdir().unwrap();
     let servers = Servers::start().await;
-    let options = |password: &str| {
-        servers.options(|options| {
-            options.resource = Some("phone".into());
-            options.password = password.into();
-            options.state = Some(directory.path().join("phone.jsonl"));
-        })
-    };
-    let connecting = connect(options("12345"));
+    let connecting = connect(servers.phone(&directory, "12345"));
     let mut at_manager = servers.logs_in(by_password(), "s1").await;
     let mut at_relay = servers.relay.welcomes_at("ticket", &json!(0), &Value::Null).await;
     let (client, mut events) = within(connecting).await.unwrap().unwrap();
@@ -140,7 +131,7 @@ async fn a_logout_ends_the_session_and_then_the_password_is_needed() {
     drop(at_manager);
     within(leaving).await.unwrap();
     while within(events.next()).await.is_some() {}
-    let refused = within(connect(options(""))).await.unwrap();
+    let refused = within(connect(servers.phone(&directory, ""))).await.unwrap();
     assert!(matches!(refused, Err(ConnectError::Refused(Refusal::SessionOver))), "{refused:?}");
 }
 

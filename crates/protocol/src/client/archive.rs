@@ -1,8 +1,8 @@
 //! The own log as a client asks for it and reads it (Part II `archive`).
 
-use std::{borrow::Cow, str::FromStr};
+use std::borrow::Cow;
 
-use super::Message;
+use super::{Message, from_server::number};
 use crate::{
     Malformed,
     manager::{Displayed, Search},
@@ -90,8 +90,4 @@ pub(super) fn displayed(query: &Fields<'_>) -> Result<Vec<Displayed>, Malformed>
         })
     };
     elements.filter_map(|raw| Fields::read(raw).map(one).transpose()).collect()
-}
-
-fn number<T: FromStr>(fields: &Fields<'_>, key: Key) -> Option<T> {
-    fields.raw(key)?.parse().ok()
 }

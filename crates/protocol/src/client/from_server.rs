@@ -351,7 +351,7 @@ fn owned(fields: &Fields<'_>, key: Key) -> Option<String> {
     fields.text(key).map(Cow::into_owned)
 }
 
-fn number<T: FromStr>(fields: &Fields<'_>, key: Key) -> Option<T> {
+pub(super) fn number<T: FromStr>(fields: &Fields<'_>, key: Key) -> Option<T> {
     fields.raw(key)?.parse().ok()
 }
 

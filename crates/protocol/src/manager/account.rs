@@ -1,8 +1,7 @@
 //! The own account: its devices (Part II `account`).
 
 use crate::{
-    Malformed,
-    iq::{self, Condition},
+    Malformed, iq,
     name::Resource,
     object::{Fields, Key, text},
     write,
@@ -24,11 +23,16 @@ pub enum AccountAction {
     Devices,
     /// Removes a device: its session ends, and how far it has read is forgotten.
     Remove(Resource),
-    /// Answered with [`Condition::BadRequest`].
+    /// Answered with [`iq::Condition::BadRequest`].
     Bad,
 }
 
 impl AccountRequest {
+    /// What it is answered with: to the asker, null before login.
+    pub fn answer<'a>(&'a self, to: Option<&'a str>) -> iq::Answer<'a> {
+        iq::Answer::new("account", to, self.id.as_ref())
+    }
+
     /// None where an iq asks for nothing: a result or an error.
     pub(super) fn read(iq: &Fields<'_>) -> Result<Option<Self>, Malformed> {
         let action = match iq::Kind::of(iq) {
@@ -56,44 +60,16 @@ pub struct ListedDevice {
     pub seen_at_ms: i64,
 }
 
-/// Answers to an [`AccountRequest`], each appended as a canonical line. `to` is the asker, null before login.
-#[derive(Debug, Clone, Copy)]
-pub struct AccountAnswer<'a> {
-    /// The asker.
-    pub to: Option<&'a str>,
-    /// Of the request.
-    pub id: Option<&'a iq::Id>,
-}
-
-impl AccountAnswer<'_> {
+/// To an [`AccountRequest`].
+impl iq::Answer<'_> {
     /// The list of devices.
     pub fn devices(self, out: &mut Vec<u8>, devices: &[ListedDevice]) {
-        self.begin(out, "result", |iq| {
-            iq.value("query", |out| {
-                let list = |out: &mut Vec<u8>| write::array(out, devices, write_device);
-                write::Object::begin(out).value("devices", list).end();
-            })
-        });
+        self.result(out, |query| query.value("devices", |out| write::array(out, devices, write_device)));
     }
 
     /// A device was removed.
     pub fn removed(self, out: &mut Vec<u8>) {
-        self.begin(out, "result", |iq| iq);
-    }
-
-    /// The request is refused.
-    pub fn refused(self, out: &mut Vec<u8>, condition: Condition) {
-        self.begin(out, "error", |iq| iq.value("error", |out| iq::error(out, condition.error())));
-    }
-
-    fn begin(
-        self,
-        out: &mut Vec<u8>,
-        kind: &str,
-        content: impl FnOnce(write::Object<'_>) -> write::Object<'_>,
-    ) {
-        let iq = write::Object::begin(out).text("stanza", "iq").text("namespace", "account");
-        iq::with_id(content(iq.text("type", kind)).text_or_null("to", self.to), self.id).end_line();
+        self.done(out);
     }
 }
 
@@ -108,6 +84,7 @@ fn write_device(out: &mut Vec<u8>, device: &ListedDevice) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::iq::Condition;
 
     fn read(rest: &str) -> Option<AccountRequest> {
         let packet = format!(r#"{{"stanza":"iq","namespace":"account","id":"7",{rest}}}"#);
@@ -137,7 +114,7 @@ mod tests {
     #[test]
     fn answers_are_written_as_the_documentation_says() {
         let id = read(r#""type":"get""#).unwrap().id;
-        let answer = AccountAnswer { to: Some("esa@a.example/tv"), id: id.as_ref() };
+        let answer = iq::Answer::new("account", Some("esa@a.example/tv"), id.as_ref());
         let line = |write: &dyn Fn(&mut Vec<u8>)| {
             let mut out = Vec::new();
             write(&mut out);

@@ -3,8 +3,7 @@
 use std::str::FromStr;
 
 use crate::{
-    Malformed,
-    iq::{self, Condition},
+    Malformed, iq,
     object::{Fields, Key, is_null, text},
     relay, write,
 };
@@ -27,7 +26,7 @@ pub enum ArchiveAction {
     Sent(String),
     /// How far the account has read each conversation.
     Displayed,
-    /// Answered with [`Condition::BadRequest`].
+    /// Answered with [`iq::Condition::BadRequest`].
     Bad,
 }
 
@@ -87,6 +86,11 @@ fn number<T: FromStr>(raw: &str) -> Option<T> {
 }
 
 impl ArchiveRequest {
+    /// What it is answered with: to the asker, null before login.
+    pub fn answer<'a>(&'a self, to: Option<&'a str>) -> iq::Answer<'a> {
+        iq::Answer::new("archive", to, self.id.as_ref())
+    }
+
     /// None where an iq asks for nothing: a result or an error.
     pub(super) fn read(iq: &Fields<'_>) -> Result<Option<Self>, Malformed> {
         let action = match iq::Kind::of(iq) {
@@ -154,56 +158,26 @@ pub struct Displayed {
     pub ts_ms: i64,
 }
 
-/// Answers to an [`ArchiveRequest`], each appended as a canonical line.
-#[derive(Debug, Clone, Copy)]
-pub struct ArchiveAnswer<'a> {
-    /// The asker; null before login.
-    pub to: Option<&'a str>,
-    /// Of the request.
-    pub id: Option<&'a iq::Id>,
-}
-
-impl ArchiveAnswer<'_> {
+/// To an [`ArchiveRequest`].
+impl iq::Answer<'_> {
     /// A part of the log.
     pub fn found(self, out: &mut Vec<u8>, found: &Found<'_>) {
-        self.answer(out, "result", |iq| {
-            iq.value("query", |out| {
-                let messages = |out: &mut Vec<u8>| write::array(out, found.messages, write_filed);
-                let query = write::Object::begin(out).value("messages", messages);
-                let query = query.raw("complete", if found.complete { "true" } else { "false" });
-                let query = query.text("log", found.log);
-                match found.first {
-                    Some(first) => query.raw("first", &first.to_string()),
-                    None => query,
-                }
-                .end();
-            })
+        self.result(out, |query| {
+            let query = query.value("messages", |out| write::array(out, found.messages, write_filed));
+            let query = query.raw("complete", if found.complete { "true" } else { "false" });
+            let query = query.text("log", found.log);
+            match found.first {
+                Some(first) => query.raw("first", &first.to_string()),
+                None => query,
+            }
         });
     }
 
     /// How far each conversation was read.
     pub fn displayed(self, out: &mut Vec<u8>, displayed: &[Displayed]) {
-        self.answer(out, "result", |iq| {
-            iq.value("query", |out| {
-                let list = |out: &mut Vec<u8>| write::array(out, displayed, write_displayed);
-                write::Object::begin(out).value("displayed", list).end();
-            })
+        self.result(out, |query| {
+            query.value("displayed", |out| write::array(out, displayed, write_displayed))
         });
-    }
-
-    /// The request is refused.
-    pub fn refused(self, out: &mut Vec<u8>, condition: Condition) {
-        self.answer(out, "error", |iq| iq.value("error", |out| iq::error(out, condition.error())));
-    }
-
-    fn answer(
-        self,
-        out: &mut Vec<u8>,
-        kind: &str,
-        content: impl FnOnce(write::Object<'_>) -> write::Object<'_>,
-    ) {
-        let iq = write::Object::begin(out).text("stanza", "iq").text("namespace", "archive");
-        iq::with_id(content(iq.text("type", kind)).text_or_null("to", self.to), self.id).end_line();
     }
 }
 
@@ -219,6 +193,7 @@ fn write_displayed(out: &mut Vec<u8>, displayed: &Displayed) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::iq::Condition;
 
     fn read(rest: &str) -> Option<ArchiveRequest> {
         let packet = format!(r#"{{"stanza":"iq","namespace":"archive","id":"7",{rest}}}"#);
@@ -261,7 +236,7 @@ mod tests {
     #[test]
     fn answers_are_written_as_the_documentation_says() {
         let id = read(r#""type":"get""#).unwrap().id;
-        let answer = ArchiveAnswer { to: Some("esa"), id: id.as_ref() };
+        let answer = iq::Answer::new("archive", Some("esa"), id.as_ref());
         let line = |write: &dyn Fn(&mut Vec<u8>)| {
             let mut out = Vec::new();
             write(&mut out);

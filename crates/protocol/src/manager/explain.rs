@@ -1,8 +1,7 @@
 //! What became of an own message (Part II `explain`).
 
 use crate::{
-    Malformed,
-    iq::{self, Condition},
+    Malformed, iq,
     object::{Fields, Key},
     write,
 };
@@ -12,11 +11,16 @@ use crate::{
 pub struct ExplainRequest {
     /// To be echoed.
     pub id: Option<iq::Id>,
-    /// The message, as the acknowledgement has named it. None: to be answered with [`Condition::BadRequest`].
+    /// The message, as the acknowledgement has named it. None: to be answered with [`iq::Condition::BadRequest`].
     pub stanza_id: Option<String>,
 }
 
 impl ExplainRequest {
+    /// What it is answered with: to the asker, null before login.
+    pub fn answer<'a>(&'a self, to: Option<&'a str>) -> iq::Answer<'a> {
+        iq::Answer::new("explain", to, self.id.as_ref())
+    }
+
     /// None where an iq asks for nothing: a result or an error.
     pub(super) fn read(iq: &Fields<'_>) -> Result<Option<Self>, Malformed> {
         let stanza_id = match iq::Kind::of(iq) {
@@ -43,39 +47,11 @@ pub struct ExplainedStep {
     pub device: Option<String>,
 }
 
-/// Answers to an [`ExplainRequest`], each appended as a canonical line. `to` is the asker, null before login.
-#[derive(Debug, Clone, Copy)]
-pub struct ExplainAnswer<'a> {
-    /// The asker.
-    pub to: Option<&'a str>,
-    /// Of the request.
-    pub id: Option<&'a iq::Id>,
-}
-
-impl ExplainAnswer<'_> {
+/// To an [`ExplainRequest`].
+impl iq::Answer<'_> {
     /// What became of it, in order; nothing: it is not known any more.
     pub fn events(self, out: &mut Vec<u8>, steps: &[ExplainedStep]) {
-        self.begin(out, "result", |iq| {
-            iq.value("query", |out| {
-                let list = |out: &mut Vec<u8>| write::array(out, steps, write_step);
-                write::Object::begin(out).value("events", list).end();
-            })
-        });
-    }
-
-    /// The request is refused.
-    pub fn refused(self, out: &mut Vec<u8>, condition: Condition) {
-        self.begin(out, "error", |iq| iq.value("error", |out| iq::error(out, condition.error())));
-    }
-
-    fn begin(
-        self,
-        out: &mut Vec<u8>,
-        kind: &str,
-        content: impl FnOnce(write::Object<'_>) -> write::Object<'_>,
-    ) {
-        let iq = write::Object::begin(out).text("stanza", "iq").text("namespace", "explain");
-        iq::with_id(content(iq.text("type", kind)).text_or_null("to", self.to), self.id).end_line();
+        self.result(out, |query| query.value("events", |out| write::array(out, steps, write_step)));
     }
 }
 
@@ -92,6 +68,7 @@ fn write_step(out: &mut Vec<u8>, step: &ExplainedStep) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::iq::Condition;
 
     fn read(rest: &str) -> Option<ExplainRequest> {
         let packet = format!(r#"{{"stanza":"iq","namespace":"explain","id":"1",{rest}}}"#);
@@ -117,7 +94,7 @@ mod tests {
     #[test]
     fn answers_are_written_as_the_documentation_says() {
         let id = read(r#""type":"get""#).unwrap().id;
-        let answer = ExplainAnswer { to: Some("esa"), id: id.as_ref() };
+        let answer = iq::Answer::new("explain", Some("esa"), id.as_ref());
         let line = |write: &dyn Fn(&mut Vec<u8>)| {
             let mut out = Vec::new();
             write(&mut out);
@@ -139,7 +116,7 @@ mod tests {
             "\n"
         );
         assert_eq!(line(&|out| answer.events(out, &steps)), expected);
-        let refused = ExplainAnswer { to: None, ..answer };
+        let refused = iq::Answer::new("explain", None, id.as_ref());
         let expected = concat!(
             r#"{"stanza":"iq","namespace":"explain","type":"error","#,
             r#""error":{"type":"auth","condition":"not-authorized"},"to":null,"id":"1"}"#,

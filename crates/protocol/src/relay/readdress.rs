@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use memchr::memchr2;
 
 use crate::{
-    name::{self, Address, Resource},
+    name::{self, Address, Resource, UserKey},
     object::{Key, Members, text},
     write,
 };
@@ -41,7 +41,7 @@ pub fn is_plain(stanza: &[u8]) -> bool {
 }
 
 /// A canonical message for a device without a name: borrowed where [`is_plain`].
-pub fn for_plain(stanza: &str) -> Cow<'_, str> {
+fn for_plain(stanza: &str) -> Cow<'_, str> {
     if is_plain(stanza.as_bytes()) {
         return Cow::Borrowed(stanza);
     }
@@ -58,7 +58,7 @@ pub fn for_plain(stanza: &str) -> Cow<'_, str> {
 
 /// A canonical message for a named device of `domain`. `to`: its own full address; none for what another device of the
 /// account has sent, whose receiver is named by the account's address.
-pub fn for_named(stanza: &str, domain: &str, to: Option<&str>, out: &mut Vec<u8>) {
+fn for_named(stanza: &str, domain: &str, to: Option<&str>, out: &mut Vec<u8>) {
     let from = sender(stanza);
     let from = match Address::of(&from) {
         Address { domain: Some(_), .. } => from,
@@ -66,6 +66,20 @@ pub fn for_named(stanza: &str, domain: &str, to: Option<&str>, out: &mut Vec<u8>
     };
     let to = to.map_or_else(|| Cow::Owned(name::bare(&receiver(stanza), domain).into_owned()), Cow::Borrowed);
     readdress(stanza, &from, &to, out);
+}
+
+/// A canonical message as a device reads it that reads addresses of `domain`, or with none plain names: see [`for_named`] and
+/// [`for_plain`].
+pub fn for_device(stanza: &str, domain: Option<&str>, to: Option<&str>, out: &mut Vec<u8>) {
+    match domain {
+        Some(domain) => for_named(stanza, domain, to, out),
+        None => out.extend_from_slice(for_plain(stanza).as_bytes()),
+    }
+}
+
+/// Whether a canonical message is to somebody else than the user with this case-mapped name.
+pub fn is_to_another(stanza: &str, user: &str) -> bool {
+    UserKey::map(&receiver(stanza)).is_none_or(|to| *to != *user)
 }
 
 fn sender(stanza: &str) -> Cow<'_, str> {
@@ -80,7 +94,7 @@ pub fn id(stanza: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Whom a canonical message is to.
-pub fn receiver(stanza: &str) -> Cow<'_, str> {
+fn receiver(stanza: &str) -> Cow<'_, str> {
     let mut members = Members::of(stanza).into_iter().flatten();
     let to = members.find(|member| Key::of(&member.key) == Some(Key::To));
     to.and_then(|member| text(member.raw)).unwrap_or_default()

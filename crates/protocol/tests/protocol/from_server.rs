@@ -3,7 +3,8 @@
 use kurir_protocol::{
     Malformed,
     client::{ChatState, Entry, FromServer, Marker, Receipt, ToServer},
-    manager::{ArchiveAnswer, Displayed, Filed, Found},
+    iq,
+    manager::{Displayed, Filed, Found},
 };
 
 #[test]
@@ -80,7 +81,7 @@ fn part_ii_the_archive() {
     let filed = Filed { seq: 8, stanza_id: "s".into(), ts_ms: 5, stanza: stanza.into() };
     let messages = std::slice::from_ref(&filed);
     let found = Found { messages, complete: true, log: "l", first: Some(3) };
-    ArchiveAnswer { to: Some("esa"), id: None }.found(&mut answer, &found);
+    iq::Answer::new("archive", Some("esa"), None).found(&mut answer, &found);
     let Ok(FromServer::Archive { page, id: None }) =
         FromServer::parse(str::from_utf8(&answer).unwrap().trim())
     else {
@@ -94,7 +95,7 @@ fn part_ii_the_archive() {
 
     let read = Displayed { with: "fajar".into(), stanza_id: "s".into(), ts_ms: 9 };
     answer.clear();
-    ArchiveAnswer { to: Some("esa"), id: None }.displayed(&mut answer, std::slice::from_ref(&read));
+    iq::Answer::new("archive", Some("esa"), None).displayed(&mut answer, std::slice::from_ref(&read));
     let expected = FromServer::Displayed { conversations: vec![read], id: None };
     assert_eq!(FromServer::parse(str::from_utf8(&answer).unwrap().trim()), Ok(expected));
 }

@@ -122,17 +122,10 @@ async fn a_user_who_asks_again_and_again_waits_and_a_silent_part_costs_only_its_
     assert_eq!(steps(&asks(&mut tv, &asked).await), ["committed", "announced"]);
 }
 
-/// That a device has read it says that its user is online.
-#[tokio::test]
-async fn what_happens_at_the_receiver_is_for_those_who_see_its_presence() {
-    let system = System::start();
-    let manager = system.manager_with(Config { explain_sql_hours: 1, ..config() }).await;
-    let mut esa = Client::registered(manager.address, "esa").await;
-    let mut fajar = Client::registered(manager.address, "fajar").await;
-    let stanza_id = append(&manager, "esa", "fajar").await;
-    let at_fajar = |step: &str, seq: u64, stanza_id: &str| TrailEvent {
-        // After all that has been.
-        at_us: i64::MAX / 2,
+/// What a relay hands in of fajar's phone.
+fn at_phone(at_us: i64, step: &str, seq: u64, stanza_id: &str) -> TrailEvent {
+    TrailEvent {
+        at_us,
         component: "relay-1".to_owned(),
         step: step.to_owned(),
         stanza_id: stanza_id.to_owned(),
@@ -142,7 +135,19 @@ async fn what_happens_at_the_receiver_is_for_those_who_see_its_presence() {
         since_us: 1,
         seq,
         ..TrailEvent::default()
-    };
+    }
+}
+
+/// That a device has read it says that its user is online.
+#[tokio::test]
+async fn what_happens_at_the_receiver_is_for_those_who_see_its_presence() {
+    let system = System::start();
+    let manager = system.manager_with(Config { explain_sql_hours: 1, ..config() }).await;
+    let mut esa = Client::registered(manager.address, "esa").await;
+    let mut fajar = Client::registered(manager.address, "fajar").await;
+    let stanza_id = append(&manager, "esa", "fajar").await;
+    // After all that has been.
+    let at_fajar = |step: &str, seq, stanza_id: &str| at_phone(i64::MAX / 2, step, seq, stanza_id);
     let events = vec![at_fajar("read", 1, &stanza_id), at_fajar("written", 1, ""), at_fajar("acked", 1, "")];
     TrailClient::new(channel(&manager).await).keep(KeepRequest { events }).await.unwrap();
     let asked = json!({"stanza_id": stanza_id});
@@ -161,18 +166,7 @@ async fn what_relays_hand_in_is_kept_where_it_is_configured_and_told_by_every_ma
     let keeping = Config { explain_sql_hours: 1, ..config() };
     let (off, manager) = (system.manager().await, system.manager_with(keeping.clone()).await);
     let stanza_id = "0192f0c1-7b5a-7d3e-8f00-000000000001".to_owned();
-    let event = |step: &str, seq, stanza_id: &str| TrailEvent {
-        at_us: seq,
-        component: "relay-1".to_owned(),
-        step: step.to_owned(),
-        stanza_id: stanza_id.to_owned(),
-        user: "fajar".to_owned(),
-        device: "phone".to_owned(),
-        connection: 7,
-        since_us: 1,
-        seq: seq.unsigned_abs(),
-        ..TrailEvent::default()
-    };
+    let event = |step: &str, seq: u32, stanza_id: &str| at_phone(seq.into(), step, seq.into(), stanza_id);
     // Of a later version: left out.
     let events =
         vec![event("read", 5, &stanza_id), event("written", 6, ""), event("teleported", 7, &stanza_id)];

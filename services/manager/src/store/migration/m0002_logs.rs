@@ -79,7 +79,12 @@ fn device() -> TableCreateStatement {
         .to_owned()
 }
 
-fn of_account(name: &str, table: impl IntoTableRef, column: impl IntoIden) -> ForeignKeyCreateStatement {
+/// What goes with its account.
+pub(super) fn of_account(
+    name: &str,
+    table: impl IntoTableRef,
+    column: impl IntoIden,
+) -> ForeignKeyCreateStatement {
     ForeignKey::create()
         .name(name)
         .from(table, column)

@@ -2,6 +2,8 @@
 
 use sea_orm_migration::prelude::*;
 
+use super::m0002_logs::of_account;
+
 pub(super) struct Migration;
 
 impl MigrationName for Migration {
@@ -53,24 +55,9 @@ fn displayed() -> TableCreateStatement {
         .col(ColumnDef::new(Displayed::StanzaId).uuid().not_null())
         .col(ColumnDef::new(Displayed::TsMs).big_integer().not_null())
         .primary_key(Index::create().col(Displayed::AccountId).col(Displayed::PeerId))
-        .foreign_key(&mut of_account("displayed_account", Displayed::AccountId))
-        .foreign_key(&mut of_account("displayed_peer", Displayed::PeerId))
+        .foreign_key(&mut of_account("displayed_account", Displayed::Table, Displayed::AccountId))
+        .foreign_key(&mut of_account("displayed_peer", Displayed::Table, Displayed::PeerId))
         .to_owned()
-}
-
-fn of_account(name: &str, column: Displayed) -> ForeignKeyCreateStatement {
-    ForeignKey::create()
-        .name(name)
-        .from(Displayed::Table, column)
-        .to(Account::Table, Account::Id)
-        .on_delete(ForeignKeyAction::Cascade)
-        .to_owned()
-}
-
-#[derive(DeriveIden)]
-enum Account {
-    Table,
-    Id,
 }
 
 #[derive(DeriveIden)]

@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::backoff::Backoff;
 use crate::error::{ConnectError, PresenceError, Refusal, RequestError, SendError};
 use crate::event::{
-    Displayed, Ended, Events, Message, Outlet, Page, Presence, RosterItem, Search, Waiting, name,
+    Displayed, Ended, Events, ExplainedStep, ListedDevice, Message, Outlet, Page, Presence, RosterItem,
+    Search, Waiting, name,
 };
 use crate::message::{ChatState, MessageId, NewMessage};
 use crate::options::{Options, Timing};
@@ -182,6 +183,28 @@ impl Client {
         };
         let with = |read: Displayed| Displayed { with: name(&read.with), ..read };
         Ok(conversations.into_iter().map(with).collect())
+    }
+
+    /// What became of a message that this account has sent, in order, as far as the servers remember it (an hour as a rule);
+    /// nothing: it is forgotten. `stanza_id` is in its [`Event::Stored`](crate::Event::Stored). For people who wonder.
+    pub async fn explain(&self, stanza_id: &str) -> Result<Vec<ExplainedStep>, RequestError> {
+        match self.request(Ask::Explain { stanza_id: stanza_id.to_owned() }).await? {
+            Answer::Explained(steps) => Ok(steps),
+            _ => Err(RequestError::Incomplete),
+        }
+    }
+
+    /// The account's devices.
+    pub async fn devices(&self) -> Result<Vec<ListedDevice>, RequestError> {
+        match self.request(Ask::Devices).await? {
+            Answer::Devices(devices) => Ok(devices),
+            _ => Err(RequestError::Incomplete),
+        }
+    }
+
+    /// Removes a device of the account: its connections are closed, its session ends, and how far it has read is forgotten.
+    pub async fn remove_device(&self, resource: &str) -> Result<(), RequestError> {
+        self.request(Ask::RemoveDevice { resource: resource.to_owned() }).await.map(|_| ())
     }
 
     /// Adds a contact (U8); the item as it is then.

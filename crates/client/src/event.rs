@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kurir_protocol::client as packet;
 pub use kurir_protocol::client::{Entry, Presence};
-pub use kurir_protocol::manager::{Displayed, Item as RosterItem, Search, Subscription};
+pub use kurir_protocol::manager::{
+    Displayed, ExplainedStep, Item as RosterItem, ListedDevice, Search, Subscription,
+};
 use kurir_protocol::name::Address;
 pub use kurir_protocol::relay::Resume as Place;
 use tokio::sync::{Notify, mpsc};

@@ -10,7 +10,7 @@
 //! place where this device was.
 //!
 //! It knows the client protocol (PROTOCOL Part I, rows U1–U15, and from Part II ticket, ping, `id` of an iq, tracked
-//! messages, `resume`, `resource`, `session`, the archive, receipts, markers and states). It is not a server's crate: it
+//! messages, `resume`, `resource`, `session`, `account`, `archive`, `explain`, receipts, markers and states). It is not a server's crate: it
 //! knows nothing of gRPC, the directory, or the servers' configuration.
 //!
 //! - [`client`]: the handle and its requests
@@ -53,8 +53,8 @@ pub use error::{
     ConnectError, Failure, MessageRefusal, PresenceError, Refusal, RequestError, SendError, StateError,
 };
 pub use event::{
-    Displayed, Ended, Entry, Event, Events, Message, Page, Place, Presence, RosterItem, Search, Socket,
-    Subscription, Waiting,
+    Displayed, Ended, Entry, Event, Events, ExplainedStep, ListedDevice, Message, Page, Place, Presence,
+    RosterItem, Search, Socket, Subscription, Waiting,
 };
 pub use message::{ChatState, Marker, MessageId, NewMessage, Receipt};
 pub use options::{Options, Timing};

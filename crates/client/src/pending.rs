@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use kurir_protocol::client::{Archive, ArchiveQuery, FromServer, ToServer};
-use kurir_protocol::manager::{Displayed, Search};
+use kurir_protocol::manager::{Displayed, ExplainedStep, ListedDevice, Search};
 use kurir_protocol::name::{Address, UserKey};
 use tokio::sync::oneshot;
 
@@ -34,6 +34,13 @@ pub(crate) enum Ask {
     /// Whether this message of ours is stored.
     Sent(MessageId),
     Displayed,
+    Devices,
+    RemoveDevice {
+        resource: String,
+    },
+    Explain {
+        stanza_id: String,
+    },
 }
 
 impl Ask {
@@ -55,6 +62,9 @@ impl Ask {
             Self::Archive(search) => archive(ArchiveQuery::Search(search), id, out),
             Self::Sent(message) => archive(ArchiveQuery::Sent(&message.to_string()), id, out),
             Self::Displayed => archive(ArchiveQuery::Displayed, id, out),
+            Self::Devices => ToServer::Devices { id }.write(out),
+            Self::RemoveDevice { resource } => ToServer::RemoveDevice { resource, id }.write(out),
+            Self::Explain { stanza_id } => ToServer::Explain { stanza_id, id }.write(out),
         }
     }
 }
@@ -72,6 +82,8 @@ pub(crate) enum Answer {
     Presence(Presence),
     Archive(Archive),
     Displayed(Vec<Displayed>),
+    Devices(Vec<ListedDevice>),
+    Explained(Vec<ExplainedStep>),
     NoSuchUser,
     Refused { kind: String, condition: String },
     Ended(Ended),
@@ -153,7 +165,13 @@ impl Pending {
             FromServer::Displayed { conversations, id } => {
                 self.settle(id.as_deref(), Answer::Displayed(conversations.clone()))
             }
-            FromServer::RosterRemoved { id } | FromServer::Pong { id } => {
+            FromServer::Devices { devices, id } => {
+                self.settle(id.as_deref(), Answer::Devices(devices.clone()))
+            }
+            FromServer::Explained { steps, id } => {
+                self.settle(id.as_deref(), Answer::Explained(steps.clone()))
+            }
+            FromServer::RosterRemoved { id } | FromServer::DeviceRemoved { id } | FromServer::Pong { id } => {
                 self.settle(id.as_deref(), Answer::Done)
             }
             FromServer::RosterSet { id } => {
@@ -172,7 +190,7 @@ impl Pending {
                 let asked = self.take(|asked| Some(asked.id.as_str()) == id.as_deref())?;
                 let removed_before = asked.again
                     && condition == "item-not-found"
-                    && matches!(asked.request.ask, Ask::Remove { .. });
+                    && matches!(asked.request.ask, Ask::Remove { .. } | Ask::RemoveDevice { .. });
                 asked.answer(if removed_before {
                     Answer::Done
                 } else {

@@ -1,5 +1,6 @@
 //! The other end of all three sockets: what the client library writes and reads (U1–U15).
 
+mod account;
 mod archive;
 mod from_server;
 mod message;

@@ -12,13 +12,13 @@ use super::history::{Device, Event, History, Message, Shown};
 use super::quiet::Quiet;
 use sockets::{Again, Sockets};
 
-/// A stored message reaches every device that is online so soon, whatever has died meanwhile (PROTOCOL: 5 s), and a
-/// second for a machine that is busy with other things. Counted from the sender's ack, and only while nothing is
-/// under way that excuses a delay ([`Quiet`]).
-pub const DELIVERED_WITHIN: Duration = Duration::from_secs(6);
+/// A stored message reaches every device that is online so soon, whatever has died meanwhile. Counted from the sender's ack,
+/// and only while nothing is under way that excuses a delay ([`Quiet`]).
+pub const DELIVERED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A relay tells the sender so soon what became of a message, or at least to send it again: two managers that do not answer
-/// take it 2 s each, for the message itself and for the batch before it; and the second of above.
+/// take it 2 s each, for the message itself and for the batch before it; and a second for a machine that is busy with other
+/// things.
 pub const ANSWERED_WITHIN: Duration = Duration::from_secs(9);
 
 /// What can be wrong.

@@ -147,6 +147,21 @@ async fn two_people_chat_in_the_terminal() {
     for step in ["sent", "stored", "delivered", "read"] {
         esa.shows(&format!("[1] {step}")).await;
     }
+    esa.types("/explain 1").await;
+    for step in ["accepted", "stored", "acked"] {
+        esa.shows_one(step, |shown| shown.starts_with("* [1] ") && shown.contains(&format!(" {step} at "))).await;
+    }
+    esa.types("/explain 2").await;
+    esa.shows("! [2] is no message of this start").await;
+    let mut phone = Terminal::start(&system, "esa", &["--device", "phone"]);
+    phone.shows("* you are online as esa").await;
+    esa.types("/devices").await;
+    esa.shows("* default, online").await;
+    esa.shows("* phone, online").await;
+    esa.types("/forget phone").await;
+    esa.shows("* phone is logged out").await;
+    let (status, said) = phone.ends().await;
+    assert!(!status.success() && said.contains("the session is over"), "{said}");
     fajar.types("/to esa").await;
     fajar.types("//hai 🛵").await;
     esa.shows("fajar: /hai 🛵").await;

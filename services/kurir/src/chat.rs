@@ -1,5 +1,6 @@
 //! `kurir chat`: the terminal client, line mode. Works the same in a pipe: commands from stdin, one a line.
 //!
+//! - `account`: what the servers know of the account
 //! - `command`: what a line means
 //! - `contacts`: what an event says, and who is on and off
 //! - `own`: what becomes of one's own messages
@@ -8,6 +9,7 @@
 //! - `state`: where what outlives the process is kept
 //! - `terminal`: asking for a password; text of others that cannot play with the terminal
 
+mod account;
 mod command;
 mod contacts;
 mod own;
@@ -314,6 +316,19 @@ impl Chat {
                     }
                 })
             }
+            Ok(Command::Explain(number)) => return self.explain(number),
+            Ok(Command::Devices) => said(async move {
+                match client.devices().await {
+                    Ok(devices) => Some(account::devices(&devices)),
+                    Err(error) => Some(format!("! {error}")),
+                }
+            }),
+            Ok(Command::Forget(device)) => said(async move {
+                match client.remove_device(&device).await {
+                    Ok(()) => Some(format!("* {} is logged out", plain(&device))),
+                    Err(error) => Some(format!("! {}: {error}", plain(&device))),
+                }
+            }),
             Ok(Command::Who(name)) => said(async move {
                 match client.presence(&name).await {
                     Ok(presence) => Some(format!("* {}", contacts::presence(&presence))),
@@ -323,6 +338,23 @@ impl Chat {
             }),
         };
         self.under_way = Some(under_way);
+        Ok(true)
+    }
+
+    fn explain(&mut self, number: u32) -> anyhow::Result<bool> {
+        let Some(stanza_id) = self.own.stanza_id(number) else {
+            let known = self.own.get(number).is_some();
+            let why = if known { "is not stored" } else { "is no message of this start" };
+            self.complain(&format!("[{number}] {why}"))?;
+            return Ok(true);
+        };
+        let client = self.client.clone();
+        self.under_way = Some(said(async move {
+            match client.explain(&stanza_id).await {
+                Ok(steps) => Some(account::explained(number, &steps)),
+                Err(error) => Some(format!("! [{number}] {error}")),
+            }
+        }));
         Ok(true)
     }
 

@@ -25,7 +25,7 @@ use kurir_socket::outbox::Fill;
 use kurir_trail::Reason;
 use tokio::{
     sync::{Notify, Semaphore},
-    time::{sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tonic::{Code, Response, Status, transport::Channel};
 
@@ -48,7 +48,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// Every connection's log is asked for its end once in this time, a part of them at a time, whoever should have told:
 /// nothing that is stored waits longer.
-const ASK_EVERY: Duration = Duration::from_secs(3);
+const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// Users asked about at once.
 const ASKED: usize = 512;
@@ -280,10 +280,11 @@ fn append(out: &mut Vec<u8>, connection: &Connection, entry: &LogEntry, plain: b
 /// Asks where everybody's log ends, for as long as it is polled.
 pub(crate) async fn keep_asking(relay: &Arc<Relay>) {
     let shards = relay.router.table.connections().count();
-    let step = ASK_EVERY / u32::try_from(shards.max(1)).unwrap_or(1);
+    let mut turns = interval(ASK_EVERY / u32::try_from(shards.max(1)).unwrap_or(1));
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         for connections in relay.router.table.connections() {
-            sleep(step).await;
+            turns.tick().await;
             for asked in connections.chunks(ASKED) {
                 ask(relay, asked).await;
             }

@@ -3,7 +3,7 @@
 use kurir_client::{Ended, Event, PresenceError, RequestError, SendError, Socket, Subscription};
 use serde_json::{Value, json};
 
-use crate::fake::{Online, within};
+use crate::fake::{Online, Peer, within};
 
 /// U7
 #[tokio::test]
@@ -94,6 +94,42 @@ async fn removing_is_told_as_an_event_too() {
 fn iq_error(kind: &str, condition: &str, id: &Value) -> Value {
     json!({"stanza": "iq", "namespace": "roster", "type": "error", "to": "fajar", "id": id,
            "error": {"type": kind, "condition": condition}})
+}
+
+/// Part II `account` and `explain`.
+#[tokio::test]
+async fn devices_and_what_became_of_a_message_are_asked_for() {
+    async fn asked(manager: &mut Peer, namespace: &str, kind: &str, query: Value, answer: Option<Value>) {
+        let get = manager.reads().await;
+        assert_eq!((&get["namespace"], &get["type"]), (&json!(namespace), &json!(kind)), "{get}");
+        assert_eq!(get["query"], query);
+        let mut result =
+            json!({"stanza": "iq", "namespace": namespace, "type": "result", "to": "fajar", "id": get["id"]});
+        if let Some(answer) = answer {
+            result["query"] = answer;
+        }
+        manager.writes(&result).await;
+    }
+    let mut online = Online::start().await;
+    let (client, manager) = (online.client.clone(), &mut online.at_manager);
+    let list = json!({"devices": [{"resource": "phone", "online": 1, "seen_at": 7}]});
+    let (devices, ()) =
+        tokio::join!(client.devices(), asked(manager, "account", "get", Value::Null, Some(list)));
+    let devices = devices.unwrap();
+    assert_eq!((devices[0].resource.as_str(), devices[0].online, devices[0].seen_at_ms), ("phone", true, 7));
+
+    let query = json!({"remove": "phone"});
+    let (removed, ()) =
+        tokio::join!(client.remove_device("phone"), asked(manager, "account", "set", query, None));
+    removed.unwrap();
+
+    let events =
+        json!({"events": [{"at": 7, "component": "relay-1", "step": "accepted", "device": "phone"}]});
+    let query = json!({"stanza_id": "s1"});
+    let (steps, ()) =
+        tokio::join!(client.explain("s1"), asked(manager, "explain", "get", query, Some(events)));
+    let steps = steps.unwrap();
+    assert_eq!((steps[0].at_ms, steps[0].step.as_str(), steps[0].reason.as_str()), (7, "accepted", ""));
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 
 use std::{borrow::Cow, str::FromStr};
 
-use super::{Archive, Message, archive};
+use super::{Archive, Message, account, archive};
 use crate::{
     Malformed,
-    manager::{Displayed, Item, Session},
+    manager::{Displayed, ExplainedStep, Item, ListedDevice, Session},
     object::{Elements, Fields, Key, truthy},
     tracker::{Component, Kind},
 };
@@ -164,6 +164,25 @@ pub enum FromServer {
         /// Of the request.
         id: Option<String>,
     },
+    /// From the manager: the account's devices.
+    Devices {
+        /// Each device.
+        devices: Vec<ListedDevice>,
+        /// Of the request.
+        id: Option<String>,
+    },
+    /// From the manager: a device of the account was removed.
+    DeviceRemoved {
+        /// Of the request.
+        id: Option<String>,
+    },
+    /// From the manager: what became of an own message.
+    Explained {
+        /// In order; nothing: it is forgotten.
+        steps: Vec<ExplainedStep>,
+        /// Of the request.
+        id: Option<String>,
+    },
     /// A ping was answered.
     Pong {
         /// Of the ping.
@@ -308,6 +327,14 @@ impl FromServer {
                     Self::Displayed { conversations: archive::displayed(&query)?, id }
                 }
                 Some(query) => Self::Archive { page: Archive::read(&query)?, id },
+                None => Self::Unknown,
+            },
+            (Some("result"), Some("account")) => match fields.object(Key::Query)? {
+                Some(query) => Self::Devices { devices: account::devices(&query)?, id },
+                None => Self::DeviceRemoved { id },
+            },
+            (Some("result"), Some("explain")) => match fields.given(Key::Query) {
+                Some(query) => Self::Explained { steps: account::steps(query), id },
                 None => Self::Unknown,
             },
             _ => Self::Unknown,

@@ -78,6 +78,25 @@ pub enum ToServer<'a> {
         /// To be echoed.
         id: &'a str,
     },
+    /// To the manager: the account's devices.
+    Devices {
+        /// To be echoed.
+        id: &'a str,
+    },
+    /// To the manager: removes one of them.
+    RemoveDevice {
+        /// Its name.
+        resource: &'a str,
+        /// To be echoed.
+        id: &'a str,
+    },
+    /// To the manager: what became of an own message.
+    Explain {
+        /// The servers' id of it.
+        stanza_id: &'a str,
+        /// To be echoed.
+        id: &'a str,
+    },
     /// To the manager (U6).
     InitialPresence,
     /// To the manager (U11).
@@ -157,6 +176,13 @@ impl ToServer<'_> {
             }
             Self::Archive { query, id } => iq(packet, "archive", "get")
                 .value("query", |out| query.write(Object::begin(out)))
+                .text("id", id),
+            Self::Devices { id } => iq(packet, "account", "get").text("id", id),
+            Self::RemoveDevice { resource, id } => iq(packet, "account", "set")
+                .value("query", |out| Object::begin(out).text("remove", resource).end())
+                .text("id", id),
+            Self::Explain { stanza_id, id } => iq(packet, "explain", "get")
+                .value("query", |out| Object::begin(out).text("stanza_id", stanza_id).end())
                 .text("id", id),
             Self::InitialPresence => packet.text("stanza", "presence"),
             Self::DirectedPresence { to } => packet.text("stanza", "presence").text("to", to),

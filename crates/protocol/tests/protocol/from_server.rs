@@ -4,7 +4,7 @@ use kurir_protocol::{
     Malformed,
     client::{ChatState, Entry, FromServer, Marker, Receipt, ToServer},
     iq,
-    manager::{Displayed, Filed, Found},
+    manager::{Displayed, ExplainedStep, Filed, Found, ListedDevice},
 };
 
 #[test]
@@ -98,6 +98,41 @@ fn part_ii_the_archive() {
     iq::Answer::new("archive", Some("esa"), None).displayed(&mut answer, std::slice::from_ref(&read));
     let expected = FromServer::Displayed { conversations: vec![read], id: None };
     assert_eq!(FromServer::parse(str::from_utf8(&answer).unwrap().trim()), Ok(expected));
+}
+
+#[test]
+fn part_ii_devices_and_what_became_of_a_message() {
+    let read = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut answer = Vec::new();
+        write(&mut answer);
+        FromServer::parse(str::from_utf8(&answer).unwrap().trim()).unwrap()
+    };
+    let answer = |namespace| iq::Answer::new(namespace, Some("esa"), None);
+    let devices = vec![
+        ListedDevice { resource: "my \"tv\"".into(), online: true, seen_at_ms: 7 },
+        ListedDevice { resource: "default".into(), online: false, seen_at_ms: 0 },
+    ];
+    let listed = read(&|out| answer("account").devices(out, &devices));
+    assert_eq!(listed, FromServer::Devices { devices: devices.clone(), id: None });
+    assert_eq!(read(&|out| answer("account").removed(out)), FromServer::DeviceRemoved { id: None });
+
+    let step = |reason: &str, device: Option<&str>| ExplainedStep {
+        at_ms: 7,
+        component: "relay-5010".into(),
+        step: "heard".into(),
+        reason: reason.into(),
+        device: device.map(Into::into),
+    };
+    for steps in [vec![], vec![step("", Some("tv")), step("announcement", None)]] {
+        let explained = read(&|out| answer("explain").events(out, &steps));
+        assert_eq!(explained, FromServer::Explained { steps, id: None });
+    }
+    for strange in [r#"{"events":7}"#, r#"{"events":[7,{"at":"x"},{"at":1,"step":"heard"}]}"#, "[]", r#""x""#]
+    {
+        let packet = format!(r#"{{"stanza":"iq","namespace":"explain","type":"result","query":{strange}}}"#);
+        let nothing = FromServer::Explained { steps: vec![], id: None };
+        assert_eq!(FromServer::parse(&packet), Ok(nothing), "{strange}");
+    }
 }
 
 /// A relay puts the sender's name into what users send, and takes `error` away.

@@ -80,6 +80,26 @@ fn part_ii_the_archive() {
 }
 
 #[test]
+fn part_ii_devices_and_what_became_of_a_message() {
+    written(
+        &expect![[r#"{"stanza":"iq","namespace":"account","type":"get","id":"1"}"#]],
+        &ToServer::Devices { id: "1" },
+    );
+    written(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"account","type":"set","query":{"remove":"my \"tv\""},"id":"1"}"#
+        ]],
+        &ToServer::RemoveDevice { resource: "my \"tv\"", id: "1" },
+    );
+    written(
+        &expect![[
+            r#"{"stanza":"iq","namespace":"explain","type":"get","query":{"stanza_id":"0194"},"id":"1"}"#
+        ]],
+        &ToServer::Explain { stanza_id: "0194", id: "1" },
+    );
+}
+
+#[test]
 fn u5_hello_to_a_relay() {
     written(&expect![[r#"{"type":"get_relay_less_connection"}"#]], &ToServer::GetRelay);
     written(

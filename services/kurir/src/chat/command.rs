@@ -13,8 +13,11 @@ pub(super) const HELP: &str = "\
 /remove NAME      remove a contact
 /bio TEXT         what others see of you
 /history [N]      the last N messages (20) with whom you write to
+/explain N        what became of message N on its way, while the servers remember it
 /again N          send message N, which waited for too long, once more
 /drop N           give it up
+/devices          where this account has logged in
+/forget DEVICE    log a device out, and forget how far it has read
 /help             these lines
 /quit             log out
 //TEXT            write a line that begins with a slash";
@@ -33,8 +36,11 @@ enum Word {
     Remove,
     Bio,
     History,
+    Explain,
     Again,
     Drop,
+    Devices,
+    Forget,
     Help,
     Quit,
 }
@@ -52,8 +58,11 @@ pub(super) enum Command {
     Who(String),
     Everybody,
     History(u64),
+    Explain(u32),
     Again(u32),
     Drop(u32),
+    Devices,
+    Forget(String),
     Help,
     Quit,
 }
@@ -77,6 +86,7 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
     let needs = |what: &str| Err(format!("/{typed} needs more: /{typed} {what}"));
     match (word, name) {
         (Word::To | Word::Remove, "") => needs("NAME"),
+        (Word::Forget, "") => needs("DEVICE"),
         (Word::To, name) => Ok(Command::To(name.to_owned())),
         (Word::Remove, name) => Ok(Command::Remove(name.to_owned())),
         (Word::Add | Word::Name, "") => needs("NAME [AS]"),
@@ -88,8 +98,11 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         (Word::Bio, _) => Ok(Command::Bio(rest.to_owned())),
         (Word::History, "") => Ok(Command::History(HISTORY)),
         (Word::History, number) => number.parse().map(Command::History).or_else(|_| needs("[N]")),
+        (Word::Explain, number) => number.parse().map(Command::Explain).or_else(|_| needs("N")),
         (Word::Again, number) => number.parse().map(Command::Again).or_else(|_| needs("N")),
         (Word::Drop, number) => number.parse().map(Command::Drop).or_else(|_| needs("N")),
+        (Word::Devices, _) => Ok(Command::Devices),
+        (Word::Forget, _) => Ok(Command::Forget(rest.to_owned())),
         (Word::Who, "") => Ok(Command::Everybody),
         (Word::Who, name) => Ok(Command::Who(name.to_owned())),
         (Word::Roster, _) => Ok(Command::Roster),
@@ -125,6 +138,9 @@ mod tests {
         assert_eq!(parse("/bio lagi makan kebab"), Ok(Command::Bio("lagi makan kebab".into())));
         assert_eq!(parse("/who"), Ok(Command::Everybody));
         assert_eq!(parse("/again 7"), Ok(Command::Again(7)));
+        assert_eq!(parse("/explain 7"), Ok(Command::Explain(7)));
+        assert_eq!(parse("/devices"), Ok(Command::Devices));
+        assert_eq!(parse("/forget my phone"), Ok(Command::Forget("my phone".into())));
         assert_eq!(parse("/history"), Ok(Command::History(20)));
         assert_eq!(parse("/history 7"), Ok(Command::History(7)));
         assert_eq!(parse("/drop 7"), Ok(Command::Drop(7)));
@@ -136,6 +152,8 @@ mod tests {
     fn a_command_that_lacks_something_says_what() {
         assert_eq!(parse("/to"), Err("/to needs more: /to NAME".into()));
         assert_eq!(parse("/name "), Err("/name needs more: /name NAME [AS]".into()));
+        assert_eq!(parse("/forget"), Err("/forget needs more: /forget DEVICE".into()));
+        assert_eq!(parse("/explain"), Err("/explain needs more: /explain N".into()));
         assert_eq!(parse("/drop it"), Err("/drop needs more: /drop N".into()));
         assert_eq!(parse("/history all"), Err("/history needs more: /history [N]".into()));
         assert_eq!(parse("/bishop"), Err("no such command: /bishop; /help shows them".into()));

@@ -93,6 +93,11 @@ impl Own {
         Some((mine.id, mine.message.clone()))
     }
 
+    /// What the servers call the message with this number; none while it is not stored.
+    pub(super) fn stanza_id(&self, number: u32) -> Option<String> {
+        self.messages.iter().find(|mine| mine.number == number)?.stanza_id.clone()
+    }
+
     fn learn(&mut self, event: &Event) -> Option<Said> {
         match event {
             Event::Waiting(waiting) => self.waiting(waiting),

@@ -87,6 +87,12 @@ pub(super) fn time(ms: i64) -> String {
     time.format(if today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
 }
 
+/// The time of a step that took milliseconds.
+pub(super) fn time_of_day(ms: i64) -> String {
+    let time = DateTime::from_timestamp_millis(ms).map(|time| time.with_timezone(&Local));
+    time.map_or_else(|| "some time".into(), |time| time.format("%H:%M:%S%.3f").to_string())
+}
+
 /// A packet as one line that is the same JSON. Control characters outside strings are white space; inside only those
 /// from U+007F up are valid, and are escaped.
 pub(super) fn one_line(packet: &str) -> String {
@@ -113,6 +119,7 @@ mod tests {
         assert_eq!(time(Local::now().timestamp_millis()).len(), "14:02".len());
         assert_eq!(time(1_726_223_542_222).len(), "2024-09-13 14:02".len());
         assert_eq!(time(i64::MAX), "some time");
+        assert_eq!(time_of_day(1_726_223_542_222).get(2..), Some(":32:22.222"));
     }
 
     #[test]

@@ -1,0 +1,65 @@
+//! What the servers know of this account: its devices, and what became of its messages.
+
+use kurir_client::{ExplainedStep, ListedDevice};
+
+use super::terminal::{plain, time, time_of_day};
+
+/// The account's devices.
+pub(super) fn devices(devices: &[ListedDevice]) -> String {
+    if devices.is_empty() {
+        return "* no device is known".into();
+    }
+    let lines = devices.iter().map(|device| {
+        let name = plain(&device.resource);
+        if device.online {
+            format!("* {name}, online")
+        } else {
+            format!("* {name}, seen {}", time(device.seen_at_ms))
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What became of a message. The words are those of docs/operations.md.
+pub(super) fn explained(number: u32, steps: &[ExplainedStep]) -> String {
+    if steps.is_empty() {
+        return format!("* the servers do not remember [{number}] any more");
+    }
+    let lines = steps.iter().map(|ExplainedStep { at_ms, component, step, reason, device }| {
+        let device = device.as_ref().map(|device| format!(" ({})", plain(device))).unwrap_or_default();
+        let reason = if reason.is_empty() { String::new() } else { format!(": {}", plain(reason)) };
+        let (at, step, component) = (time_of_day(*at_ms), plain(step), plain(component));
+        format!("* [{number}] {at} {step} at {component}{device}{reason}")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_listed_with_when_they_were_seen() {
+        let device =
+            |resource: &str, online| ListedDevice { resource: resource.into(), online, seen_at_ms: i64::MAX };
+        let shown = devices(&[device("my\u{1b}tv", true), device("phone", false)]);
+        assert_eq!(shown, "* my\u{fffd}tv, online\n* phone, seen some time");
+        assert_eq!(devices(&[]), "* no device is known");
+    }
+
+    #[test]
+    fn a_message_is_explained_a_step_a_line() {
+        let step = |step: &str, reason: &str, device: Option<&str>| ExplainedStep {
+            at_ms: i64::MAX,
+            component: "relay-1".into(),
+            step: step.into(),
+            reason: reason.into(),
+            device: device.map(Into::into),
+        };
+        let shown = explained(3, &[step("accepted", "", Some("tv")), step("heard", "announcement", None)]);
+        let expected =
+            "* [3] some time accepted at relay-1 (tv)\n* [3] some time heard at relay-1: announcement";
+        assert_eq!(shown, expected);
+        assert_eq!(explained(3, &[]), "* the servers do not remember [3] any more");
+    }
+}

@@ -149,7 +149,8 @@ async fn two_people_chat_in_the_terminal() {
     }
     esa.types("/explain 1").await;
     for step in ["accepted", "stored", "acked"] {
-        esa.shows_one(step, |shown| shown.starts_with("* [1] ") && shown.contains(&format!(" {step} at "))).await;
+        esa.shows_one(step, |shown| shown.starts_with("* [1] ") && shown.contains(&format!(" {step} at ")))
+            .await;
     }
     esa.types("/explain 2").await;
     esa.shows("! [2] is no message of this start").await;

@@ -7,7 +7,10 @@ use kurir_protocol::name::UserKey;
 use kurir_relay::BareHello;
 use serde_json::json;
 
-use crate::world::{Relay, Tracker, World};
+use crate::{
+    peers::Tracker,
+    world::{Relay, World},
+};
 
 /// A hello that is answered 401 and closed.
 async fn refused(relay: &Relay, hello: &str) {

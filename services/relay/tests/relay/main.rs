@@ -3,6 +3,8 @@
 mod admission;
 mod explain;
 mod logs;
+mod peers;
 mod reading;
 mod routing;
+mod tracked;
 mod world;

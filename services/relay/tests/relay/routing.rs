@@ -8,7 +8,10 @@ use kurir_relay::Config;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::world::{PATIENCE, Refusing, Tracker, World};
+use crate::{
+    peers::{Refusing, Tracker},
+    world::{PATIENCE, World},
+};
 
 /// R13, R14, R16: here. `from` is what the relay knows, other members travel along, names compare case-mapped.
 #[tokio::test]

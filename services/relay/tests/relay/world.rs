@@ -1,5 +1,5 @@
-//! Relays with real sockets around one directory, clients that write lines, and managers and trackers that speak gRPC
-//! and do nothing else.
+//! Relays with real sockets around one directory, clients that write lines, and managers that speak gRPC and do
+//! nothing else.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,8 +20,7 @@ use aws_lc_rs::{
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use kurir_directory::{
-    ComponentId, Directory, Event, Generation, Kind, Member, NewComponent, NewSession, SessionClaim,
-    SessionEnd, Timing,
+    ComponentId, Directory, Event, Kind, Member, NewComponent, NewSession, SessionClaim, SessionEnd, Timing,
 };
 use kurir_protocol::{
     name::{LoginId, Resource, UserKey},
@@ -29,13 +28,10 @@ use kurir_protocol::{
 };
 use kurir_relay::Config;
 use kurir_rpc::v1::{
-    AttachRequest, AttachResponse, Component, ComponentKind, EndSession, Frame, JoinRequest, JoinResponse,
-    LoadReport, NotifyRequest, NotifyResponse, StatusRequest, StatusResponse, TicketKey, attach_request,
-    attach_response, join_request,
+    AttachRequest, AttachResponse, EndSession, LoadReport, NotifyRequest, NotifyResponse, TicketKey,
+    attach_request, attach_response,
     log_server::LogServer,
     manager_server::{self, ManagerServer},
-    relay_server::{self, RelayServer},
-    tracker_server::{self, TrackerServer},
     trail_server::TrailServer,
 };
 use kurir_service::Shell;
@@ -123,12 +119,17 @@ impl World {
     }
 
     pub(crate) async fn manager(&self, id: &str) -> Manager {
-        Manager::start(self.directory.clone(), id, false).await
+        Manager::start(self.directory.clone(), id, false, Logs::default()).await
+    }
+
+    /// Another one with the same database.
+    pub(crate) async fn manager_beside(&self, id: &str, other: &Manager) -> Manager {
+        Manager::start(self.directory.clone(), id, false, other.logs.at_another_manager()).await
     }
 
     /// One that puts down what relays remember.
     pub(crate) async fn manager_that_keeps_trails(&self, id: &str) -> Manager {
-        Manager::start(self.directory.clone(), id, true).await
+        Manager::start(self.directory.clone(), id, true, Logs::default()).await
     }
 }
 
@@ -287,7 +288,7 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    async fn start(directory: Directory, id: &str, keeps_trail: bool) -> Self {
+    async fn start(directory: Directory, id: &str, keeps_trail: bool, logs: Logs) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let over = CancellationToken::new();
         let component = NewComponent {
@@ -311,7 +312,6 @@ impl Manager {
             reported: Arc::new(reported),
             ends: ends.clone(),
         };
-        let logs = Logs::default();
         let server = kurir_rpc::server()
             .add_service(ManagerServer::new(attached))
             .add_service(LogServer::new(logs.clone()))
@@ -457,88 +457,5 @@ impl manager_server::Manager for Attached {
         _: Request<Streaming<NotifyRequest>>,
     ) -> Result<Response<Self::NotifyStream>, Status> {
         Err(Status::unimplemented("no manager here"))
-    }
-}
-
-/// A relay that refuses every link, and is not in the directory.
-pub(crate) struct Refusing {
-    dialled: mpsc::Sender<()>,
-}
-
-impl Refusing {
-    /// How a tracker lists it, and when it was dialled.
-    pub(crate) async fn start(id: &str) -> (Component, mpsc::Receiver<()>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let component = Component {
-            kind: ComponentKind::Relay.into(),
-            id: id.to_owned(),
-            generation: Generation::new().to_string(),
-            grpc_url: format!("http://{}", listener.local_addr().unwrap()),
-            ..Component::default()
-        };
-        let (dialled, dials) = mpsc::channel(16);
-        let server = kurir_rpc::server()
-            .add_service(RelayServer::new(Self { dialled }))
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        tokio::spawn(server);
-        (component, dials)
-    }
-}
-
-#[tonic::async_trait]
-impl relay_server::Relay for Refusing {
-    type LinkStream = ReceiverStream<Result<Frame, Status>>;
-
-    async fn link(&self, _: Request<Streaming<Frame>>) -> Result<Response<Self::LinkStream>, Status> {
-        let _ = self.dialled.send(()).await;
-        Err(Status::unavailable("not now"))
-    }
-}
-
-/// A tracker that tells whom it was joined by, and lists besides it whom the test says.
-pub(crate) struct Tracker {
-    joined: mpsc::Sender<Component>,
-    listed: Vec<Component>,
-}
-
-impl Tracker {
-    /// Its URL, and who joins.
-    pub(crate) async fn start(listed: Vec<Component>) -> (String, mpsc::Receiver<Component>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let (joined, components) = mpsc::channel(16);
-        let server = kurir_rpc::server()
-            .add_service(TrackerServer::new(Self { joined, listed }))
-            .serve_with_incoming(TcpListenerStream::new(listener));
-        tokio::spawn(server);
-        (url, components)
-    }
-}
-
-#[tonic::async_trait]
-impl tracker_server::Tracker for Tracker {
-    type JoinStream = ReceiverStream<Result<JoinResponse, Status>>;
-
-    async fn join(
-        &self,
-        request: Request<Streaming<JoinRequest>>,
-    ) -> Result<Response<Self::JoinStream>, Status> {
-        let mut requests = request.into_inner();
-        let Some(join_request::Message::Register(component)) = requests.next().await.unwrap()?.message else {
-            return Err(Status::invalid_argument("register first"));
-        };
-        let (tx, rx) = mpsc::channel(16);
-        let components = self.listed.iter().chain([&component]).cloned().collect();
-        let _ = tx.send(Ok(JoinResponse { components })).await;
-        let _ = self.joined.send(component).await;
-        tokio::spawn(async move {
-            while let Some(Ok(_)) = requests.next().await {}
-            drop(tx);
-        });
-        Ok(Response::new(ReceiverStream::new(rx)))
-    }
-
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Err(Status::unimplemented("no status here"))
     }
 }

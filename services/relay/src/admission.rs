@@ -20,7 +20,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::{
     config::BareHello,
     connection::{self, Connection},
-    link::Link,
+    handover::Awaited,
+    link::{Link, Standing},
     metrics::HelloOutcome,
     readers,
     relay::Relay,
@@ -229,16 +230,30 @@ impl Relay {
         if self.claims.has_ended(&connection) {
             connection.outbox.close("");
         }
-        for replaced in &replaced {
-            self.displace(&user, replaced, login);
-        }
+        let awaited: Vec<_> =
+            replaced.iter().map(|old| self.handovers.awaits(old.generation, old.connection)).collect();
+        let told: Vec<_> = replaced.iter().map(|replaced| self.displace(&user, replaced, login)).collect();
         self.meet_siblings(&user).await;
         drop(turn);
         if let Some(replaced) = replaced_here {
             // What that one has been sent is not sent to this one again.
             readers::store_last(self, &replaced).await;
         }
+        if connection.reading().is_plain() {
+            self.take_over(&replaced, awaited.into_iter().zip(told)).await;
+        }
         Ok(connection)
+    }
+
+    /// Waits until the older connections of a device without places are over: where it goes on reading is known then.
+    async fn take_over(&self, replaced: &[Route], awaited: impl Iterator<Item = (Awaited<'_>, bool)>) {
+        for (old, (mut awaited, told)) in replaced.iter().zip(awaited) {
+            if self.links.is_me(&old.relay) {
+                self.handovers.until_left(old.connection).await;
+            } else if told {
+                awaited.parted().await;
+            }
+        }
     }
 
     /// Finds the other relays that the user is connected to, and tells them of this one. Read after the route was written: of two
@@ -268,21 +283,25 @@ impl Relay {
         }
     }
 
-    /// Has another relay close the connection that has lost its device to that login. If that relay can't be told, its audit finds it;
-    /// one at this relay was closed by [`crate::router::Router::connect`].
-    pub(crate) fn displace(&self, user: &UserKey, replaced: &Route, by: LoginId) {
-        if let Some(link) = self.links.existing(&replaced.relay, replaced.generation) {
+    /// Has another relay close the connection that has lost its device to that login. False: it can't be told, and its audit finds
+    /// it; one at this relay was closed by [`crate::router::Router::connect`].
+    pub(crate) fn displace(&self, user: &UserKey, replaced: &Route, by: LoginId) -> bool {
+        let link = self.links.existing(&replaced.relay, replaced.generation);
+        if let Some(link) = &link {
             link.displaced(user.as_str(), replaced.connection, replaced.login < by);
         }
+        link.is_some_and(|link| *link.standing().borrow() == Standing::Up)
     }
 
     /// R9 to R12: an admitted connection is over.
     pub(crate) async fn dismiss(&self, connection: &Arc<Connection>) {
+        let leaving = self.handovers.leaving(connection.number);
         self.leave(connection);
         self.load.disconnected();
         self.metrics.users.dec();
         // Before another connection of the device may begin to read.
         readers::store_last(self, connection).await;
+        drop(leaving);
         let Ok(user) = UserKey::of(&connection.user) else { return };
         let released = self.member.release_route(&user, &connection.resource, connection.number).await;
         if let Err(error) = released {

@@ -29,6 +29,7 @@ mod audit;
 pub mod config;
 mod connection;
 mod fence;
+mod handover;
 mod link;
 mod links;
 mod load;

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use kurir_directory::{ComponentId, Generation};
-use kurir_rpc::v1::{Batch, Bounces, Delivery, Displaced, Frame, Sibling, frame};
+use kurir_rpc::v1::{Batch, Bounces, Delivery, Displaced, Frame, Parted, Sibling, frame};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -312,6 +312,11 @@ impl Link {
     /// harm, since that life of the peer gives the number to no other connection. `conflict`: to a newer login.
     pub(crate) fn displaced(&self, user: &str, connection: u64, conflict: bool) {
         self.tell(frame::Frame::Displaced(Displaced { user: user.to_owned(), connection, conflict }));
+    }
+
+    /// Tells the peer that a connection here that it has displaced is over.
+    pub(crate) fn parted(&self, connection: u64) {
+        self.tell(frame::Frame::Parted(Parted { connection }));
     }
 
     /// Tells the peer, where the user is connected too, whether the user is connected here.

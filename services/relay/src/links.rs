@@ -17,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     fence::Fence,
+    handover::Handovers,
     link::{Link, Rest, Standing},
     metrics::Metrics,
     router::Router,
@@ -36,8 +37,9 @@ const OVER: usize = 1024;
 pub(crate) struct Links {
     id: ComponentId,
     limit_bytes: usize,
-    router: Arc<Router>,
-    fence: Arc<Fence>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) handovers: Arc<Handovers>,
     directory: Directory,
     /// What the trackers say, for addresses.
     components: watch::Receiver<Arc<Vec<Component>>>,
@@ -63,6 +65,7 @@ pub(crate) struct Setup {
     pub(crate) limit_bytes: usize,
     pub(crate) router: Arc<Router>,
     pub(crate) fence: Arc<Fence>,
+    pub(crate) handovers: Arc<Handovers>,
     pub(crate) directory: Directory,
     pub(crate) components: watch::Receiver<Arc<Vec<Component>>>,
     pub(crate) metrics: Arc<Metrics>,
@@ -84,7 +87,8 @@ pub(crate) enum RefusedLink {
 
 impl Links {
     pub(crate) fn new(setup: Setup) -> Arc<Self> {
-        let Setup { id, generation, limit_bytes, router, fence, directory, components, .. } = setup;
+        let Setup { id, generation, limit_bytes, router, fence, handovers, directory, components, .. } =
+            setup;
         let state = State { generation, links: HashMap::new(), over: VecDeque::new() };
         let Setup { metrics, shutdown, tasks, .. } = setup;
         let state = Mutex::new(state);
@@ -93,6 +97,7 @@ impl Links {
             limit_bytes,
             router,
             fence,
+            handovers,
             directory,
             components,
             metrics,
@@ -214,7 +219,7 @@ impl Links {
         }
         tracing::info!(peer = %link.peer, "link is up");
         self.metrics.links.inc();
-        let ended = streams::run(&self.router, &self.fence, link, &turn, incoming, outgoing).await;
+        let ended = streams::run(self, link, &turn, incoming, outgoing).await;
         self.metrics.links.dec();
         self.end(link, Standing::Down);
         match ended {

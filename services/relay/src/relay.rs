@@ -15,8 +15,9 @@ use kurir_trail::Trail;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    admission::Claims, config::BareHello, fence::Fence, links::Links, load::Load, managers::Managers,
-    metrics::Metrics, readers::Readers, router::Router, tickets::Tickets, tracked::Tracked,
+    admission::Claims, config::BareHello, fence::Fence, handover::Handovers, links::Links, load::Load,
+    managers::Managers, metrics::Metrics, readers::Readers, router::Router, tickets::Tickets,
+    tracked::Tracked,
 };
 
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(crate) struct Relay {
     pub(crate) fence: Arc<Fence>,
     pub(crate) router: Arc<Router>,
     pub(crate) links: Arc<Links>,
+    pub(crate) handovers: Arc<Handovers>,
     pub(crate) tickets: Tickets,
     pub(crate) load: Load,
     pub(crate) managers: Managers,

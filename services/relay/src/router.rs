@@ -213,6 +213,11 @@ impl Router {
         self.table.shard(user).get_mut(user).map_or_else(Vec::new, |entry| entry.open().cloned().collect())
     }
 
+    /// A connection of a user, until it has left the table; it may be closed.
+    pub(crate) fn held(&self, user: &str, number: u64) -> Option<Arc<Connection>> {
+        self.table.shard(user).get_mut(user)?.held(number).cloned()
+    }
+
     /// That relay has, or has not any more, connections of a user.
     pub(crate) fn sibling(&self, user: &str, link: &Arc<Link>, here: bool) {
         let mut shard = self.table.shard(user);

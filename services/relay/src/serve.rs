@@ -19,7 +19,7 @@ use kurir_rpc::{
 use kurir_service::{Listener, Shell};
 use kurir_socket::Options;
 use kurir_trail::Trail;
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
     admission::Claims,
     audit,
     fence::Fence,
+    handover::{self, Handovers},
     links::{Links, Setup},
     load::Load,
     lookup::{self, LookUps},
@@ -87,7 +88,8 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
     let tasks = shell.shutdown.tracker.clone();
     let discovery =
         Discovery::start(config.trackers.clone(), announced.clone(), &shell.shutdown.token, &tasks);
-    let relay = assemble(&config, member, discovery, &shell, over.clone());
+    let (handovers, questions) = Handovers::new();
+    let relay = assemble(&config, member, discovery, &shell, (handovers, over.clone()));
     let server = kurir_rpc::server()
         .add_service(Rpc::server(Arc::clone(&relay.links)))
         .add_service(ExplainRpc::server(Arc::clone(&relay)))
@@ -111,7 +113,7 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
     let mut peers = Peers::new(Arc::clone(&relay), announced);
     peers.meet_all().await;
     let _ = timeout(LINKS_OPEN, relay.links.opened()).await;
-    start_tasks(&relay, peers, events);
+    start_tasks(&relay, peers, events, questions);
 
     ready.ready();
     tracing::info!(relay = %relay.member.id(), address = %me.client, "relay is ready");
@@ -152,8 +154,9 @@ fn assemble(
     member: Member,
     discovery: Discovery,
     shell: &Shell,
-    over: CancellationToken,
+    (handovers, over): (Handovers, CancellationToken),
 ) -> Arc<Relay> {
+    let handovers = Arc::new(handovers);
     let metrics = Arc::new(Metrics::register(shell));
     let fence = Arc::new(Fence::new(member.clone()));
     let lookups = LookUps::new(config.max_lookups);
@@ -166,6 +169,7 @@ fn assemble(
         limit_bytes: config.link_bytes,
         router: Arc::clone(&router),
         fence: Arc::clone(&fence),
+        handovers: Arc::clone(&handovers),
         directory: member.directory().clone(),
         components: discovery.components(),
         metrics: Arc::clone(&metrics),
@@ -180,6 +184,7 @@ fn assemble(
         fence,
         router,
         links,
+        handovers,
         tickets: Tickets::new(config.ticket_key_life()),
         load: Load::default(),
         managers: Managers::default(),
@@ -213,7 +218,8 @@ fn assemble(
 fn start_tasks(
     relay: &Arc<Relay>,
     peers: Peers,
-    events: tokio::sync::mpsc::Receiver<kurir_directory::Event>,
+    events: mpsc::Receiver<kurir_directory::Event>,
+    questions: mpsc::Receiver<handover::Question>,
 ) {
     run(relay, peers.follow(events));
     for _ in 0..ASKERS {
@@ -228,6 +234,8 @@ fn start_tasks(
     run(relay, async move { tracked::store(&storing).await });
     let asking = Arc::clone(relay);
     run(relay, async move { readers::keep_asking(&asking).await });
+    let parting = Arc::clone(relay);
+    run(relay, async move { handover::answer(&parting, questions).await });
     let moving = Arc::clone(relay);
     run(relay, async move { readers::store_cursors(&moving).await });
     let forgetting = Arc::clone(relay);

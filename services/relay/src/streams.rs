@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    fence::Fence,
     link::{Link, UnknownBatch},
     links::Links,
     router::Router,
@@ -119,26 +118,21 @@ pub(crate) async fn dial(links: &Links, link: &Arc<Link>) -> Result<Duration, St
 
 /// Moves frames both ways until one of them ends. `Ok` is an end that somebody asked for.
 pub(crate) async fn run(
-    router: &Router,
-    fence: &Fence,
+    links: &Links,
     link: &Arc<Link>,
     turn: &Turn,
     incoming: impl Incoming,
     outgoing: Outgoing,
 ) -> Result<(), StreamError> {
     tokio::select! {
-        ended = read(router, fence, link, incoming) => ended,
+        ended = read(links, link, incoming) => ended,
         () = write(link, outgoing) => Ok(()),
         () = turn.superseded.cancelled() => Ok(()),
     }
 }
 
-async fn read(
-    router: &Router,
-    fence: &Fence,
-    link: &Arc<Link>,
-    mut incoming: impl Incoming,
-) -> Result<(), StreamError> {
+async fn read(links: &Links, link: &Arc<Link>, mut incoming: impl Incoming) -> Result<(), StreamError> {
+    let Links { router, fence, handovers, .. } = links;
     let mut last = 0;
     while let Some(frame) = incoming.next().await {
         let frame = frame?;
@@ -159,7 +153,11 @@ async fn read(
             }
             Some(frame::Frame::Acknowledged(number)) => router.settled(link, &link.acknowledged(number)?),
             Some(frame::Frame::Bounces(bounces)) => router.bounced(link, link.bounced(&bounces)?),
-            Some(frame::Frame::Displaced(displaced)) => displace(router, &displaced),
+            Some(frame::Frame::Displaced(displaced)) => {
+                displace(router, &displaced);
+                handovers.asked(link, displaced);
+            }
+            Some(frame::Frame::Parted(parted)) => handovers.parted(link.generation, parted.connection),
             Some(frame::Frame::Sibling(sibling)) => router.sibling(&sibling.user, link, sibling.here),
             // A second hello, or a frame of a newer version: not for us.
             Some(frame::Frame::Hello(_)) | None => {}

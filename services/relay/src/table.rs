@@ -200,6 +200,11 @@ pub(crate) struct Spread<'a> {
 }
 
 impl Entry {
+    /// The connection with this number, open or closed.
+    pub(crate) fn held(&self, number: u64) -> Option<&Arc<Connection>> {
+        self.here.iter().find(|here| here.number == number)
+    }
+
     /// The open connections here.
     pub(crate) fn open(&self) -> impl Iterator<Item = &Arc<Connection>> {
         self.here.iter().filter(|here| !here.outbox.is_closed())

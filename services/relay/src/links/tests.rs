@@ -38,6 +38,7 @@ async fn links(directory: Directory) -> Arc<Links> {
         limit_bytes: 10_000,
         router: Arc::new(Router::new(Table::new(10), LookUps::new(10), waiting)),
         fence: Arc::new(Fence::new(member)),
+        handovers: Arc::new(Handovers::new().0),
         directory,
         components: watch::channel(Arc::default()).1,
         metrics: Arc::default(),

@@ -89,7 +89,7 @@ impl World {
                         }
                         Frame::Bounces(bounces) => router.bounced(link, link.bounced(&bounces).unwrap()),
                         Frame::Sibling(sibling) => router.sibling(&sibling.user, link, sibling.here),
-                        Frame::Displaced(_) | Frame::Hello(_) => unreachable!(),
+                        Frame::Displaced(_) | Frame::Parted(_) | Frame::Hello(_) => unreachable!(),
                     }
                 }
             }

@@ -297,7 +297,7 @@ impl World {
                     router.disconnect(here);
                 }
             }
-            frame::Frame::Hello(_) | frame::Frame::Sibling(_) => unreachable!(),
+            frame::Frame::Hello(_) | frame::Frame::Sibling(_) | frame::Frame::Parted(_) => unreachable!(),
         }
     }
 

@@ -19,6 +19,30 @@ async fn phone(relay: &Relay, manager: &Manager) -> Client {
     relay.hello("fajar", &manager.sign(&claims)).await
 }
 
+/// The older connection is cut, or still there, when the device says hello at the other relay: its cursor is stored first.
+#[tokio::test]
+async fn what_a_connection_was_sent_is_not_sent_to_the_next_one_at_another_relay() {
+    for cut in [false, true] {
+        let world = World::new();
+        let manager = world.manager("manager-1").await;
+        let relays = [world.relay("relay-1").await, world.relay("relay-2").await];
+        let mut old = None::<Client>;
+        for number in 0..20 {
+            let body = number.to_string();
+            manager.logs.put("fajar", &to_fajar(&body), None);
+            if cut {
+                old = None;
+            }
+            let mut new = phone(&relays[number % 2], &manager).await;
+            assert_eq!(new.body("esa@a.example/default").await, body, "cut: {cut}");
+            if let Some(mut old) = old {
+                assert_eq!(old.next().await["msg"], "Conflict");
+            }
+            old = Some(new);
+        }
+    }
+}
+
 /// Not even if the words that close the old connection wait to be written when its cursor is stored.
 #[tokio::test]
 async fn what_a_replaced_connection_was_sent_is_not_sent_to_the_next_one() {

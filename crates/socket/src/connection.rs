@@ -1,9 +1,9 @@
 //! The task of one connection, from its first byte to its close.
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -16,7 +16,7 @@ use kurir_protocol::{
     replies,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest},
     net::TcpStream,
     time::{Instant, Sleep, sleep_until, timeout},
 };
@@ -173,6 +173,33 @@ enum Unread {
     Values,
 }
 
+/// Handles a value; if the client closes its side meanwhile, the outbox knows.
+async fn while_client_stays<T>(received: impl Future<Output = T>, stream: &TcpStream, outbox: &Outbox) -> T {
+    let mut received = pin!(received);
+    // Most values are handled at once, and an idle connection pays for the future's size.
+    let mut leaves: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
+    poll_fn(|context| {
+        let handled = received.as_mut().poll(context);
+        if handled.is_ready() || outbox.is_abandoned() {
+            return handled;
+        }
+        let leaves = leaves.get_or_insert_with(|| Box::pin(client_leaves(stream)));
+        if leaves.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        outbox.abandon();
+        received.as_mut().poll(context)
+    })
+    .await
+}
+
+/// Of a client that has sent more than what is handled now it may not be seen.
+async fn client_leaves(stream: &TcpStream) {
+    if stream.ready(Interest::READABLE).await.is_ok_and(|ready| !ready.is_read_closed()) {
+        pending::<()>().await;
+    }
+}
+
 enum Event {
     /// So many bytes were read, or the values left in `input` can be handled now. None: the client closed.
     Read(usize),
@@ -326,7 +353,8 @@ impl<S: Session> Connection<'_, S> {
                 Decoded::Value { start, end } => {
                     // The decoder has checked that the value is UTF-8.
                     let value = self.input.get(start..end).and_then(|value| str::from_utf8(value).ok());
-                    let handled = self.session.received(value.unwrap_or_default(), &mut replies).await;
+                    let received = self.session.received(value.unwrap_or_default(), &mut replies);
+                    let handled = while_client_stays(received, &self.stream, self.outbox).await;
                     if let Ok(after) = handled {
                         flow = after;
                         (end, "")

@@ -34,6 +34,7 @@ pub enum Fill {
 pub struct Outbox {
     limit_bytes: usize,
     closed: AtomicBool,
+    abandoned: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -79,7 +80,8 @@ pub enum Closing {
 impl Outbox {
     /// An empty outbox that holds at most `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Arc<Outbox> {
-        Arc::new(Outbox { limit_bytes, closed: AtomicBool::new(false), state: Mutex::default() })
+        let (closed, abandoned) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Outbox { limit_bytes, closed, abandoned, state: Mutex::default() })
     }
 
     /// Appends canonical stanzas (each ended by LF) and wakes the connection's task.
@@ -169,6 +171,22 @@ impl Outbox {
     /// Whether pushes are refused. Takes no lock.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether the client has closed its side while the value was handled that is handled now, as far as is known: nobody reads the
+    /// answer. Takes no lock.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// Resolves when [`Outbox::is_abandoned`]. Only in [`Session::received`](crate::Session::received) of this connection, which is
+    /// polled then.
+    pub async fn abandoned(&self) {
+        poll_fn(|_| if self.is_abandoned() { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
     }
 
     /// Ready when there is something to write or the connection is to be closed. What waits is moved into `into`,

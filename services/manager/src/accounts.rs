@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use kurir_directory::{DirectoryError, Generation, NewSession, Session, SessionClaim, SessionEnd};
@@ -13,6 +14,7 @@ use kurir_protocol::{
     replies,
 };
 use kurir_socket::Outbox;
+use tokio::time::timeout;
 
 use crate::{
     manager::{Manager, Temporary, now_ms},
@@ -26,6 +28,9 @@ use crate::{
     },
 };
 
+/// A login with a token that was used before may have come late, with its client's farewell behind it: that is waited for.
+const LEAVES_WITHIN: Duration = Duration::from_millis(300);
+
 const FIRST_BIO: &str = "Feel happy using this application! ;D";
 
 /// The connection that somebody logs in on.
@@ -33,6 +38,20 @@ const FIRST_BIO: &str = "Feel happy using this application! ;D";
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
     pub(crate) outbox: Arc<Outbox>,
+}
+
+impl Client {
+    /// An error: nobody waits for the answer any more. A login that comes late, after its client has given it up, must not take
+    /// the device from the one that the client made instead.
+    fn is_there(&self) -> Result<(), Temporary> {
+        if self.outbox.is_abandoned() { Err(Temporary::Abandoned) } else { Ok(()) }
+    }
+
+    /// The same, in a moment.
+    async fn stays(&self) -> Result<(), Temporary> {
+        let _ = timeout(LEAVES_WITHIN, self.outbox.abandoned()).await;
+        self.is_there()
+    }
 }
 
 /// A login that is on record and not served yet.
@@ -238,21 +257,42 @@ impl Manager {
         let of = Some(named).filter(|device| device.is_named());
         // Nothing is used up for whom the directory could not take now.
         self.takes_logins(&key).await?;
+        client.is_there()?;
         let used = self.store.use_session(account.id, &token, of, now_ms(), self.session_life_ms).await;
         let (device, next) = match used.map_err(Temporary::from)? {
-            SessionUse::Renewed { device, next } => (device, next),
-            SessionUse::Revoked(device) => {
-                tracing::warn!(user = %key, %device, "an old session token was used: the device's session is revoked");
-                self.end_device(&key, &device, account.login).await?;
+            SessionUse::Renewed { device, next, again } => {
+                if again {
+                    client.stays().await?;
+                }
+                (device, next)
+            }
+            SessionUse::Older(device) => {
+                client.stays().await?;
+                self.stolen(&key, &device, (&account, &token)).await?;
                 return Err(Refusal::Unauthorized);
             }
             SessionUse::Refused => return Err(Refusal::Unauthorized),
         };
+        client.is_there()?;
         let login = Login { device: &device, now_ms: now_ms(), session: None };
         let login = self.store.record_login(account.id, &login).await.map_err(Temporary::from)?;
         let device = (&device, Older::GivesWay);
         let claimed = self.claim(&account.username, device, login, client.address).await?;
         Ok(self.go_online(&account, claimed, &next, client).await)
+    }
+
+    /// Who has this token is not alone in that.
+    async fn stolen(
+        &self,
+        user: &UserKey,
+        device: &Resource,
+        (account, token): (&Account, &SessionToken),
+    ) -> Result<(), Temporary> {
+        tracing::warn!(%user, %device, "an old session token was used: the device's session is revoked");
+        self.store.revoke_family(account.id, token).await?;
+        // Somebody may have logged in meanwhile.
+        let newest = self.store.account(user).await?.map_or(account.login, |account| account.login);
+        self.end_device(user, device, newest).await
     }
 
     fn new_session(&self) -> NewToken {

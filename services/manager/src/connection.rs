@@ -267,6 +267,9 @@ impl Connection {
     }
 
     fn temporary(&self, error: &Temporary) {
+        if matches!(error, Temporary::Abandoned) {
+            return tracing::debug!(error = error as &dyn std::error::Error, "a request is not done");
+        }
         self.manager.metrics.temporary_failure();
         tracing::warn!(error = error as &dyn std::error::Error, "a request was answered with 503");
     }

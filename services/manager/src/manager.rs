@@ -83,6 +83,8 @@ pub(crate) enum Temporary {
     NotFound,
     #[error("another session of the user is beginning or ending")]
     Unsettled,
+    #[error("the client did not wait for the answer")]
+    Abandoned,
     #[error("what became of a message could not be found out in time")]
     Unexplained,
 }

@@ -2,13 +2,13 @@
 //!
 //! A token is used up by its use, which brings the next one. The answer may be lost, so the one before stays good until the
 //! next is used. Used again it brings another; which answer arrives nobody knows, so each is good until one of them is
-//! used. Whoever comes with one that is older has kept what was stolen from, or by, somebody: the device's tokens are
-//! all worthless from then on. Tokens of one device share a part that nobody can guess, so that only a real one does that.
+//! used. Whoever comes with one that is older, and stays to hear the answer, has kept what was stolen from, or by, somebody: the
+//! device's tokens are all worthless from then on. Tokens of one device share a part that nobody can guess, so that only a real one does that.
 
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use kurir_protocol::name::{LoginId, Resource};
 use sea_orm::{
-    ActiveValue::{NotSet, Set},
+    ActiveValue::Set,
     ColumnTrait, EntityTrait, QueryFilter, QuerySelect, UpdateMany,
     sea_query::{Expr, LockType},
 };
@@ -30,10 +30,10 @@ pub struct SessionToken(String);
 /// What became of a token that was used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionUse {
-    /// It is good: the device may log in, and is given the next token.
-    Renewed { device: Resource, next: SessionToken },
-    /// It was good once: all of the device's are worthless from now on.
-    Revoked(Resource),
+    /// It is good: the device may log in, and is given the next token. `again`: it was used before.
+    Renewed { device: Resource, next: SessionToken, again: bool },
+    /// It was good once, and what came of it has been used. Nothing has changed: see [`Store::revoke_family`].
+    Older(Resource),
     /// It is nobody's, of another device, or too old.
     Refused,
 }
@@ -115,20 +115,32 @@ impl Store {
                 return Ok(SessionUse::Refused);
             }
             let next = token.next();
-            let former = used_up(row.current.as_deref(), row.former.as_deref(), &token.hash());
-            let renewed = former.is_some();
+            let used = token.hash();
+            let former = used_up(row.current.as_deref(), row.former.as_deref(), &used);
+            let Some(former) = former else { return Ok(SessionUse::Older(of)) };
+            let again = row.former.is_some_and(|former| former.starts_with(&used));
             let change = device::ActiveModel {
                 account_id: Set(row.account_id),
                 resource: Set(row.resource),
-                family: if renewed { NotSet } else { Set(None) },
-                current: Set(renewed.then(|| next.hash())),
-                former: Set(former),
-                expires_ms: Set(renewed.then(|| now_ms.saturating_add(life_ms))),
+                current: Set(Some(next.hash())),
+                former: Set(Some(former)),
+                expires_ms: Set(Some(now_ms.saturating_add(life_ms))),
                 ..Default::default()
             };
             device::Entity::update(change).exec(&transaction).await?;
             transaction.commit().await?;
-            Ok(if renewed { SessionUse::Renewed { device: of, next } } else { SessionUse::Revoked(of) })
+            Ok(SessionUse::Renewed { device: of, next, again })
+        })
+        .await
+    }
+
+    /// Makes this token and all that came of the same login with a password worthless.
+    pub async fn revoke_family(&self, account: AccountId, token: &SessionToken) -> Result<(), StoreError> {
+        self.within(self.timeout, async {
+            let _turn = self.turn_to_write().await;
+            let family = device::Column::Family.eq(token.family_hash());
+            worthless(account).filter(family).exec(&self.database).await?;
+            Ok(())
         })
         .await
     }
@@ -165,11 +177,14 @@ fn used_up(current: Option<&[u8]>, former: Option<&[u8]>, used: &[u8]) -> Option
 
 /// Makes all tokens of a device worthless.
 pub(super) fn revoke(account: AccountId, device: &Resource) -> UpdateMany<device::Entity> {
+    worthless(account).filter(device::Column::Resource.eq(device.as_str()))
+}
+
+fn worthless(account: AccountId) -> UpdateMany<device::Entity> {
     let none = || Expr::value(None::<Vec<u8>>);
     device::Entity::update_many()
         .col_expr(device::Column::Family, none())
         .col_expr(device::Column::Current, none())
         .col_expr(device::Column::Former, none())
         .filter(device::Column::AccountId.eq(account.0))
-        .filter(device::Column::Resource.eq(device.as_str()))
 }

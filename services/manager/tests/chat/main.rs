@@ -18,4 +18,5 @@ mod presence;
 mod redis;
 mod relays;
 mod roster;
+mod sessions;
 mod system;

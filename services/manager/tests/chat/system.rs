@@ -91,6 +91,17 @@ impl Node {
         timeout(PATIENCE, counted).await.expect("the load is not counted");
     }
 
+    /// Waits until so many logins were not done, for nobody's fault.
+    pub(crate) async fn answers_for_now(&self, count: u64) {
+        let sample = format!("kurir_manager_auth_total{{result=\"Temporary\"}} {count}");
+        let counted = async {
+            while !self.shell.metrics.encode().lines().any(|line| line == sample) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, counted).await.expect("no login that was not done");
+    }
+
     /// Stops as on SIGTERM.
     pub(crate) async fn stop(mut self) {
         self.shell.shutdown.begin();
@@ -105,10 +116,13 @@ impl Node {
     /// Stands still, as on SIGSTOP, until the answer is dropped.
     pub(crate) fn pause(&self) -> Paused {
         let (until, paused) = std::sync::mpsc::channel();
+        let (begins, has_begun) = std::sync::mpsc::channel();
         // The only worker of its runtime waits.
         self.runtime.as_ref().unwrap().spawn(async move {
+            let _ = begins.send(());
             let _ = paused.recv();
         });
+        let _ = has_begun.recv();
         Paused(until)
     }
 }

@@ -18,6 +18,8 @@ pub const TOO_SLOW: &str = r#"{"error":true,"msg":"Too slow","code":408}"#;
 pub const USERNAME_USED: &str = r#"{"error":true,"msg":"Username used","code":409}"#;
 /// Login: this device is online already.
 pub const ALREADY_LOGGED_IN: &str = r#"{"error":true,"msg":"Already logged in","code":409}"#;
+/// Login: the account has as many named devices as it may have, and this is another one.
+pub const TOO_MANY_DEVICES: &str = r#"{"error":true,"msg":"Too many devices","code":403}"#;
 /// Another connection of this device took this one's place; the connection is closed.
 pub const CONFLICT: &str = r#"{"error":true,"msg":"Conflict","code":409}"#;
 /// A value over the limits; the connection is closed.

@@ -23,7 +23,7 @@ use crate::{
     presence::EndOfRelay,
     store::{
         Account, CreateError, FIRST_LOGIN, NewAccount,
-        device::{Login, NewSession as NewToken},
+        device::{Login, LoginError, NewSession as NewToken},
         session::{SessionToken, SessionUse},
     },
 };
@@ -91,8 +91,19 @@ pub(crate) enum Refusal {
     Unauthorized,
     #[error("the device is online already")]
     AlreadyLoggedIn,
+    #[error("the account has too many devices")]
+    TooManyDevices,
     #[error(transparent)]
     Temporary(#[from] Temporary),
+}
+
+impl From<LoginError> for Refusal {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::TooManyDevices => Self::TooManyDevices,
+            LoginError::Store(error) => Self::Temporary(error.into()),
+        }
+    }
 }
 
 /// The names that are being registered at this manager: for the directory two claims of one login by one manager are the
@@ -134,6 +145,7 @@ impl Refusal {
             Refusal::UserNotFound => replies::USER_NOT_FOUND,
             Refusal::Unauthorized => replies::UNAUTHORIZED,
             Refusal::AlreadyLoggedIn => replies::ALREADY_LOGGED_IN,
+            Refusal::TooManyDevices => replies::TOO_MANY_DEVICES,
             Refusal::Temporary(_) => replies::TEMPORARY_FAILURE,
         }
     }
@@ -145,6 +157,7 @@ impl Refusal {
             Refusal::UserNotFound => AuthResult::UserNotFound,
             Refusal::Unauthorized => AuthResult::Unauthorized,
             Refusal::AlreadyLoggedIn => AuthResult::AlreadyLoggedIn,
+            Refusal::TooManyDevices => AuthResult::TooManyDevices,
             Refusal::Temporary(_) => AuthResult::Temporary,
         }
     }
@@ -239,8 +252,8 @@ impl Manager {
         }
         let older = if device.is_named() { Older::GivesWay } else { Older::Stays };
         let session = self.new_session();
-        let login = Login { device, now_ms: now_ms(), session: Some(&session) };
-        let login = self.store.record_login(account.id, &login).await.map_err(Temporary::from)?;
+        let login = Login { device, now_ms: now_ms(), session: Some(&session), most: self.max_devices };
+        let login = self.store.record_login(account.id, &login).await?;
         let claimed = self.claim(&account.username, (device, older), login, client.address).await?;
         Ok(self.go_online(&account, claimed, &session.token, client).await)
     }
@@ -274,8 +287,8 @@ impl Manager {
             SessionUse::Refused => return Err(Refusal::Unauthorized),
         };
         client.is_there()?;
-        let login = Login { device: &device, now_ms: now_ms(), session: None };
-        let login = self.store.record_login(account.id, &login).await.map_err(Temporary::from)?;
+        let login = Login { device: &device, now_ms: now_ms(), session: None, most: None };
+        let login = self.store.record_login(account.id, &login).await?;
         let device = (&device, Older::GivesWay);
         let claimed = self.claim(&account.username, device, login, client.address).await?;
         Ok(self.go_online(&account, claimed, &next, client).await)

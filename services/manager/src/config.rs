@@ -31,6 +31,8 @@ pub struct Config {
 
     /// A device that was not online for so many days is forgotten: a later login of it is that of a new one.
     pub device_days: u32,
+    /// So many named devices an account may have; a login of another one is refused. 0: any number.
+    pub max_devices: u32,
     /// What a device logs in with again in place of its password is good for so many days after its last login.
     pub session_days: u32,
     /// Messages are kept for so many days; 0: for ever. A device that had not read them is told that they are gone.
@@ -113,6 +115,7 @@ impl Default for Config {
             private: false,
             trackers: vec!["http://127.0.0.1:5100".to_owned()],
             device_days: 30,
+            max_devices: 50,
             session_days: 30,
             log_days: 365,
             log_entries: 100_000,
@@ -165,6 +168,11 @@ impl Config {
     pub(crate) fn trail_life(&self) -> Option<Duration> {
         let hours = Duration::from_hours(self.explain_sql_hours.into());
         (!hours.is_zero()).then_some(hours)
+    }
+
+    /// None: any number.
+    pub(crate) fn max_devices(&self) -> Option<u32> {
+        (self.max_devices > 0).then_some(self.max_devices)
     }
 
     pub(crate) fn session_life_ms(&self) -> i64 {

@@ -43,6 +43,8 @@ pub(crate) struct Manager {
     pub(crate) store: Store,
     /// How long a session's token is good.
     pub(crate) session_life_ms: i64,
+    /// How many named devices an account may have; none: any number.
+    pub(crate) max_devices: Option<u32>,
     pub(crate) passwords: Passwords,
     pub(crate) registering: Registering,
     pub(crate) member: Member,

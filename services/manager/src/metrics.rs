@@ -42,6 +42,7 @@ pub(crate) enum AuthResult {
     UserNotFound,
     Unauthorized,
     AlreadyLoggedIn,
+    TooManyDevices,
     Temporary,
 }
 

@@ -177,6 +177,7 @@ impl Bound {
             relay_failed: Duration::from_secs(config.relay_failed_seconds),
             store,
             session_life_ms: config.session_life_ms(),
+            max_devices: config.max_devices(),
             passwords,
             registering: Registering::default(),
             sessions: Sessions::default(),

@@ -9,7 +9,7 @@ use sea_orm::{
 
 use super::{
     Store, StoreError,
-    device::{self, Login, NewSession},
+    device::{self, Login, LoginError, NewSession},
     entity::account::{ActiveModel, Column, Entity, Model},
     storable,
 };
@@ -93,7 +93,8 @@ impl Store {
                 Some(SqlErr::UniqueConstraintViolation(_)) => CreateError::Taken,
                 _ => CreateError::Store(error.into()),
             })?;
-            let login = Login { device: &new.device, now_ms: new.now_ms, session: Some(&new.session) };
+            let login =
+                Login { device: &new.device, now_ms: new.now_ms, session: Some(&new.session), most: None };
             device::logs_in(&transaction, row.id, &login, FIRST_LOGIN).await?;
             transaction.commit().await.map_err(StoreError::from)?;
             Ok(Account::try_from(row)?)
@@ -109,8 +110,8 @@ impl Store {
         .await
     }
 
-    /// Counts a login of a device and sets `updated_at`. Of two logins of an account, at any managers, the later has the larger id.
-    pub async fn record_login(&self, id: AccountId, login: &Login<'_>) -> Result<LoginId, StoreError> {
+    /// Counts a login of a device, unless it is one too many, and sets `updated_at`. Of two logins of an account, at any managers, the later has the larger id.
+    pub async fn record_login(&self, id: AccountId, login: &Login<'_>) -> Result<LoginId, LoginError> {
         self.within(self.timeout, async {
             let _turn = self.turn_to_write().await;
             let transaction = self.begin().await?;
@@ -119,11 +120,16 @@ impl Store {
                 .col_expr(Column::UpdatedAtMs, Expr::value(login.now_ms))
                 .filter(Column::Id.eq(id.0))
                 .exec_with_returning(&transaction)
-                .await?;
-            let row = rows.into_iter().next().ok_or(BrokenRow::Missing(id.0))?;
-            let number = login_of(&row)?;
+                .await
+                .map_err(StoreError::from)?;
+            let row = rows.into_iter().next().ok_or(BrokenRow::Missing(id.0)).map_err(StoreError::from)?;
+            let number = login_of(&row).map_err(StoreError::from)?;
+            // With the account's row locked: of two new devices at once the second sees the first.
+            if !device::has_room(&transaction, id.0, login).await? {
+                return Err(LoginError::TooManyDevices);
+            }
             device::logs_in(&transaction, id.0, login, number).await?;
-            transaction.commit().await?;
+            transaction.commit().await.map_err(StoreError::from)?;
             Ok(number)
         })
         .await

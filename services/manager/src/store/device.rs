@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use kurir_protocol::name::{LoginId, Resource, UserKey};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
     sea_query::{Alias, Expr, LockType, OnConflict},
 };
 
@@ -37,6 +38,18 @@ pub struct Login<'a> {
     pub now_ms: i64,
     /// None: it has used a token, and with it got the next.
     pub session: Option<&'a NewSession>,
+    /// So many named devices the account may have; none: any number.
+    pub most: Option<u32>,
+}
+
+/// Why no login is put down.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// It is that of a new device, and the account has as many as it may.
+    #[error("the account has too many devices")]
+    TooManyDevices,
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// The first token of a login with the password.
@@ -227,6 +240,23 @@ fn any_of<'a>(devices: impl Iterator<Item = (i64, &'a str)>) -> Condition {
     })
 }
 
+/// Whether the device that logs in is known, or one more may be.
+pub(super) async fn has_room(
+    transaction: &impl ConnectionTrait,
+    account: i64,
+    login: &Login<'_>,
+) -> Result<bool, StoreError> {
+    let Some(most) = login.most.filter(|_| login.device.is_named()) else { return Ok(true) };
+    let id = (account, login.device.as_str().to_owned());
+    if device::Entity::find_by_id(id).one(transaction).await?.is_some() {
+        return Ok(true);
+    }
+    let named = device::Entity::find()
+        .filter(device::Column::AccountId.eq(account))
+        .filter(device::Column::Resource.ne(Resource::default_device().as_str()));
+    Ok(named.count(transaction).await? < most.into())
+}
+
 /// Puts down that a device logs in. A new one that has a name reads its account's log from here on: what was written before
 /// is history. The default device is there from the beginning.
 pub(super) async fn logs_in(
@@ -235,7 +265,7 @@ pub(super) async fn logs_in(
     login: &Login<'_>,
     id: LoginId,
 ) -> Result<(), StoreError> {
-    let Login { device, now_ms, session } = *login;
+    let Login { device, now_ms, session, most: _ } = *login;
     let head =
         if device.is_named() { log::Entity::find_by_id(account).one(transaction).await? } else { None };
     let new = device::ActiveModel {

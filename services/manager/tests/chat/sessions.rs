@@ -1,10 +1,14 @@
-//! PROTOCOL Part II `session`: logins that come late.
+//! PROTOCOL Part II `session` and `resource`: logins that come late, and one device too many.
 
 use std::net::SocketAddr;
 
+use kurir_manager::Config;
 use serde_json::{Value, json};
 
-use crate::{client::Client, system::System};
+use crate::{
+    client::Client,
+    system::{System, config},
+};
 
 /// A login that is answered with this code, and the session that it brings.
 async fn comes_back(at: SocketAddr, session: &Value, code: u16) -> (Client, Value) {
@@ -56,4 +60,22 @@ async fn an_old_session_revokes_the_device() {
     comes_back(manager.address, &stolen, 401).await;
     esa.receives(json!({"error": true, "msg": "Unauthorized", "code": 401})).await;
     comes_back(manager.address, &session, 401).await;
+}
+
+#[tokio::test]
+async fn one_device_too_many_is_refused() {
+    let system = System::start();
+    let manager = system.manager_with(Config { max_devices: 1, ..config() }).await;
+    let _esa = Client::registered(manager.address, "esa").await;
+    for (resource, code) in [("phone", 200), ("laptop", 403), ("phone", 200)] {
+        let mut device = Client::connect(manager.address).await;
+        device
+            .send(&json!({"type": "auth", "username": "esa", "password": "12345", "resource": resource}))
+            .await;
+        let reply = device.receive().await;
+        assert_eq!(reply["code"], code, "{reply}");
+        if code == 403 {
+            assert_eq!(reply, json!({"error": true, "msg": "Too many devices", "code": 403}));
+        }
+    }
 }

@@ -4,7 +4,7 @@ use kurir_manager::{
     password::{PasswordConfig, PasswordHash, Passwords},
     store::{
         Account, AccountId, CreateError, DatabaseConfig, NewAccount, Store, StoreError, Subscription,
-        device::{Login, NewSession},
+        device::{Login, LoginError, NewSession},
         session::SessionToken,
     },
 };
@@ -81,7 +81,11 @@ pub(crate) async fn log_in(
     now_ms: i64,
 ) -> Result<LoginId, StoreError> {
     let session = session();
-    store.record_login(account, &Login { device, now_ms, session: Some(&session) }).await
+    let login = Login { device, now_ms, session: Some(&session), most: None };
+    store.record_login(account, &login).await.map_err(|error| match error {
+        LoginError::Store(error) => error,
+        LoginError::TooManyDevices => panic!("any number may be"),
+    })
 }
 
 pub(crate) async fn new_account(name: &str) -> NewAccount {

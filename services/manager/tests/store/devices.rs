@@ -1,6 +1,10 @@
 //! PROTOCOL Part II `resource`: an account's devices.
 
-use kurir_manager::store::{Account, Store, device::Cursor, log::NewMessage};
+use kurir_manager::store::{
+    Account, Store,
+    device::{Cursor, Login, LoginError},
+    log::NewMessage,
+};
 use kurir_protocol::name::Resource;
 use uuid::Uuid;
 
@@ -14,6 +18,7 @@ on_both_databases!(
     a_named_device_begins_where_the_log_ends_and_the_default_one_at_the_beginning,
     what_a_removed_device_has_read_does_not_bring_it_back,
     devices_that_nobody_has_seen_are_forgotten,
+    one_device_too_many_is_refused,
 );
 
 const LATER_MS: i64 = REGISTERED_AT_MS + 1000;
@@ -95,4 +100,23 @@ async fn devices_that_nobody_has_seen_are_forgotten(database: TestDatabase) {
     assert_eq!(devices(&store, &esa).await, [("default".to_owned(), REGISTERED_AT_MS)]);
     assert!(store.remove_device(esa.id, &Resource::default_device()).await.unwrap());
     assert_eq!(devices(&store, &esa).await.len(), 1);
+}
+
+/// Those that are there may log in, and the default one always.
+async fn one_device_too_many_is_refused(database: TestDatabase) {
+    let store = database.store().await;
+    let account = register(&store, "esa").await.unwrap();
+    let logs_in = async |device: &Resource| {
+        let login = Login { device, now_ms: LATER_MS, session: None, most: Some(2) };
+        store.record_login(account.id, &login).await
+    };
+    let [tv, laptop] = ["tv", "laptop"].map(|name| Resource::named(name).unwrap());
+    for device in [&phone(), &tv, &phone(), &Resource::default_device()] {
+        logs_in(device).await.unwrap();
+    }
+    assert!(matches!(logs_in(&laptop).await, Err(LoginError::TooManyDevices)));
+    assert!(store.remove_device(account.id, &tv).await.unwrap());
+    logs_in(&laptop).await.unwrap();
+    let names: Vec<_> = store.devices(account.id).await.unwrap().into_iter().map(|it| it.resource).collect();
+    assert_eq!(names, [Resource::default_device(), laptop, phone()]);
 }

@@ -34,6 +34,13 @@ impl Order {
         }
     }
 
+    /// A message was refused for good: if it is the one that had to come again, others may come now.
+    pub fn settle(&mut self, id: &str) {
+        if self.refused.as_deref() == Some(id) {
+            self.refused = None;
+        }
+    }
+
     /// Whether what was sent in `turn` is refused.
     pub fn is_over(&self, turn: u32) -> bool {
         turn != self.turn
@@ -57,6 +64,17 @@ mod tests {
         let again = order.admit("1").unwrap();
         assert_ne!(again, turn);
         assert_eq!(order.admit("2"), Some(again));
+    }
+
+    #[test]
+    fn what_is_refused_for_good_holds_up_nothing() {
+        let mut order = Order::default();
+        let turn = order.admit("1").unwrap();
+        order.refuse(turn, "1");
+        order.settle("2");
+        assert_eq!(order.admit("2"), None);
+        order.settle("1");
+        assert!(order.admit("2").is_some());
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The relay's client socket (PROTOCOL §5).
 
+mod content;
 mod message;
 mod readdress;
 mod tracked;
 
-pub use message::{Message, MessageId};
+pub use content::content;
+pub use message::{Message, MessageId, is_bounced};
 pub use readdress::{displayed, for_device, id, is_plain, is_to_another, readdress};
 pub(crate) use tracked::entry;
 pub use tracked::{Ready, Refusal, acknowledge, deliver, gap, not_delivered, ready, refuse, refuse_ack};
@@ -42,14 +44,14 @@ impl<'a> FromClient<'a> {
                 Ok(Self::Message(Message::new(value, header.to.and_then(text), id, header.kept)))
             }
             Some(stanza) if says(stanza, "ack") => {
-                Ok(header.seq.and_then(|seq| seq.parse().ok()).map_or(Self::Ignored, Self::Ack))
+                Ok(header.seq.and_then(place).map_or(Self::Ignored, Self::Ack))
             }
             Some(stanza) if says(stanza, "iq") => {
                 Ok(iq::Request::of(&Fields::read(value)?).map_or(Self::Ignored, Self::Iq))
             }
             // A `stanza` that is no string is none.
             Some(stanza) if text(stanza).is_some() => Ok(Self::Ignored),
-            _ => Ok(header.hello().map_or(Self::Ignored, Self::Hello)),
+            _ => Ok(header.hello()?.map_or(Self::Ignored, Self::Hello)),
         }
     }
 }
@@ -102,17 +104,24 @@ impl<'a> Header<'a> {
     }
 
     /// A packet without `stanza` is a hello if it names a user, however badly.
-    fn hello(&self) -> Option<Hello> {
-        let username = text(self.username?).map(Cow::into_owned);
+    fn hello(&self) -> Result<Option<Hello>, Malformed> {
+        let Some(username) = self.username else { return Ok(None) };
+        let username = text(username).map(Cow::into_owned);
         let given = |raw: Option<&'a str>| raw.filter(|raw| !is_null(raw));
         let token = given(self.token).map(|raw| text(raw).unwrap_or_default().into_owned());
-        let resume = given(self.resume).map(|raw| Resume {
-            // What is no place in a log is before its first.
-            seq: raw.parse().unwrap_or_default(),
-            log: given(self.log).and_then(text).map(Cow::into_owned),
-        });
-        Some(Hello { username, token, resume })
+        let log = given(self.log).map(|raw| text(raw).map(Cow::into_owned).ok_or(Malformed));
+        let resume = match given(self.resume) {
+            // Whoever does not say where it goes on would be sent everything again.
+            Some(raw) => Some(Resume { seq: place(raw).ok_or(Malformed)?, log: log.transpose()? }),
+            None => None,
+        };
+        Ok(Some(Hello { username, token, resume }))
     }
+}
+
+/// A place in a log; one that is too large for any is beyond its end.
+fn place(raw: &str) -> Option<u64> {
+    raw.bytes().all(|byte| byte.is_ascii_digit()).then(|| raw.parse().unwrap_or(u64::MAX))
 }
 
 fn says(raw: &str, what: &str) -> bool {

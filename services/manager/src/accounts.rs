@@ -193,6 +193,7 @@ impl Manager {
         let key = username.key();
         self.takes_logins(&key).await?;
         let password_hash = self.passwords.hash(password.expose()).await.map_err(Temporary::from)?;
+        client.is_there()?;
         let Some(_turn) = self.registering.begin(&key) else { return Err(Temporary::Unsettled.into()) };
         if self.is_taken(name).await? {
             return Err(Refusal::UsernameUsed);
@@ -245,6 +246,9 @@ impl Manager {
         if !right.map_err(Temporary::from)? {
             return Err(Refusal::BadRequest);
         }
+        // Hashing takes its time. A login ends the device's session: not for whom the directory could not take now.
+        client.is_there()?;
+        self.takes_logins(&key).await?;
         // The claim below decides; asking first keeps `updated_at` as it is for a login that is refused. That of a named
         // device is not: the older session gives way.
         if !device.is_named() && self.is_online(&key, device).await? {
@@ -284,7 +288,11 @@ impl Manager {
                 self.stolen(&key, &device, (&account, &token)).await?;
                 return Err(Refusal::Unauthorized);
             }
-            SessionUse::Refused => return Err(Refusal::Unauthorized),
+            SessionUse::Refused => {
+                let address = client.address;
+                tracing::info!(user = %key, %address, "a session token is nobody's, over, or of another device");
+                return Err(Refusal::Unauthorized);
+            }
         };
         client.is_there()?;
         let login = Login { device: &device, now_ms: now_ms(), session: None, most: None };

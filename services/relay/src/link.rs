@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use kurir_directory::{ComponentId, Generation};
+use kurir_protocol::relay::is_bounced;
 use kurir_rpc::v1::{Batch, Bounces, Delivery, Displaced, Frame, Parted, Sibling, frame};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -56,7 +57,8 @@ impl Parcel {
 
     /// Tells the sender (R15, R23).
     pub(crate) fn not_delivered(&self) {
-        if let Some(from) = &self.from {
+        let bounced = || str::from_utf8(&self.line).is_ok_and(|line| is_bounced(line.trim_end()));
+        if let Some(from) = self.from.as_ref().filter(|_| bounced()) {
             from.not_delivered();
         }
     }

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use kurir_delivery::storing::Sender;
 use kurir_protocol::{
     Malformed,
     name::{Address, Resource, UserKey},
@@ -45,6 +46,7 @@ pub(crate) async fn serve(
         receiver: None,
         others: Vec::new(),
         batch: Batch::default(),
+        complaints: Vec::new(),
         relay,
     };
     let ended = kurir_socket::run(stream, &mut client, &outbox, &options, &shutdown).await;
@@ -68,6 +70,15 @@ struct Client {
     /// Whom else this batch went to.
     others: Vec<Woken>,
     batch: Batch,
+    complaints: Vec<Complaint>,
+}
+
+/// What a client does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Complaint {
+    BadId,
+    TrackedState,
+    Ack,
 }
 
 struct Receiver {
@@ -225,21 +236,40 @@ impl Client {
         match message.id() {
             MessageId::None => {}
             MessageId::Tracked(id) => return self.track(&me, id, message, replies),
-            MessageId::Bad(id) => return refuse(replies, &me.name, id, Refusal::BadId),
+            MessageId::Bad(id) => {
+                self.complain(&me, Complaint::BadId, "sent a message with an id that is none");
+                return refuse(replies, &me.name, id, Refusal::BadId);
+            }
         }
         let sent = message.to().is_some_and(|to| self.send(&Outgoing::new(&me, to, message)));
         if !sent {
             self.batch.refused += 1;
-            replies::not_delivered(replies, &me.name);
+            if message.is_bounced() {
+                replies::not_delivered(replies, &me.name);
+            }
+        }
+    }
+
+    /// What a client has done wrong, once for each connection and kind.
+    fn complain(&mut self, me: &Connection, complaint: Complaint, what: &'static str) {
+        if !self.complaints.contains(&complaint) {
+            self.complaints.push(complaint);
+            tracing::info!(user = &*me.user, device = %me.resource, address = %self.address, "a client {what}");
         }
     }
 
     /// Part II: stored first, and then acknowledged.
     fn track(&mut self, me: &Arc<Connection>, id: &str, message: &Message<'_>, replies: &mut Vec<u8>) {
+        if message.is_state() {
+            self.complain(me, Complaint::TrackedState, "wanted a chat state stored");
+            me.order().settle(id);
+            return refuse(replies, &me.name, &quoted(id), Refusal::State);
+        }
         let address = message.to().filter(|to| self.is_ours(Address::of(to)));
         let to = address.and_then(|to| UserKey::of(Address::of(to).name).ok());
         let (Some(address), Some(to)) = (address, to) else {
             self.relay.note_refused(me, id, Reason::NoAccount);
+            me.order().settle(id);
             return not_delivered(replies, &me.name, id);
         };
         let mut line = Vec::new();
@@ -254,13 +284,13 @@ impl Client {
     }
 
     /// Part II: the device has everything up to `seq`.
-    fn acknowledged(&self, seq: u64, replies: &mut Vec<u8>) {
-        let Some(me) = &self.me else { return };
+    fn acknowledged(&mut self, seq: u64, replies: &mut Vec<u8>) {
+        let Some(me) = self.me.clone() else { return };
         if me.reading().acknowledged(seq) {
-            self.relay.note_acked(me, seq);
-            self.relay.readers.moved(me);
+            self.relay.note_acked(&me, seq);
+            self.relay.readers.moved(&me);
         } else {
-            tracing::debug!(user = &*me.user, session = me.number, seq, "acknowledges what it was not sent");
+            self.complain(&me, Complaint::Ack, "acknowledged what it was not sent");
             refuse_ack(replies, seq);
         }
     }

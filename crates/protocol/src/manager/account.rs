@@ -41,7 +41,7 @@ impl AccountRequest {
             iq::Kind::Set => {
                 let query = iq.object(Key::Query)?;
                 let device = query.and_then(|query| text(query.given(Key::Remove)?));
-                device.and_then(|device| Resource::try_from(&*device).ok()).map(AccountAction::Remove)
+                device.and_then(|device| Resource::addressed(&device).ok()).map(AccountAction::Remove)
             }
             iq::Kind::Bad => None,
         };
@@ -101,6 +101,11 @@ mod tests {
                 r#""type":"set","query":{"remove":"default"}"#,
                 AccountAction::Remove(Resource::default_device()),
             ),
+            (
+                r#""type":"set","query":{"remove":"cafe\u0301"}"#,
+                AccountAction::Remove(Resource::named("café").unwrap()),
+            ),
+            (r#""type":"set","query":{"remove":"a\u0000"}"#, AccountAction::Bad),
             (r#""type":"set","query":{"remove":""}"#, AccountAction::Bad),
             (r#""type":"set","query":{"remove":null}"#, AccountAction::Bad),
             (r#""type":"set""#, AccountAction::Bad),

@@ -5,7 +5,7 @@ use std::{borrow::Cow, ops::Range};
 use memchr::memchr2;
 
 use crate::{
-    object::{is_null, text},
+    object::{Key, Members, is_null, text},
     write,
 };
 
@@ -35,6 +35,8 @@ impl<'a> MessageId<'a> {
 
     pub(super) fn read(raw: &'a str) -> Self {
         match text(raw) {
+            // Half a surrogate pair is no character: it has become U+FFFD, as others would.
+            Some(id) if id.contains(char::REPLACEMENT_CHARACTER) => Self::Bad(raw),
             Some(id) if (1..=Self::MAX_BYTES).contains(&id.len()) => Self::Tracked(id),
             None if is_null(raw) => Self::None,
             _ => Self::Bad(raw),
@@ -57,6 +59,17 @@ impl<'a> Message<'a> {
         self.to.as_deref()
     }
 
+    /// Whether it says nothing but a chat state, which is for now and stored by nobody.
+    pub fn is_state(&self) -> bool {
+        let says = |key| has(self.value, key);
+        says(&[Key::State]) && !says(&[Key::Body, Key::Subject, Key::Receipt, Key::Marker])
+    }
+
+    /// Whether its sender is told that it found no receiver: see [`is_bounced`].
+    pub fn is_bounced(&self) -> bool {
+        is_bounced(self.value)
+    }
+
     /// Appends what the receiver is sent, as one canonical line: `from` is what the relay knows, `seq`, `stanza_id`, `ts`
     /// and `error` are gone, everything else is as the sender wrote it, without the line breaks between tokens.
     pub fn write(&self, from: &str, out: &mut Vec<u8>) {
@@ -76,6 +89,19 @@ impl<'a> Message<'a> {
         }
         out.extend_from_slice(b"}\n");
     }
+}
+
+/// Whether the sender of a message is told that it found no receiver (R15). What only accompanies a conversation never
+/// comes back (Part II: `subject`, `thread`, `state`, `receipt`, `marker` without `body`).
+pub fn is_bounced(stanza: &str) -> bool {
+    has(stanza, &[Key::Body])
+        || !has(stanza, &[Key::Subject, Key::Thread, Key::State, Key::Receipt, Key::Marker])
+}
+
+/// Whether the object has a member with one of these keys.
+fn has(stanza: &str, keys: &[Key]) -> bool {
+    let mut members = Members::of(stanza).into_iter().flatten();
+    members.any(|member| Key::of(&member.key).is_some_and(|key| keys.contains(&key)))
 }
 
 /// Where the members are that travel along: runs of neighbours, of which each member that is cut ends one.

@@ -10,6 +10,8 @@ use crate::{
 pub enum Refusal {
     /// The id is no string of 1 to 255 bytes.
     BadId,
+    /// It is a chat state, which is stored by nobody.
+    State,
     /// The device has used the id for other content.
     Conflict,
     /// It could not be stored now: the same message is to be sent again, before any later one.
@@ -19,7 +21,7 @@ pub enum Refusal {
 impl Refusal {
     fn error(self) -> (&'static str, &'static str) {
         match self {
-            Self::BadId => ("modify", "bad-request"),
+            Self::BadId | Self::State => ("modify", "bad-request"),
             Self::Conflict => ("cancel", "conflict"),
             Self::Wait => ("wait", "resource-constraint"),
         }

@@ -332,8 +332,65 @@ fn a_message_is_tracked_by_a_string_and_by_nothing_else() {
     tracked(r#""\u0031""#, &|id| matches!(id, MessageId::Tracked(id) if id == "1"));
     tracked(&format!("\"{}\"", "x".repeat(255)), &|id| matches!(id, MessageId::Tracked(_)));
     tracked("null", &|id| *id == MessageId::None);
-    for bad in [r#""""#, "7", "{}", "false", &format!("\"{}\"", "x".repeat(256))] {
+    // Half a surrogate pair is no character, and one id must not be taken for another.
+    let halves = [r#""\ud800""#, r#""a\udc00b""#, "\"\u{fffd}\""];
+    for bad in [r#""""#, "7", "{}", "false", &format!("\"{}\"", "x".repeat(256))].into_iter().chain(halves) {
         tracked(bad, &|id| matches!(id, MessageId::Bad(raw) if *raw == bad));
+    }
+}
+
+/// Part II, `resume`: a place in the log, or one beyond its end.
+#[test]
+fn a_device_goes_on_at_a_place_or_says_nothing_of_it() {
+    use kurir_protocol::{
+        Malformed,
+        relay::{FromClient, Resume},
+    };
+    let read = |resume: &str| {
+        let value = format!(r#"{{"username":"esa","message":"hello!"{resume}}}"#);
+        FromClient::parse(&value).map(|packet| match packet {
+            FromClient::Hello(hello) => hello.resume,
+            other => panic!("{other:?}"),
+        })
+    };
+    let at = |seq, log: Option<&str>| Ok(Some(Resume { seq, log: log.map(str::to_owned) }));
+    for (resume, expected) in [
+        ("", Ok(None)),
+        (r#","resume":null,"log":"l""#, Ok(None)),
+        (r#","resume":0"#, at(0, None)),
+        (r#","resume":7,"log":"l""#, at(7, Some("l"))),
+        (r#","resume":7,"log":null"#, at(7, None)),
+        (r#","resume":18446744073709551616"#, at(u64::MAX, None)),
+    ] {
+        assert_eq!(read(resume), expected, "{resume}");
+    }
+    for bad in ["-1", "1.5", "1e3", "\"5\"", "true", "{}"] {
+        assert_eq!(read(&format!(r#","resume":{bad}"#)), Err(Malformed), "{bad}");
+    }
+    assert_eq!(read(r#","resume":7,"log":7"#), Err(Malformed));
+}
+
+/// Part II: what only accompanies a conversation never comes back without a `body`, and a chat state is stored by nobody.
+#[test]
+fn what_comes_back_and_what_is_only_a_state() {
+    use kurir_protocol::relay::FromClient;
+    for (rest, bounced, state) in [
+        (r#""body":"halo""#, true, false),
+        (r#""lang":"id""#, true, false),
+        ("\"x\":1", true, false),
+        (r#""state":"composing""#, false, true),
+        (r#""state":"composing","thread":"t""#, false, true),
+        (r#""state":"active","body":"halo""#, true, false),
+        (r#""state":"active","body":null"#, true, false),
+        (r#""subject":"s""#, false, false),
+        (r#""subject":"s","state":"active""#, false, false),
+        (r#""thread":"t""#, false, false),
+        (r#""receipt":{"received":"s"}"#, false, false),
+        (r#""marker":{"displayed":"s"},"state":"active""#, false, false),
+    ] {
+        let value = format!(r#"{{"stanza":"message","to":"fajar",{rest}}}"#);
+        let Ok(FromClient::Message(message)) = FromClient::parse(&value) else { panic!("{value}") };
+        assert_eq!((message.is_bounced(), message.is_state()), (bounced, state), "{rest}");
     }
 }
 
@@ -342,6 +399,8 @@ fn a_message_is_tracked_by_a_string_and_by_nothing_else() {
 fn an_ack_names_a_place_in_the_log() {
     use kurir_protocol::relay::FromClient;
     assert_eq!(FromClient::parse(r#"{"stanza":"Ack","seq":7}"#), Ok(FromClient::Ack(7)));
+    let beyond = r#"{"stanza":"ack","seq":18446744073709551616}"#;
+    assert_eq!(FromClient::parse(beyond), Ok(FromClient::Ack(u64::MAX)));
     for none in [r#"{"stanza":"ack"}"#, r#"{"stanza":"ack","seq":-1}"#, r#"{"stanza":"ack","seq":"7"}"#] {
         assert_eq!(FromClient::parse(none), Ok(FromClient::Ignored), "{none}");
     }

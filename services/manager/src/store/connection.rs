@@ -66,7 +66,12 @@ async fn open_postgres(
     let options = options
         .application_name("kurir")
         // The server ends what we have given up, instead of leaving it with its locks.
-        .options([("statement_timeout", timeout.as_millis().to_string())]);
+        .options([
+            ("statement_timeout", timeout.as_millis().to_string()),
+            // Of a manager that stands still, or that the network has taken away: nobody else waits for its locks.
+            ("idle_in_transaction_session_timeout", timeout.as_millis().to_string()),
+            ("tcp_user_timeout", (timeout * 2).as_millis().to_string()),
+        ]);
     // The pool says only that time ran out; one connection by hand says why.
     match tokio::time::timeout(timeout, PgConnection::connect_with(&options)).await {
         Ok(Ok(connection)) => connection.close_hard().await?,

@@ -115,8 +115,8 @@ const PASSING_IN_SQLITE: [u32; 6] = [SQLITE_BUSY, SQLITE_LOCKED, 7, 10, 13, 14];
 
 /// Appendix A of `PostgreSQL`'s manual: classes 08 (connection), 40 (rolled back), 53 (out of resources), 57 (operator: shutting down,
 /// starting up, a statement past its deadline), 58 (system error), and single codes: a lock not granted in time, a
-/// server that is read only because another one has taken over.
+/// transaction that stood still for too long, a server that is read only because another one has taken over.
 fn is_passing_in_postgres(code: &str) -> bool {
     ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
-        || matches!(code, "55P03" | "25006")
+        || matches!(code, "55P03" | "25P03" | "25006")
 }

@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry as Slot};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use kurir_protocol::name::{Resource, UserKey};
+use kurir_protocol::{
+    name::{Resource, UserKey},
+    relay::content,
+};
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DerivePartialModel, EntityTrait,
@@ -306,7 +309,7 @@ impl Batch {
     fn append(&mut self, accounts: &HashMap<String, i64>, message: &NewMessage) -> Appended {
         let of = |name: &UserKey| accounts.get(name.as_str()).copied();
         let (Some(from), Some(to)) = (of(&message.from), of(&message.to)) else { return Appended::NoAccount };
-        let content = digest(&SHA256, message.stanza.as_bytes()).as_ref().to_vec();
+        let content = digest(&SHA256, &content(&message.stanza, message.to.as_str())).as_ref().to_vec();
         let key = (from, message.id.as_bytes().to_vec(), message.device.as_str().to_owned());
         let slot = match self.sent.entry(key) {
             Slot::Occupied(known) if known.get().digest == content => {

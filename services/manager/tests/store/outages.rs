@@ -6,7 +6,10 @@ use futures_util::future::join_all;
 use kurir_manager::store::{CreateError, DatabaseConfig, RosterError, Store, StoreError};
 use kurir_protocol::name::{LoginId, Resource};
 use sea_orm::{ConnectionTrait, DbBackend, TransactionTrait};
-use tokio::time::timeout;
+use tokio::{
+    runtime::{Builder, Handle},
+    time::timeout,
+};
 
 use crate::{
     database::{TestDatabase, key, log_in, new_account, register, roster},
@@ -107,6 +110,39 @@ async fn a_postgres_that_hangs_is_unavailable_within_the_deadline_and_works_when
     let again = async { while store.account(&esa.key).await.is_err() {} };
     timeout(PATIENCE, again).await.expect("does not work again");
     log_in(&patient, esa.id, &DEFAULT, 1).await.unwrap();
+}
+
+/// As a manager that is stopped, or that the network has taken away: the server ends its transaction, and others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_who_stands_still_in_a_transaction() {
+    let server = Server::new();
+    let database = TestDatabase::at(&server.create_database().await);
+    let (store, raw) = (database.store().await, database.raw().await);
+    let esa = register(&store, "esa").await.unwrap();
+    let config = impatient(&database);
+    let others = Handle::current();
+    let standing = tokio::task::spawn_blocking(move || {
+        // Nothing of it goes on but in `block_on`.
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let stopped = runtime.block_on(Store::connect(&config)).unwrap();
+        let in_transaction = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'";
+        let in_transaction = sea_orm::Statement::from_string(DbBackend::Postgres, in_transaction);
+        let mut login = Box::pin(log_in(&stopped, esa.id, &DEFAULT, 1));
+        let started = Instant::now();
+        loop {
+            assert!(started.elapsed() < PATIENCE, "never in a transaction");
+            let step = Duration::from_micros(50);
+            let done = runtime.block_on(async { timeout(step, &mut login).await });
+            if done.is_ok() {
+                login = Box::pin(log_in(&stopped, esa.id, &DEFAULT, 1));
+            }
+            if others.block_on(raw.query_one_raw(in_transaction.clone())).unwrap().is_some() {
+                break;
+            }
+        }
+        others.block_on(log_in(&store, esa.id, &DEFAULT, 1)).unwrap();
+    });
+    standing.await.unwrap();
 }
 
 async fn a_row_that_somebody_else_holds_is_unavailable_within_the_deadline(database: TestDatabase) {

@@ -61,6 +61,35 @@ async fn r15_a_message_to_nobody_is_answered_with_the_error_packet() {
     }
 }
 
+/// Part II: what only accompanies a conversation. The receiver is unknown, offline, or gone from another relay.
+#[tokio::test]
+async fn what_accompanies_a_conversation_never_comes_back() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let (one, two) = (world.relay("relay-1").await, world.relay("relay-2").await);
+    let mut esa = one.hello("esa", &manager.login("esa").await).await;
+    let mut budi = two.hello("budi", &manager.login("budi").await).await;
+    manager.login("fajar").await;
+    esa.message("budi", "halo").await;
+    assert_eq!(budi.body("esa").await, "halo");
+    drop(budi);
+    manager.reported(|report| report.connections == 0).await;
+    for rest in [r#""state":"gone""#, r#""receipt":{"received":"s"}"#, r#""marker":{"displayed":"s"}"#] {
+        for to in ["nobody", "fajar", "budi"] {
+            esa.send(&format!(r#"{{"stanza":"message","to":"{to}",{rest}}}"#)).await;
+        }
+    }
+    // What comes after them to each does, behind all of theirs.
+    for to in ["nobody", "fajar", "budi"] {
+        esa.message(to, "?").await;
+        esa.not_delivered("esa").await;
+    }
+    // Nor is a state stored.
+    esa.send(r#"{"stanza":"message","to":"fajar","id":"1","state":"gone"}"#).await;
+    let refused = esa.next().await;
+    assert_eq!(refused["error"]["condition"], "bad-request", "{refused}");
+}
+
 /// R4, R14, R17 to R19, R21: across relays, in both directions, in the order sent, to a user who has just come.
 #[tokio::test]
 async fn r19_messages_cross_relays_in_order() {

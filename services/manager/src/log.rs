@@ -31,9 +31,6 @@ const WAITING: usize = 64;
 /// A batch that has waited so long belongs to a relay that has given up and gone to another manager.
 const STALE: Duration = Duration::from_secs(2);
 
-/// So far the clocks of two managers may be apart.
-const CLOCKS_MS: i64 = 60_000;
-
 /// A sender's own log is announced so much later than its receiver's. By then its relay has the answer, and has no need to
 /// read what it has handed in itself; only the sender's other devices wait for it.
 const OWN: Duration = Duration::from_millis(50);
@@ -148,7 +145,7 @@ impl Committer {
         let ts_ms = now_ms();
         let new = |message: Tracked| {
             let Tracked { from, device, id, to, stanza } = message;
-            let displayed = displayed(&stanza).and_then(|id| read_by(&id, ts_ms));
+            let displayed = displayed(&stanza).and_then(|id| Uuid::try_parse(&id).ok());
             NewMessage { from, device, id, to, stanza_id: Uuid::now_v7(), ts_ms, stanza, displayed }
         };
         let mut messages = Vec::new();
@@ -199,14 +196,6 @@ impl Committer {
             }
         }
     }
-}
-
-/// The message that was read by then. None: it is no message's id, or one of the future, which no later one would pass.
-fn read_by(stanza_id: &str, ts_ms: i64) -> Option<Uuid> {
-    let id = Uuid::try_parse(stanza_id).ok().filter(|id| id.get_version_num() == 7)?;
-    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
-    let made_ms = seconds.saturating_mul(1000).saturating_add(u64::from(nanoseconds / 1_000_000));
-    (made_ms <= u64::try_from(ts_ms.saturating_add(CLOCKS_MS)).unwrap_or_default()).then_some(id)
 }
 
 impl Own {
@@ -295,16 +284,5 @@ mod tests {
         assert_eq!(began.elapsed(), OWN);
         assert_eq!(told(own.take()), [("ani".to_owned(), 2), ("esa".to_owned(), 5)]);
         assert_eq!((own.due, told(own.take())), (None, Vec::new()));
-    }
-
-    #[test]
-    fn only_a_message_of_before_can_have_been_read() {
-        let id = Uuid::now_v7();
-        let now_ms = now_ms();
-        assert_eq!(read_by(&id.to_string(), now_ms), Some(id));
-        assert_eq!(read_by(&id.to_string(), now_ms - 2 * CLOCKS_MS), None, "of the future");
-        for none in [Uuid::max().to_string(), Uuid::new_v4().to_string(), String::new(), "0194".into()] {
-            assert_eq!(read_by(&none, now_ms), None, "{none}");
-        }
     }
 }

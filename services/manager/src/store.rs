@@ -28,6 +28,7 @@ pub mod subscription;
 pub mod trail;
 
 mod connection;
+mod displayed;
 mod entity;
 mod error;
 mod migration;

@@ -15,14 +15,15 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DerivePartialModel, EntityTrait,
     ExprTrait, JoinType, QueryFilter, QueryOrder, QuerySelect, RelationTrait,
-    sea_query::{Alias, Expr, LockType, OnConflict, SimpleExpr},
+    sea_query::{LockType, OnConflict, SimpleExpr},
 };
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
     account::BrokenRow,
-    entity::{account, displayed, log, log_entry},
+    displayed::{self, Markers, Read},
+    entity::{account, log, log_entry},
 };
 
 /// How often an append is tried that collides with others.
@@ -242,16 +243,8 @@ struct Batch {
     entries: Vec<log_entry::ActiveModel>,
     grown: BTreeSet<i64>,
     /// How far who has read which conversation.
-    displayed: BTreeMap<(i64, i64), Read>,
+    displayed: Markers,
 }
-
-/// The last message that somebody has read of a conversation, and when that was said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Read {
-    stanza_id: Uuid,
-    ts_ms: i64,
-}
-
 impl Batch {
     async fn lock(
         transaction: &DatabaseTransaction,
@@ -269,7 +262,7 @@ impl Batch {
             sent: HashMap::new(),
             entries: Vec::new(),
             grown: BTreeSet::new(),
-            displayed: BTreeMap::new(),
+            displayed: Markers::new(),
         })
     }
 
@@ -352,10 +345,8 @@ impl Batch {
             self.entries.push(entry(to, received));
         }
         if let Some(stanza_id) = message.displayed {
-            // Ids of messages grow with time.
             let read = Read { stanza_id, ts_ms: message.ts_ms };
-            let furthest = self.displayed.entry((from, to)).or_insert(read);
-            *furthest = read.max(*furthest);
+            self.displayed.entry((from, to)).or_default().push(read);
         }
         Appended::Stored { sent, received }
     }
@@ -375,23 +366,7 @@ impl Batch {
         // Each exists and is locked: this is one statement for any number of updates.
         let grow = OnConflict::column(log::Column::AccountId).update_column(log::Column::LastSeq).to_owned();
         log::Entity::insert_many(heads).on_conflict(grow).exec_without_returning(transaction).await?;
-        if self.displayed.is_empty() {
-            return Ok(());
-        }
-        let read = self.displayed.into_iter().map(|((account_id, peer_id), read)| displayed::ActiveModel {
-            account_id: Set(account_id),
-            peer_id: Set(peer_id),
-            stanza_id: Set(read.stanza_id),
-            ts_ms: Set(read.ts_ms),
-        });
-        let [before, after] =
-            ["displayed", "excluded"].map(|row| Expr::col((Alias::new(row), displayed::Column::StanzaId)));
-        let forward = OnConflict::columns([displayed::Column::AccountId, displayed::Column::PeerId])
-            .update_columns([displayed::Column::StanzaId, displayed::Column::TsMs])
-            .action_and_where(before.lt(after))
-            .to_owned();
-        displayed::Entity::insert_many(read).on_conflict(forward).exec_without_returning(transaction).await?;
-        Ok(())
+        displayed::note(transaction, self.displayed).await
     }
 }
 

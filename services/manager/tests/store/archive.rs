@@ -104,7 +104,17 @@ async fn a_message_is_found_by_the_id_that_its_device_gave_it(database: TestData
 async fn a_conversation_is_read_up_to_the_furthest_marker(database: TestDatabase) {
     let store = with_accounts(&database, &["esa", "fajar", "gita"]).await;
     let esa = store.account(&key("esa")).await.unwrap().unwrap();
-    let ids: Vec<Uuid> = (0..3).map(|_| Uuid::now_v7()).collect();
+    // Their ids are not in the order of the log, as with several managers.
+    let mut ids: Vec<Uuid> = (0..3).map(|_| Uuid::now_v7()).collect();
+    ids.reverse();
+    for (number, id) in ids.iter().enumerate() {
+        let from_fajar =
+            NewMessage { stanza_id: *id, ..message("fajar", &format!("f{number}"), "esa", "halo") };
+        store.append(&[from_fajar]).await.unwrap();
+    }
+    let of_gita = message("gita", "g", "esa", "halo");
+    let gita = of_gita.stanza_id;
+    store.append(&[of_gita]).await.unwrap();
     let reads = |id: &str, with: &str, read: Uuid, ts_ms| NewMessage {
         displayed: Some(read),
         ts_ms,
@@ -113,15 +123,18 @@ async fn a_conversation_is_read_up_to_the_furthest_marker(database: TestDatabase
     assert_eq!(store.displayed(esa.id).await.unwrap(), []);
     // Two of one conversation in one batch.
     store.append(&[reads("1", "fajar", ids[1], 11), reads("2", "fajar", ids[0], 12)]).await.unwrap();
-    store.append(&[reads("3", "gita", ids[0], 13)]).await.unwrap();
+    store.append(&[reads("3", "gita", gita, 13)]).await.unwrap();
     // An older one that comes late.
     store.append(&[reads("4", "fajar", ids[0], 14)]).await.unwrap();
     let read = |with: &str, stanza_id, ts_ms| Displayed { with: with.to_owned(), stanza_id, ts_ms };
-    let expected = [read("gita", ids[0], 13), read("fajar", ids[1], 11)];
+    let expected = [read("gita", gita, 13), read("fajar", ids[1], 11)];
     assert_eq!(store.displayed(esa.id).await.unwrap(), expected);
     store.append(&[reads("5", "fajar", ids[2], 15)]).await.unwrap();
     assert_eq!(store.displayed(esa.id).await.unwrap()[0], read("fajar", ids[2], 15));
     // Sent again, it says nothing new.
-    store.append(&[reads("3", "gita", ids[0], 16)]).await.unwrap();
-    assert_eq!(store.displayed(esa.id).await.unwrap()[1], read("gita", ids[0], 13));
+    store.append(&[reads("3", "gita", gita, 16)]).await.unwrap();
+    assert_eq!(store.displayed(esa.id).await.unwrap()[1], read("gita", gita, 13));
+    // What is nobody's, or another conversation's, is nothing that was read.
+    store.append(&[reads("6", "gita", Uuid::max(), 17), reads("7", "gita", ids[2], 18)]).await.unwrap();
+    assert_eq!(store.displayed(esa.id).await.unwrap()[1], read("gita", gita, 13));
 }

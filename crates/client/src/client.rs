@@ -203,6 +203,7 @@ impl Client {
     }
 
     /// Removes a device of the account: its connections are closed, its session ends, and how far it has read is forgotten.
+    /// Of this device itself it is a logout, after which [`Ended::LoggedOut`] comes.
     pub async fn remove_device(&self, resource: &str) -> Result<(), RequestError> {
         self.request(Ask::RemoveDevice { resource: resource.to_owned() }).await.map(|_| ())
     }

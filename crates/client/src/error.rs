@@ -100,7 +100,8 @@ pub enum Refusal {
     /// Another connection has this device now.
     #[error("this device is logged in elsewhere")]
     Displaced,
-    /// The account's owner has removed this device, or its session was used by somebody else.
+    /// The account's owner has removed this device, or its session was used by somebody else. With the password of
+    /// [`Options`](crate::Options) it can be connected again.
     #[error("this device was removed")]
     Removed,
     /// An answer of none of these kinds.

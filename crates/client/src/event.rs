@@ -10,13 +10,12 @@ pub use kurir_protocol::client::{Entry, Presence};
 pub use kurir_protocol::manager::{
     Displayed, ExplainedStep, Item as RosterItem, ListedDevice, Search, Subscription,
 };
-use kurir_protocol::name::Address;
+use kurir_protocol::name::{Address, UserKey};
 pub use kurir_protocol::relay::Resume as Place;
 use tokio::sync::{Notify, mpsc};
 
 use crate::error::{Failure, MessageRefusal, Refusal};
 use crate::message::{ChatState, Marker, MessageId, NewMessage, Receipt};
-use crate::pending::same;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -152,6 +151,15 @@ impl fmt::Display for Socket {
 }
 
 /// The name in an address: a device that has a name of its own reads addresses where others read names.
+/// Whether two names, or addresses, are the same user's: names compare case-mapped (RFC 8265), and the rest of an address
+/// not at all.
+///
+/// [`Event::Delivered`] and [`Event::Read`] tell what `by` claims: an application compares it with the message's receiver.
+pub fn same_user(one: &str, other: &str) -> bool {
+    let [one, other] = [one, other].map(|address| Address::of(address).name);
+    one == other || UserKey::map(one).is_some_and(|one| Some(one) == UserKey::map(other))
+}
+
 pub(crate) fn name(address: &str) -> String {
     Address::of(address).name.to_owned()
 }
@@ -207,7 +215,7 @@ impl Message {
     pub(crate) fn new(message: packet::Message, username: &str, waited: bool, stanza: String) -> Self {
         let packet::Message { from, to, id, body, lang, receipt, marker, state, entry } = message;
         Self {
-            own: same(&from, username),
+            own: same_user(&from, username),
             device: Address::of(&from).resource.map(str::to_owned),
             from: name(&from),
             to: to.as_deref().map(name),

@@ -54,7 +54,7 @@ pub use error::{
 };
 pub use event::{
     Displayed, Ended, Entry, Event, Events, ExplainedStep, ListedDevice, Message, Page, Place, Presence,
-    RosterItem, Search, Socket, Subscription, Waiting,
+    RosterItem, Search, Socket, Subscription, Waiting, same_user,
 };
 pub use message::{ChatState, Marker, MessageId, NewMessage, Receipt};
 pub use options::{Options, Timing};

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use kurir_protocol::client::{Archive, ArchiveQuery, FromServer, ToServer};
 use kurir_protocol::manager::{Displayed, ExplainedStep, ListedDevice, Search};
-use kurir_protocol::name::{Address, UserKey};
+use kurir_protocol::name::Resource;
 use tokio::sync::oneshot;
 
-use crate::event::{Ended, Presence, RosterItem, named};
+use crate::event::{Ended, Presence, RosterItem, named, same_user};
 use crate::message::MessageId;
 
 /// Requests that wait or are under way; beyond that, callers wait in the command channel.
@@ -180,7 +180,7 @@ impl Pending {
                 asked.answer(answer)
             }
             FromServer::Subscribed { from, item } => {
-                let set = |asked: &&mut Asked| matches!(&asked.request.ask, Ask::Set { jid, .. } if same(jid, from));
+                let set = |asked: &&mut Asked| matches!(&asked.request.ask, Ask::Set { jid, .. } if same_user(jid, from));
                 if let Some(asked) = self.asked.iter_mut().find(set) {
                     asked.item = Some(item.clone());
                 }
@@ -208,6 +208,18 @@ impl Pending {
             FromServer::Refused { code: 503, .. } => self.refuse_presence("wait", "resource-constraint"),
             _ => None,
         }
+    }
+
+    /// Whether `packet` says that this device was removed, which this session has asked for.
+    pub(crate) fn removes(&self, packet: &FromServer, device: Option<&str>) -> bool {
+        let FromServer::DeviceRemoved { id } = packet else { return false };
+        let named = |resource: &str| Resource::try_from(resource).ok();
+        let own = device.map_or_else(|| Some(Resource::default_device()), named);
+        own.is_some()
+            && self.asked.iter().any(|asked| {
+                Some(asked.id.as_str()) == id.as_deref()
+                    && matches!(&asked.request.ask, Ask::RemoveDevice { resource } if named(resource) == own)
+            })
     }
 
     /// Presence is refused without saying which; the manager answers in order.
@@ -243,14 +255,8 @@ impl Asked {
     }
 
     fn is_about(&self, user: &str) -> bool {
-        matches!(&self.request.ask, Ask::Presence { of } if same(of, user))
+        matches!(&self.request.ask, Ask::Presence { of } if same_user(of, user))
     }
-}
-
-/// Names compare case-mapped, those in addresses too.
-pub(crate) fn same(one: &str, other: &str) -> bool {
-    let [one, other] = [one, other].map(|address| Address::of(address).name);
-    one == other || UserKey::map(one).is_some_and(|one| Some(one) == UserKey::map(other))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ kurir_e2e::shows! {
     what_was_typed_outlives_a_killed_terminal: "";
     what_came_while_the_terminal_was_away_is_shown_at_its_start: "";
     what_is_typed_while_relays_die_is_shown_once_and_in_order: "";
+    a_pipe_waits_while_the_queue_is_full: "";
 }
 
 /// Somebody at `kurir chat`.
@@ -163,6 +164,12 @@ async fn two_people_chat_in_the_terminal() {
     esa.shows("* phone is logged out").await;
     let (status, said) = phone.ends().await;
     assert!(!status.success() && said.contains("the session is over"), "{said}");
+    let mut tab = Terminal::start(&system, "esa", &["--device", "tab"]);
+    tab.shows("* you are online as esa").await;
+    tab.types("/forget tab").await;
+    tab.shows("* tab is logged out").await;
+    let output = within(PATIENCE, "its end", tab.child.wait()).await.expect("its exit status");
+    assert!(output.success(), "{output}");
     fajar.types("/to esa").await;
     fajar.types("//hai 🛵").await;
     esa.shows("fajar: /hai 🛵").await;
@@ -180,7 +187,7 @@ async fn two_people_chat_in_the_terminal() {
     // Esa still follows fajar and is told that he is gone.
     fajar.types("/quit").await;
     let (status, said) = fajar.ends().await;
-    assert!(status.success(), "{said}");
+    assert!(status.code() == Some(1) && said.contains("not sent: 1 message"), "{said}");
     esa.shows("* fajar is offline").await;
     let (status, said) = esa.ends().await;
     assert!(status.success(), "{said}");
@@ -211,8 +218,13 @@ async fn packets_are_printed_as_json() {
     esa.prints(&with(with(event("queued"), "to", "budi"), "body", "halo juga")).await;
     esa.prints(&event("sent")).await;
     esa.prints(&with(event("stored"), "stanza_id", TEXT)).await;
+    // What cannot be sent is not lost in silence.
+    let large = "x".repeat(70_000);
+    esa.types(&large).await;
+    let refused = serde_json::json!({"event": "refused", "to": "budi", "body": large, "reason": TEXT});
+    esa.prints(&refused).await;
     let (status, said) = esa.ends().await;
-    assert!(status.success(), "{said}");
+    assert!(status.code() == Some(1) && said.contains("not sent: 1 message"), "{said}");
     system.stops().await;
 }
 
@@ -342,5 +354,53 @@ async fn what_is_typed_while_relays_die_is_shown_once_and_in_order() {
     esa.shows_one("that the last is read", |shown| shown.ends_with(&format!("{number}] read"))).await;
     let (status, said) = esa.ends().await;
     assert!(status.success(), "{said}");
+    system.stops().await;
+}
+
+/// PROTOCOL Part II, `id`: a full queue (16 MiB) holds the writer up, and loses nothing.
+#[tokio::test]
+async fn a_pipe_waits_while_the_queue_is_full() {
+    const LINES: usize = 300;
+    let mut system = Plan::new(Topology::Separate).managers(1).relays(1).cheap_passwords().start().await;
+    let mut fajar = Terminal::start(&system, "fajar", &["--register"]);
+    fajar.shows("* you are online as fajar").await;
+    let mut esa = Terminal::start(&system, "esa", &["--register"]);
+    esa.shows("* you are online as esa").await;
+    esa.types("/to fajar").await;
+    system.kill("relay-1");
+    esa.shows_one("that the relay is lost", |shown| shown.starts_with("* relay lost: ")).await;
+    let body = |number: usize| format!("{number} {}", "x".repeat(60_000));
+    let mut input = esa.input.take().expect("an open input");
+    let writing = tokio::spawn(async move {
+        for number in 1..=LINES {
+            input.write_all(format!("{}\n", body(number)).as_bytes()).await.expect("a reader of the input");
+        }
+        input
+    });
+    esa.shows("* too many messages wait to be sent: what comes next waits for room").await;
+    assert!(!writing.is_finished(), "nothing is read that would have to be thrown away");
+    system.start_again("relay-1").await;
+    // Both are read, so that neither is held up.
+    let stored = async {
+        for number in (50..=LINES).step_by(50) {
+            esa.shows(&format!("[{number}] stored")).await;
+        }
+        esa
+    };
+    let (mut esa, ()) = tokio::join!(stored, fajar.shows_messages("esa", (1..=LINES).map(body)));
+    esa.input = Some(writing.await.expect("every line written"));
+    let (status, said) = esa.ends().await;
+    assert!(status.success(), "{said}");
+
+    // Without a file what is not stored is lost, and that is a failure.
+    let mut esa = Terminal::start(&system, "esa", &["--no-state"]);
+    esa.shows("* you are online as esa").await;
+    system.kill("relay-1");
+    esa.shows_one("that the relay is lost", |shown| shown.starts_with("* relay lost: ")).await;
+    esa.types("/to fajar").await;
+    esa.types("halo").await;
+    esa.shows("[1] waits for a connection").await;
+    let (status, said) = esa.ends().await;
+    assert!(status.code() == Some(1) && said.contains("not sent: 1 message"), "{said}");
     system.stops().await;
 }

@@ -3,8 +3,10 @@
 //! - `account`: what the servers know of the account
 //! - `command`: what a line means
 //! - `contacts`: what an event says, and who is on and off
+//! - `obey`: doing what a line says
 //! - `own`: what becomes of one's own messages
 //! - `reading`: telling others that their messages are read
+//! - `sending`: messages on their way into the queue
 //! - `start`: who to be, and the way online
 //! - `state`: where what outlives the process is kept
 //! - `terminal`: asking for a password; text of others that cannot play with the terminal
@@ -12,8 +14,10 @@
 mod account;
 mod command;
 mod contacts;
+mod obey;
 mod own;
 mod reading;
+mod sending;
 mod start;
 mod state;
 mod terminal;
@@ -25,19 +29,16 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use kurir_client::{
-    Client, Ended, Event, Events, Message, MessageId, NewMessage, PresenceError, RequestError, Search,
-    SendError,
-};
+use kurir_client::{Client, Ended, Event, Events, MessageId, NewMessage, SendError, same_user};
 use tokio::io::{AsyncBufReadExt, BufReader, Split, Stdin};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-use self::command::{Command, HELP};
+use self::command::HELP;
 use self::contacts::Contacts;
 use self::own::{Own, Said};
 use self::reading::Reading;
-use self::terminal::plain;
+use self::sending::Sending;
 
 /// Before logging out, how long is waited for messages to be stored, and for those that waited here to come.
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
@@ -51,6 +52,8 @@ const FINISH_WITHIN: Duration = Duration::from_secs(10);
 /// stored, delivered (the other's client has it), read. What is not stored yet, and how far you have read, is kept in a
 /// file for the next start, which sends the rest and shows what has come meanwhile with its time; a new file begins with
 /// all there is. A chat that did not end with /quit needs no password the next time.
+///
+/// It ends with 0 if every message was stored or is left for the next start, and with 1 if one was refused, lost or not sent.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -72,7 +75,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
     /// Print every packet received as one line of JSON on stdout, and what becomes of one's own messages as objects with
-    /// `event`: waiting, queued, sent, stored, delivered, read, refused, expired. What goes wrong is said on stderr.
+    /// `event`: waiting, queued, sent, stored, delivered, read, refused (without number and id: not even queued), expired.
+    /// What else goes wrong is said on stderr.
     #[arg(long)]
     json: bool,
     /// Where to keep what is not stored yet and how far you have read. Default:
@@ -101,6 +105,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         to: None,
         json: args.json,
         own: Own::default(),
+        sending: Sending::default(),
         reading: Reading::default(),
         up_to_date: !keeps,
         keeps,
@@ -131,7 +136,11 @@ enum Done {
     /// A message is in the queue.
     Queued(MessageId, NewMessage),
     /// A message is not.
-    NotQueued(SendError),
+    NotQueued(NewMessage, SendError),
+    /// The queue is full of these.
+    NoRoom(NewMessage, Vec<MessageId>),
+    /// The queue is full: a sender is to be told later that this message is read.
+    NotTold(String, String),
 }
 
 struct Chat {
@@ -139,6 +148,7 @@ struct Chat {
     events: Events,
     contacts: Contacts,
     own: Own,
+    sending: Sending,
     reading: Reading,
     /// Who a line without a slash goes to.
     to: Option<String>,
@@ -170,10 +180,10 @@ impl Chat {
             self.say("/to NAME says who you write to, /help the rest.")?;
         }
         loop {
-            if self.up_to_date && self.under_way.is_none() {
-                self.under_way = self.reading.tell(&self.client);
+            if self.under_way.is_none() && !self.sending.must_wait() {
+                self.try_waiting();
             }
-            let idle = self.under_way.is_none() && leaving.is_none();
+            let idle = self.under_way.is_none() && leaving.is_none() && !self.sending.holds();
             let finished = self.own.unsettled() == 0 && self.up_to_date;
             let finish = if finished { None } else { finish_by };
             let happened = tokio::select! {
@@ -189,8 +199,13 @@ impl Chat {
                 () = sleep_until(finish.unwrap_or_else(Instant::now)), if !reading && idle => Happened::Quiet,
             };
             match happened {
-                Happened::Event(Some(Event::Ended(Ended::LoggedOut)) | None) => return self.say_left(),
-                Happened::Event(Some(Event::Ended(ended))) => bail!("the session is over: {ended}"),
+                Happened::Event(Some(Event::Ended(Ended::LoggedOut)) | None) => return self.finish().await,
+                Happened::Event(Some(Event::Ended(ended))) => {
+                    return match self.finish().await {
+                        Err(error) if is_broken_pipe(&error) => Err(error),
+                        _ => bail!("the session is over: {ended}"),
+                    };
+                }
                 Happened::Event(Some(event)) => self.show(&event)?,
                 Happened::Done(done) => {
                     self.under_way = None;
@@ -224,6 +239,7 @@ impl Chat {
                 self.say_all(line.as_deref())
             }
             Done::Queued(id, message) => {
+                self.sending.found_room();
                 let said = self.own.sent(id, &message);
                 self.say_of_own(&said)?;
                 match self.own.number(id) {
@@ -233,148 +249,76 @@ impl Chat {
                     _ => Ok(()),
                 }
             }
-            Done::NotQueued(error) => {
+            Done::NotQueued(message, error) => {
                 self.own.nothing_sent();
-                self.complain(&format!("not sent: {error}"))
+                self.not_sent(&message, &error.to_string())
+            }
+            Done::NoRoom(message, waiting) => {
+                self.own.nothing_sent();
+                self.sending.found_no_room();
+                if self.sending.must_wait() && !waiting.is_empty() && self.own.are_for_the_user(&waiting) {
+                    return self.not_sent(&message, &SendError::QueueFull.to_string());
+                }
+                if self.sending.hold(message) {
+                    self.say("* too many messages wait to be sent: what comes next waits for room")?;
+                }
+                Ok(())
+            }
+            Done::NotTold(from, stanza_id) => {
+                self.own.nothing_sent();
+                self.sending.found_no_room();
+                self.reading.not_told(from, stanza_id);
+                Ok(())
             }
         }
     }
 
-    /// Does what the line says. False: that was the last one.
-    fn obey(&mut self, line: &str) -> anyhow::Result<bool> {
-        let client = self.client.clone();
-        let under_way: UnderWay = match command::parse(line) {
-            Ok(Command::Nothing) => return Ok(true),
-            Ok(Command::Quit) => return Ok(false),
-            Ok(Command::Help) => {
-                self.say(HELP)?;
-                return Ok(true);
-            }
-            Ok(Command::To(name)) => {
-                self.say(&format!("* you write to {}", plain(&name)))?;
-                self.to = Some(name);
-                return Ok(true);
-            }
-            Ok(Command::Everybody) => {
-                let text = self.contacts.describe();
-                self.say(&text)?;
-                return Ok(true);
-            }
-            Err(wrong) => {
-                self.complain(&wrong)?;
-                return Ok(true);
-            }
-            Ok(Command::Say(text)) => {
-                let Some(to) = self.to.clone() else {
-                    self.complain("who to? /to NAME says it")?;
-                    return Ok(true);
-                };
-                let message = NewMessage::text(to, text).ask_receipt().markable();
-                Box::pin(async move {
-                    match client.send(message.clone()).await {
-                        Ok(id) => Done::Queued(id, message),
-                        Err(error) => Done::NotQueued(error),
-                    }
-                })
-            }
-            Ok(Command::Again(number)) => return self.decide(number, true),
-            Ok(Command::Drop(number)) => return self.decide(number, false),
-            Ok(Command::Add { jid, name }) => said(async move {
-                match client.add(&jid, name.as_deref()).await {
-                    // The event that came before has said it.
-                    Ok(_) => None,
-                    Err(error) => Some(format!("! {}: {error}", plain(&jid))),
-                }
-            }),
-            Ok(Command::Remove(jid)) => said(async move {
-                match client.remove(&jid).await {
-                    Ok(()) => Some(format!("* {} is no contact any more", plain(&jid))),
-                    Err(error) => Some(format!("! {}: {error}", plain(&jid))),
-                }
-            }),
-            Ok(Command::Roster) => {
-                let online = self.contacts.online();
-                said(async move {
-                    match client.roster().await {
-                        Ok(items) => Some(contacts::roster(&items, &online)),
-                        Err(error) => Some(format!("! {error}")),
-                    }
-                })
-            }
-            Ok(Command::Bio(bio)) => said(async move {
-                Some(client.bio(&bio).await.map_or_else(|error| format!("! {error}"), |()| "* done".into()))
-            }),
-            Ok(Command::History(count)) => {
-                let Some(with) = self.to.clone() else {
-                    self.complain("with whom? /to NAME says it")?;
-                    return Ok(true);
-                };
-                said(async move {
-                    match history(&client, with, count).await {
-                        Ok(messages) => Some(contacts::history(&messages)),
-                        Err(error) => Some(format!("! {error}")),
-                    }
-                })
-            }
-            Ok(Command::Explain(number)) => return self.explain(number),
-            Ok(Command::Devices) => said(async move {
-                match client.devices().await {
-                    Ok(devices) => Some(account::devices(&devices)),
-                    Err(error) => Some(format!("! {error}")),
-                }
-            }),
-            Ok(Command::Forget(device)) => said(async move {
-                match client.remove_device(&device).await {
-                    Ok(()) => Some(format!("* {} is logged out", plain(&device))),
-                    Err(error) => Some(format!("! {}: {error}", plain(&device))),
-                }
-            }),
-            Ok(Command::Who(name)) => said(async move {
-                match client.presence(&name).await {
-                    Ok(presence) => Some(format!("* {}", contacts::presence(&presence))),
-                    Err(PresenceError::UserNotFound) => Some(format!("! nobody is called {}", plain(&name))),
-                    Err(error) => Some(format!("! {error}")),
-                }
-            }),
-        };
-        self.under_way = Some(under_way);
-        Ok(true)
+    /// The line that is held comes first, then what others are to be told.
+    fn try_waiting(&mut self) {
+        if let Some(message) = self.sending.take() {
+            self.send(message);
+        } else if self.up_to_date {
+            self.under_way = self.reading.tell(&self.client);
+            self.sending.tries();
+        }
     }
 
-    fn explain(&mut self, number: u32) -> anyhow::Result<bool> {
-        let Some(stanza_id) = self.own.stanza_id(number) else {
-            let known = self.own.get(number).is_some();
-            let why = if known { "is not stored" } else { "is no message of this start" };
-            self.complain(&format!("[{number}] {why}"))?;
-            return Ok(true);
-        };
-        let client = self.client.clone();
-        self.under_way = Some(said(async move {
-            match client.explain(&stanza_id).await {
-                Ok(steps) => Some(account::explained(number, &steps)),
-                Err(error) => Some(format!("! [{number}] {error}")),
-            }
-        }));
-        Ok(true)
-    }
-
-    /// What is to become of a message that waited for too long.
-    fn decide(&mut self, number: u32, again: bool) -> anyhow::Result<bool> {
-        let Some((id, message)) = self.own.get(number) else {
-            self.complain(&format!("there is no message {number}"))?;
-            return Ok(true);
-        };
+    fn send(&mut self, message: NewMessage) {
+        self.sending.tries();
         let client = self.client.clone();
         self.under_way = Some(Box::pin(async move {
-            let decided =
-                if again { client.send_again(id).await } else { client.discard(id).await.map(|()| id) };
-            match decided {
-                Ok(new) if again => Done::Queued(new, message),
-                Ok(_) => Done::Said(Some(format!("* [{number}] is given up"))),
-                Err(error) => Done::NotQueued(error),
+            match client.send(message.clone()).await {
+                Ok(id) => Done::Queued(id, message),
+                Err(SendError::QueueFull) => {
+                    let waiting = client.waiting().await;
+                    Done::NoRoom(message, waiting.iter().map(|waiting| waiting.id).collect())
+                }
+                Err(error) => Done::NotQueued(message, error),
             }
         }));
-        Ok(true)
+    }
+
+    fn not_sent(&mut self, message: &NewMessage, why: &str) -> anyhow::Result<()> {
+        let said = self.own.not_sent(message, why);
+        self.say_of_own(&[said])
+    }
+
+    /// The session is over: what was not sent, and is not kept, makes it a failure.
+    async fn finish(&mut self) -> anyhow::Result<()> {
+        // It ends with the session. A message may be in it.
+        if let Some(done) = self.under_way.take() {
+            let done = done.await;
+            self.done(done)?;
+        }
+        if let Some(message) = self.sending.take() {
+            self.not_sent(&message, &SendError::QueueFull.to_string())?;
+        }
+        self.say_left()?;
+        let lost = if self.keeps { 0 } else { self.own.unsettled() };
+        match self.own.refused() + lost {
+            0 => Ok(()),
+            count => bail!("not sent: {}", messages(count)),
+        }
     }
 
     fn show(&mut self, event: &Event) -> anyhow::Result<()> {
@@ -383,9 +327,12 @@ impl Chat {
             Event::UpToDate => self.up_to_date = true,
             // A program that reads packets has not read them for anybody.
             Event::Message(message) if !self.json => self.reading.shown(message),
-            Event::Read { stanza_id, .. } => self.reading.read_elsewhere(stanza_id),
+            Event::Read { by, stanza_id, .. } if same_user(by, self.client.username()) => {
+                self.reading.read_elsewhere(stanza_id);
+            }
             _ => {}
         }
+        self.sending.hear(event);
         let said = self.own.hear(event, self.under_way.is_some());
         self.say_of_own(&said)?;
         let line = self.contacts.learn(event);
@@ -453,28 +400,6 @@ fn text(line: &[u8]) -> String {
 
 fn messages(count: usize) -> String {
     if count == 1 { "1 message".into() } else { format!("{count} messages") }
-}
-
-/// The last so many texts of a conversation, the oldest first. What lies between them says nothing to a reader.
-async fn history(client: &Client, with: String, count: u64) -> Result<Vec<Message>, RequestError> {
-    let mut texts = Vec::new();
-    let mut search = Search { limit: Search::MOST, ..Search::with(with) };
-    while (texts.len() as u64) < count {
-        let page = client.archive(&search).await?;
-        let first = page.messages.first().and_then(|message| message.entry.as_ref()).map(|entry| entry.seq);
-        let newest_first = page.messages.into_iter().rev().filter(|message| message.body.is_some());
-        texts.extend(newest_first.take(usize::try_from(count).unwrap_or(usize::MAX) - texts.len()));
-        if page.complete || first.is_none() {
-            break;
-        }
-        search.before = first;
-    }
-    texts.reverse();
-    Ok(texts)
-}
-
-fn said(doing: impl Future<Output = Option<String>> + Send + 'static) -> UnderWay {
-    Box::pin(async { Done::Said(doing.await) })
 }
 
 async fn or_pending(future: Option<&mut UnderWay>) -> Done {

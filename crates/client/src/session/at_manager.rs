@@ -136,6 +136,7 @@ impl Session {
 
     fn on_manager_value(&mut self, Received { value, packet }: Received) -> Result<(), Over> {
         self.show(Socket::Manager, value);
+        let removed_itself = self.pending.removes(&packet, self.options.resource.as_deref());
         // One of the session's own questions answered: the roster of this login, or what the archive has.
         match self.pending.received(&packet) {
             Some((Ask::Sent(id), answer)) => self.found(id, answer),
@@ -145,6 +146,11 @@ impl Session {
             }
             Some(_) => self.roster = RosterState::Again(Instant::now() + ROSTER_RETRY),
             None => {}
+        }
+        if removed_itself {
+            // As with a logout nothing is left to come back with; the manager closes.
+            self.tracking.logs_out();
+            return Err(Over(Ended::LoggedOut));
         }
         match packet {
             FromServer::Refused { code: 409, .. } => return Err(Over(Ended::Refused(Refusal::Displaced))),

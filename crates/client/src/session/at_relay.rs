@@ -6,10 +6,9 @@ use tokio::time::Instant;
 
 use super::{Over, Session};
 use crate::error::{Failure, MessageRefusal};
-use crate::event::{Event, Message, Socket};
+use crate::event::{Event, Message, Socket, same_user};
 use crate::leaving::Leaving;
 use crate::message::{Marker, MessageId, Receipt};
-use crate::pending::same;
 use crate::relay::{Coming, Joined, RelayEvent};
 use crate::wire::Received;
 
@@ -168,7 +167,7 @@ impl Session {
     }
 
     fn on_message(&mut self, message: kurir_protocol::client::Message, stanza: String) {
-        let own = same(&message.from, &self.options.username);
+        let own = same_user(&message.from, &self.options.username);
         let seq = message.entry.as_ref().map(|entry| entry.seq);
         let (mut past, mut expects_receipt) = (false, false);
         if let (Some(seq), Some(inbox)) = (seq, self.tracking.inbox()) {

@@ -152,6 +152,60 @@ async fn a_device_that_was_displaced_or_removed_does_not_come_back() {
     }
 }
 
+/// It would come straight back, as a new device.
+#[tokio::test]
+async fn a_device_that_removes_itself_is_logged_out() {
+    for (own, resource) in [(Some("phone"), "phone"), (None, "default")] {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("own.jsonl");
+        let servers = Servers::start().await;
+        let connecting = connect(servers.options(|options| {
+            options.resource = own.map(String::from);
+            options.state = Some(state.clone());
+        }));
+        let mut auth = by_password();
+        if own.is_none() {
+            auth.as_object_mut().unwrap().remove("resource");
+        }
+        let mut at_manager = servers.logs_in(auth, "s1").await;
+        let _at_relay = servers.relay.welcomes_at("ticket", &json!(0), &Value::Null).await;
+        let (client, mut events) = within(connecting).await.unwrap().unwrap();
+        let removing = tokio::spawn(async move {
+            for device in ["tv", resource] {
+                client.remove_device(device).await.unwrap();
+            }
+            client
+        });
+        for expected in ["tv", resource] {
+            let asked = at_manager.reads().await;
+            assert_eq!(asked["query"], json!({"remove": expected}));
+            let answer = json!({"stanza": "iq", "namespace": "account", "type": "result", "id": asked["id"]});
+            at_manager.writes(&answer).await;
+        }
+        // Not its going ends the session.
+        let _client = within(removing).await.unwrap();
+        let ended = until(&mut events, |event| matches!(event, Event::Ended(_))).await;
+        assert!(matches!(ended, Event::Ended(Ended::LoggedOut)), "{ended:?}");
+        assert!(within(events.next()).await.is_none());
+        let kept = std::fs::read_to_string(&state).unwrap();
+        assert!(kept.trim_end().ends_with(r#"{"session":{"token":null}}"#), "{kept}");
+    }
+}
+
+/// Of a removal that it was not told: the connection was lost at that time.
+#[tokio::test]
+async fn a_device_that_was_removed_unheard_does_not_come_back_by_its_password() {
+    let servers = Servers::start().await;
+    let connecting = connect(servers.options(|options| options.resource = Some("phone".into())));
+    let at_manager = servers.logs_in(by_password(), "s1").await;
+    let _at_relay = servers.relay.welcomes("ticket").await;
+    let (_client, mut events) = within(connecting).await.unwrap().unwrap();
+    drop(at_manager);
+    servers.refuses(by_session("s1"), 401).await;
+    let ended = until(&mut events, |event| matches!(event, Event::Ended(_))).await;
+    assert!(matches!(ended, Event::Ended(Ended::Refused(Refusal::Removed))), "{ended:?}");
+}
+
 /// A named device reads addresses; the application reads names.
 #[tokio::test]
 async fn addresses_are_names_to_the_application() {

@@ -1,6 +1,6 @@
-//! What the servers know of this account: its devices, and what became of its messages.
+//! What the servers know of this account: its devices, its conversations, and what became of its messages.
 
-use kurir_client::{ExplainedStep, ListedDevice};
+use kurir_client::{Client, ExplainedStep, ListedDevice, Message, RequestError, Search};
 
 use super::terminal::{plain, time, time_of_day};
 
@@ -32,6 +32,24 @@ pub(super) fn explained(number: u32, steps: &[ExplainedStep]) -> String {
         format!("* [{number}] {at} {step} at {component}{device}{reason}")
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The last so many texts of a conversation, the oldest first. What lies between them says nothing to a reader.
+pub(super) async fn history(client: &Client, with: String, count: u64) -> Result<Vec<Message>, RequestError> {
+    let mut texts = Vec::new();
+    let mut search = Search { limit: Search::MOST, ..Search::with(with) };
+    while (texts.len() as u64) < count {
+        let page = client.archive(&search).await?;
+        let first = page.messages.first().and_then(|message| message.entry.as_ref()).map(|entry| entry.seq);
+        let newest_first = page.messages.into_iter().rev().filter(|message| message.body.is_some());
+        texts.extend(newest_first.take(usize::try_from(count).unwrap_or(usize::MAX) - texts.len()));
+        if page.complete || first.is_none() {
+            break;
+        }
+        search.before = first;
+    }
+    texts.reverse();
+    Ok(texts)
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
     }
     let (typed, rest) = split(rest);
     let Ok(word) = Word::from_str(typed, false) else {
-        return Err(format!("no such command: /{}; /help shows them", super::plain(typed)));
+        return Err(format!("no such command: /{}; /help shows them", super::terminal::plain(typed)));
     };
     let (name, more) = split(rest);
     let needs = |what: &str| Err(format!("/{typed} needs more: /{typed} {what}"));
@@ -97,6 +97,7 @@ pub(super) fn parse(line: &str) -> Result<Command, String> {
         (Word::Bio, "") => needs("TEXT"),
         (Word::Bio, _) => Ok(Command::Bio(rest.to_owned())),
         (Word::History, "") => Ok(Command::History(HISTORY)),
+        (Word::History, number) if number.parse() == Ok(0) => Err(format!("/{typed} needs a number from 1")),
         (Word::History, number) => number.parse().map(Command::History).or_else(|_| needs("[N]")),
         (Word::Explain, number) => number.parse().map(Command::Explain).or_else(|_| needs("N")),
         (Word::Again, number) => number.parse().map(Command::Again).or_else(|_| needs("N")),
@@ -156,6 +157,7 @@ mod tests {
         assert_eq!(parse("/explain"), Err("/explain needs more: /explain N".into()));
         assert_eq!(parse("/drop it"), Err("/drop needs more: /drop N".into()));
         assert_eq!(parse("/history all"), Err("/history needs more: /history [N]".into()));
+        assert_eq!(parse("/history 0"), Err("/history needs a number from 1".into()));
         assert_eq!(parse("/bishop"), Err("no such command: /bishop; /help shows them".into()));
     }
 

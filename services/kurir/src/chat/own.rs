@@ -1,8 +1,8 @@
 //! What becomes of one's own messages: numbered for people, with their ids for programs.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
-use kurir_client::{Event, MessageId, NewMessage, Waiting};
+use kurir_client::{Event, MessageId, NewMessage, Waiting, same_user};
 use serde_json::{Value, json};
 
 use super::terminal::{plain, time};
@@ -14,6 +14,8 @@ const REMEMBERED: usize = 1000;
 #[derive(Debug, Default)]
 pub(super) struct Own {
     count: u32,
+    /// Messages that will never be stored.
+    refused: usize,
     messages: VecDeque<Mine>,
     /// What was told of a message before its sending was said to have worked.
     early: Vec<Event>,
@@ -36,12 +38,13 @@ enum Step {
     Stored,
     Delivered,
     Read,
-    /// Refused, or for the user to decide.
-    Over,
+    Refused,
+    /// Waited for too long: for the user to decide.
+    Undecided,
 }
 
 /// The same for both kinds of readers.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Said {
     /// Lines that begin with `!` are complaints.
     pub(super) line: Option<String>,
@@ -57,6 +60,26 @@ impl Own {
         let early = std::mem::take(&mut self.early);
         let later = early.iter().filter_map(|event| self.learn(event)).collect::<Vec<_>>();
         std::iter::once(Said { line: None, object }).chain(later).collect()
+    }
+
+    /// A line is no message after all.
+    pub(super) fn not_sent(&mut self, message: &NewMessage, why: &str) -> Said {
+        self.refused += 1;
+        let to = Some(message.to.as_str()).filter(|to| !to.is_empty());
+        let object = json!({"event": "refused", "to": to, "body": message.body, "reason": why});
+        Said { line: Some(format!("! not sent: {why}")), object }
+    }
+
+    /// How many messages were refused, or not even queued.
+    pub(super) fn refused(&self) -> usize {
+        self.refused
+    }
+
+    /// Nothing becomes of these messages unless the user says so.
+    pub(super) fn are_for_the_user(&self, ids: &[MessageId]) -> bool {
+        let undecided = self.messages.iter().filter(|mine| mine.step == Step::Undecided);
+        let undecided: HashSet<_> = undecided.map(|mine| mine.id).collect();
+        ids.iter().all(|id| undecided.contains(id))
     }
 
     /// What was being done has sent no message.
@@ -106,14 +129,15 @@ impl Own {
             Event::Stored { id, stanza_id, .. } => self.step(*id, Step::Stored, Some(stanza_id), "stored"),
             Event::Refused { id, refusal } => {
                 let mine = self.find(*id)?;
-                mine.step = Step::Over;
+                mine.step = Step::Refused;
                 let line = format!("! [{}] not sent: {refusal}", mine.number);
                 let reason = refusal.to_string();
                 let object = json!({"event": "refused", "number": mine.number, "id": id.to_string(), "reason": reason});
+                self.refused += 1;
                 Some(Said { line: Some(line), object })
             }
-            Event::Delivered { by, stanza_id, .. } => Some(self.delivered(by, stanza_id)),
-            Event::Read { by, stanza_id, .. } => Some(self.read(by, stanza_id)),
+            Event::Delivered { by, stanza_id, .. } => self.delivered(by, stanza_id),
+            Event::Read { by, stanza_id, .. } => self.read(by, stanza_id),
             _ => None,
         }
     }
@@ -132,7 +156,7 @@ impl Own {
 
     fn expired(&mut self, waiting: &Waiting) -> Option<Said> {
         let mine = self.find(waiting.id)?;
-        mine.step = Step::Over;
+        mine.step = Step::Undecided;
         let number = mine.number;
         let line = format!(
             "! [{number}] waited for more than a day and may have arrived or not: /again {number} sends it once more, /drop {number} gives it up"
@@ -141,32 +165,23 @@ impl Own {
         Some(Said { line: Some(line), object })
     }
 
-    fn delivered(&mut self, by: &str, stanza_id: &str) -> Said {
+    /// Anybody can claim it: nothing is said of a message that was to somebody else, or that this start does not know.
+    fn delivered(&mut self, by: &str, stanza_id: &str) -> Option<Said> {
         let mut object = json!({"event": "delivered", "by": by, "stanza_id": stanza_id});
-        let found = self.messages.iter_mut().find(|mine| mine.stanza_id.as_deref() == Some(stanza_id));
-        let Some(mine) = found else {
-            return Said { line: Some(format!("* {} has an earlier message of yours", plain(by))), object };
-        };
+        let mine = self.messages.iter_mut().find(|mine| mine.is(stanza_id, by))?;
         complete(&mut object, &[mine]);
         let line = (mine.step < Step::Delivered).then(|| format!("[{}] delivered", mine.number));
         mine.step = mine.step.max(Step::Delivered);
-        Said { line, object }
+        Some(Said { line, object })
     }
 
-    /// With the message itself all earlier ones of the conversation.
-    fn read(&mut self, by: &str, stanza_id: &str) -> Said {
+    /// With the message itself all earlier ones of the conversation. The same holds as for [`Self::delivered`].
+    fn read(&mut self, by: &str, stanza_id: &str) -> Option<Said> {
         let mut object = json!({"event": "read", "by": by, "stanza_id": stanza_id});
-        let place = self.messages.iter().position(|mine| mine.stanza_id.as_deref() == Some(stanza_id));
-        let Some(place) = place else {
-            // Read elsewhere by this user, or of an earlier start.
-            return Said { line: None, object };
-        };
-        let to = self.messages.get(place).map(|mine| mine.message.to.clone());
+        let place = self.messages.iter().position(|mine| mine.is(stanza_id, by))?;
         let earlier = self.messages.iter_mut().take(place + 1);
         let read: Vec<_> = earlier
-            .filter(|mine| {
-                Some(&mine.message.to) == to.as_ref() && (Step::Stored..Step::Read).contains(&mine.step)
-            })
+            .filter(|mine| same_user(&mine.message.to, by) && (Step::Stored..Step::Read).contains(&mine.step))
             .map(|mine| {
                 mine.step = Step::Read;
                 &*mine
@@ -174,7 +189,7 @@ impl Own {
             .collect();
         complete(&mut object, &read);
         let numbers: Vec<_> = read.iter().map(|mine| mine.number.to_string()).collect();
-        Said { line: (!numbers.is_empty()).then(|| format!("[{}] read", numbers.join(", "))), object }
+        Some(Said { line: (!numbers.is_empty()).then(|| format!("[{}] read", numbers.join(", "))), object })
     }
 
     fn step(&mut self, id: MessageId, step: Step, stanza_id: Option<&String>, what: &str) -> Option<Said> {
@@ -191,7 +206,8 @@ impl Own {
     fn add(&mut self, id: MessageId, message: &NewMessage) -> u32 {
         self.count += 1;
         if self.messages.len() >= REMEMBERED
-            && let Some(settled) = self.messages.iter().position(|mine| mine.step >= Step::Stored)
+            && let Some(settled) =
+                self.messages.iter().position(|mine| (Step::Stored..=Step::Refused).contains(&mine.step))
         {
             self.messages.remove(settled);
         }
@@ -203,6 +219,13 @@ impl Own {
 
     fn find(&mut self, id: MessageId) -> Option<&mut Mine> {
         self.messages.iter_mut().find(|mine| mine.id == id)
+    }
+}
+
+impl Mine {
+    /// Whether it has this name, and was to this user.
+    fn is(&self, stanza_id: &str, to: &str) -> bool {
+        self.stanza_id.as_deref() == Some(stanza_id) && same_user(&self.message.to, to)
     }
 }
 
@@ -259,13 +282,43 @@ mod tests {
     }
 
     #[test]
+    fn only_the_receiver_can_say_that_a_message_has_arrived_or_is_read() {
+        let mut own = Own::default();
+        for (number, to) in [(1, "Fajar"), (2, "fajar@chat.example")] {
+            own.sent(id(number), &NewMessage::text(to, "halo"));
+            own.hear(&stored(number), false);
+        }
+        let told = |own: &mut Own, by: &str, stanza_id: &str| {
+            let (by, stanza_id) = (by.to_owned(), stanza_id.to_owned());
+            let delivered = Event::Delivered { by: by.clone(), stanza_id: stanza_id.clone(), entry: None };
+            let read = Event::Read { by, stanza_id, entry: None };
+            [delivered, read].map(|event| own.hear(&event, false)).concat()
+        };
+        assert_eq!(told(&mut own, "budi", "s1"), []);
+        assert_eq!(told(&mut own, "budi", "unknown"), []);
+        assert_eq!(told(&mut own, "fajar", "unknown"), []);
+        assert_eq!(lines(told(&mut own, "FAJAR", "s2")), ["[2] delivered", "[1, 2] read"]);
+    }
+
+    #[test]
     fn a_refused_message_is_not_waited_for() {
         let mut own = Own::default();
         own.sent(id(1), &NewMessage::text("siapa", "halo"));
         let refused = Event::Refused { id: id(1), refusal: MessageRefusal::NoSuchUser };
         assert_eq!(lines(own.hear(&refused, false)), ["! [1] not sent: there is no such user"]);
-        assert_eq!(own.unsettled(), 0);
+        assert_eq!((own.unsettled(), own.refused()), (0, 1));
         assert!(own.hear(&stored(2), false).is_empty(), "a receipt of one's own");
+        let refused = Event::Refused { id: id(2), refusal: MessageRefusal::NoSuchUser };
+        assert!(own.hear(&refused, false).is_empty() && own.refused() == 1, "and another");
+    }
+
+    #[test]
+    fn a_line_that_is_not_queued_is_an_object_too() {
+        let mut own = Own::default();
+        let said = own.not_sent(&NewMessage::text("fajar", "halo"), "it is too large");
+        let object = json!({"event": "refused", "to": "fajar", "body": "halo", "reason": "it is too large"});
+        assert_eq!(said, Said { line: Some("! not sent: it is too large".into()), object });
+        assert_eq!((own.unsettled(), own.refused()), (0, 1));
     }
 
     #[test]
@@ -276,6 +329,15 @@ mod tests {
         let said = lines(own.hear(&Event::Waiting(waiting.clone()), false));
         assert!(said[0].starts_with("* [1] to fajar, of 2024-09-1"), "{said:?}");
         assert!(lines(own.hear(&Event::Expired(waiting.clone()), false))[0].contains("/again 1"));
-        assert_eq!((own.unsettled(), own.get(1)), (0, Some((id(1), waiting.message))));
+        assert_eq!((own.unsettled(), own.get(1)), (0, Some((id(1), waiting.message.clone()))));
+        assert!(own.are_for_the_user(&[id(1)]));
+        own.sent(id(2), &waiting.message);
+        assert!(!own.are_for_the_user(&[id(1), id(2)]));
+        // However many come after it.
+        for _ in 0..REMEMBERED {
+            own.sent(id(3), &waiting.message);
+            own.hear(&stored(3), false);
+        }
+        assert!(own.are_for_the_user(&[id(1)]));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kurir_client::{Client, Marker, Message};
+use kurir_client::{Client, Marker, Message, SendError};
 
 use super::{Done, UnderWay};
 
@@ -25,6 +25,11 @@ impl Reading {
         self.last.retain(|_, last| last != stanza_id);
     }
 
+    /// There was no room for that: later, unless a later message is to be told of by then.
+    pub(super) fn not_told(&mut self, from: String, stanza_id: String) {
+        self.last.entry(from).or_insert(stanza_id);
+    }
+
     /// Tells one sender: a marker covers all that came before it.
     pub(super) fn tell(&mut self, client: &Client) -> Option<UnderWay> {
         let (from, stanza_id) = self.last.pop_first()?;
@@ -32,9 +37,10 @@ impl Reading {
         Some(Box::pin(async move {
             match client.displayed(&from, &stanza_id).await {
                 Ok(_) => Done::Said(None),
+                Err(SendError::QueueFull) => Done::NotTold(from, stanza_id),
                 Err(error) => Done::Said(Some(format!(
                     "! {}: not told that you have read it: {error}",
-                    super::plain(&from)
+                    super::terminal::plain(&from)
                 ))),
             }
         }))

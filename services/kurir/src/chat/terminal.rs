@@ -65,18 +65,31 @@ impl Drop for Hidden {
 }
 
 /// Text as others wrote it, without control characters: these could move the cursor, or more. A further line is
-/// indented, so that it does not look like one of ours.
+/// indented, so that it does not look like one of ours. What would turn the text around it, or cannot be seen, is shown as
+/// U+FFFD too: a name could pass for another.
 pub(super) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '\n' => plain.push_str("\n  "),
             '\t' => plain.push(' '),
-            character if character.is_control() => plain.push(char::REPLACEMENT_CHARACTER),
+            character if character.is_control() || deceives(character) => {
+                plain.push(char::REPLACEMENT_CHARACTER);
+            }
             character => plain.push(character),
         }
     }
     plain
+}
+
+/// Unicode's `Bidi_Control`, its two separators of lines, and what has no width. U+200C and U+200D are parts of words and
+/// of emoji.
+fn deceives(character: char) -> bool {
+    matches!(
+        character,
+        '\u{61C}' | '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'
+            | '\u{2066}'..='\u{2069}' | '\u{FEFF}'
+    )
 }
 
 /// A time as people here write it; of today without the day.
@@ -120,6 +133,17 @@ mod tests {
         assert_eq!(time(1_726_223_542_222).len(), "2024-09-13 14:02".len());
         assert_eq!(time(i64::MAX), "some time");
         assert_eq!(time_of_day(1_726_223_542_222).get(2..), Some(":32:22.222"));
+    }
+
+    #[test]
+    fn text_that_turns_or_hides_others_is_shown_as_a_mark() {
+        for hidden in "\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{feff}\u{9b}".chars() {
+            assert_eq!(plain(&format!("a{hidden}b")), "a\u{fffd}b", "{hidden:?}");
+        }
+        for kept in ["👩\u{200d}🚒", "می\u{200c}خواهم", "café\u{a0}€", "\u{2027}\u{202f}\u{2065}"]
+        {
+            assert_eq!(plain(kept), kept);
+        }
     }
 
     #[test]

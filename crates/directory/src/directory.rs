@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kurir_protocol::name::{Resource, UserKey};
 
@@ -23,6 +24,7 @@ use crate::{Component, ComponentId, DirectoryError, Generation, Route, Session, 
 pub struct Directory {
     pub(crate) backend: Arc<dyn Backend>,
     timing: Timing,
+    patience: Duration,
     /// Who reads.
     member: Option<Arc<Membership>>,
 }
@@ -41,8 +43,18 @@ impl Directory {
         Self::on(Arc::new(Memory::new(Clock::Boot, timing)), timing)
     }
 
+    /// The same tables, where who joins goes on trying for so long while they are away. Not at all unless told.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     pub(crate) fn on(backend: Arc<dyn Backend>, timing: Timing) -> Self {
-        Self { backend, timing, member: None }
+        Self { backend, timing, patience: Duration::ZERO, member: None }
     }
 
     pub(crate) fn read_by(&self, member: Arc<Membership>) -> Self {

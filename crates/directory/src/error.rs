@@ -47,6 +47,13 @@ pub enum DirectoryError {
     Garbled(String),
 }
 
+impl DirectoryError {
+    /// Whether it passes by itself, with the directory's outage or recovery: who is starting tries again.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Away { .. } | Self::Recovering)
+    }
+}
+
 /// This component was paused past its lease, or declared dead while it was out of touch: until it has a new
 /// generation it may not act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kurir_protocol::name::{LoginId, Resource, UserKey};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock::Clock;
@@ -39,8 +40,9 @@ impl Member {
     /// Takes the component's lease and starts the tasks that renew it until [`leave`](Self::leave).
     ///
     /// Where the lease is still held by an earlier life of the component, waits for it to run out; where that one
-    /// goes on renewing, fails with [`DirectoryError::IdInUse`]. `shutdown` ends that wait, nothing else: while clients
-    /// are drained the lease is still needed.
+    /// goes on renewing, fails with [`DirectoryError::IdInUse`]. An outage is waited for as long as the directory is
+    /// [`patient`](Directory::patient). `shutdown` ends these waits, nothing else: while clients are drained the lease
+    /// is still needed.
     ///
     /// Events must be read: while the queue is full nothing is announced (the lease is renewed all the same).
     pub async fn join(
@@ -51,7 +53,7 @@ impl Member {
         let timing = directory.timing();
         let membership =
             Arc::new(Membership::new(Arc::clone(&directory.backend), component, timing, Clock::Boot));
-        take_lease(&membership, &shutdown).await?;
+        take_lease(&membership, directory.patience(), &shutdown).await?;
         let (events, receiver) = mpsc::channel(EVENTS);
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
@@ -197,22 +199,49 @@ impl Member {
     }
 }
 
-/// Acquires until the lease is held. An earlier life's lease is waited for, once: one that is renewed belongs to somebody.
-async fn take_lease(membership: &Membership, shutdown: &CancellationToken) -> Result<(), DirectoryError> {
-    let mut waited = false;
-    while membership.check().is_err() {
-        let Exchange::InUse { client, left } = membership.renew().await? else { continue };
-        if waited || shutdown.is_cancelled() {
-            return Err(DirectoryError::IdInUse { id: membership.me.clone(), client });
-        }
-        waited = true;
-        tracing::info!(component = %membership.me, wait = ?left, "waiting for the lease of an earlier life to run out");
+/// Acquires until the lease is held and the tables are known. An earlier life's lease is waited for, once: one that is
+/// renewed belongs to somebody. An outage is waited for as long as `patience`, from its first failure.
+async fn take_lease(
+    membership: &Membership,
+    patience: Duration,
+    shutdown: &CancellationToken,
+) -> Result<(), DirectoryError> {
+    let (mut waited, mut give_up) = (false, None);
+    loop {
+        let pause = match membership.renew().await {
+            Ok(Exchange::InUse { client, .. }) if waited || shutdown.is_cancelled() => {
+                return Err(DirectoryError::IdInUse { id: membership.me.clone(), client });
+            }
+            Ok(Exchange::InUse { left, .. }) => {
+                waited = true;
+                tracing::info!(
+                    component = %membership.me, wait = ?left,
+                    "waiting for the lease of an earlier life to run out"
+                );
+                left + Duration::from_millis(1)
+            }
+            Ok(Exchange::Done | Exchange::Again) if membership.check().is_ok() => return Ok(()),
+            Ok(Exchange::Done | Exchange::Again) => continue,
+            Err(error) if error.is_passing() => {
+                let (first, now) = (give_up.is_none(), Instant::now());
+                if now >= *give_up.get_or_insert(now + patience) || shutdown.is_cancelled() {
+                    return Err(error);
+                }
+                if first {
+                    tracing::warn!(
+                        component = %membership.me, error = &error as &dyn std::error::Error, up_to = ?patience,
+                        "no lease yet: trying until the directory is back"
+                    );
+                }
+                membership.timing.tick
+            }
+            Err(error) => return Err(error),
+        };
         tokio::select! {
-            () = tokio::time::sleep(left + Duration::from_millis(1)) => {}
+            () = tokio::time::sleep(pause) => {}
             () = shutdown.cancelled() => {}
         }
     }
-    Ok(())
 }
 
 async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
@@ -249,7 +278,7 @@ async fn renew(membership: Arc<Membership>, events: mpsc::Sender<Event>) {
         }
         let settled = membership.lease().is_settled();
         let wait = if settled { membership.timing.renew } else { membership.timing.tick };
-        let due = tokio::time::Instant::now() + wait;
+        let due = Instant::now() + wait;
         if announce(&membership, &events, due).await {
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {}
@@ -260,7 +289,7 @@ async fn renew(membership: Arc<Membership>, events: mpsc::Sender<Event>) {
 }
 
 /// Passes on what the lease has to tell; false: the reader is so slow that the next renewal is due.
-async fn announce(membership: &Membership, events: &mpsc::Sender<Event>, due: tokio::time::Instant) -> bool {
+async fn announce(membership: &Membership, events: &mpsc::Sender<Event>, due: Instant) -> bool {
     loop {
         let Ok(permit) = tokio::time::timeout_at(due, events.reserve()).await else { return false };
         let Some(event) = membership.next_announcement() else { return true };

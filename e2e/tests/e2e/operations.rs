@@ -15,6 +15,7 @@ kurir_e2e::shows! {
     configuration_errors_name_key_and_source: "";
     port_in_use_is_one_clear_line: "";
     stores_away_at_start_are_waited_for_and_then_given_up: "";
+    redis_away_while_components_join_is_waited_for: "";
     sigterm_stops_in_bounded_time_with_clients_connected: "";
     ready_line_and_admin_port: "";
     up_runs_on_redis_and_postgres_too: "T1 M2 R5";
@@ -136,6 +137,53 @@ async fn stores_away_at_start_are_waited_for_and_then_given_up() {
     system.lists(&["manager-1", "relay-1"]).await;
     system.person("esa").registers().await.logs_out().await;
     system.stops().await;
+}
+
+#[tokio::test]
+async fn redis_away_while_components_join_is_waited_for() {
+    let mut system = Plan::new(Topology::Separate).managers(2).relays(1).start().await;
+    let names = ["manager-1", "manager-2", "relay-1"];
+    for name in names {
+        system.kill(name);
+    }
+    // Redis goes away between the connection and the lease, which is still that of the life before.
+    for name in names {
+        system.part(name).start_again();
+    }
+    for name in names {
+        says(&mut system, name, "waiting for the lease of an earlier life to run out").await;
+    }
+    system.redis().pause();
+    for name in names {
+        says(&mut system, name, "no lease yet").await;
+        let (status, parts) = system.admin_says(name, "/readyz").await.expect("an answer");
+        assert!(status == 503 && parts.contains("taking the lease"), "{name}: {status} {parts}");
+    }
+    // Who is told to stop need not wait.
+    system.part("manager-2").signal(Signal::TERM);
+    let status = system.part("manager-2").end(STOPS_WITHIN).await;
+    assert!(status.success(), "{status}");
+
+    system.redis().resume();
+    for name in ["manager-1", "relay-1"] {
+        system.is_ready(name).await;
+        let log = system.part(name).log();
+        assert_eq!(log.matches("no lease yet").count(), 1, "one warning for one outage: {log}");
+    }
+    system.person("esa").registers().await.logs_out().await;
+    system.stops().await;
+}
+
+/// Waits until a part that runs has logged it, in any of its lives.
+async fn says(system: &mut System, name: &str, what: &str) {
+    let part = system.part(name);
+    let said = async || {
+        if let Some(status) = part.ended() {
+            panic!("{} ended before it said {what:?}: {status}", part.name());
+        }
+        part.log().contains(what).then_some(())
+    };
+    kurir_e2e::until(PATIENCE, &format!("{what:?} of {name}"), said).await;
 }
 
 #[tokio::test]

@@ -46,7 +46,8 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StartConfig {
-    /// How long a process that is starting tries to reach the directory and the database before it exits with 1.
+    /// How long a process that is starting tries to reach the directory and the database before it exits with 1. So long
+    /// again it tries to take its lease where the directory goes away after that.
     pub(crate) retry_seconds: u64,
 }
 

@@ -21,9 +21,10 @@ pub(crate) async fn directory(config: &Config) -> anyhow::Result<Directory> {
         return Ok(Directory::in_process(timing));
     }
     let connect = async || Directory::connect(url, prefix, timing).await;
-    let passing =
-        |error: &DirectoryError| matches!(error, DirectoryError::Away { .. } | DirectoryError::Recovering);
-    retry(&config.start, connect, passing).await.context("directory.url")
+    let connected =
+        retry(&config.start, connect, DirectoryError::is_passing).await.context("directory.url")?;
+    // It may go away again before the roles have joined.
+    Ok(connected.patient(config.start.retry()))
 }
 
 /// The accounts and rosters, with their schema up to date if `database.migrate` says so.

@@ -86,8 +86,12 @@ impl Bound {
         let passwords = Passwords::new(&self.config.passwords()).context("manager.argon2_*")?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         // Its lease outlives the drain: whoever departs then is still this manager's to release.
-        let joined = Member::join(directory, component.clone(), stop.clone()).await;
-        let (member, events) = joined.context("the manager cannot join the directory")?;
+        self.ready.not_ready("taking the lease");
+        let joining = Member::join(directory, component.clone(), stop.clone());
+        let (member, events) = tokio::select! {
+            joined = joining => joined.context("the manager cannot join the directory")?,
+            () = self.shell.shutdown.began() => return Ok(()),
+        };
         tracing::info!(
             manager = %component.id, generation = %member.generation(), clients = %component.client,
             components = component.grpc, "manager joined"
@@ -254,8 +258,11 @@ impl Running {
                     tokio::time::sleep(RECOVERY_POLL).await;
                 }
             }
-            if !alone && timeout(TRACKER_WAIT, discovery.joined()).await.is_err() {
-                tracing::warn!("no tracker has answered yet; clients that know this manager are served");
+            if !alone {
+                ready.not_ready("joining a tracker");
+                if timeout(TRACKER_WAIT, discovery.joined()).await.is_err() {
+                    tracing::warn!("no tracker has answered yet; clients that know this manager are served");
+                }
             }
             ready.ready();
             shutdown.cancelled().await;

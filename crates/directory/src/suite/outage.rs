@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use kurir_protocol::name::LoginId;
 use rustix::process::Signal;
 
-use super::world::{RedisServer, TIMING, World, default_device, login, poll_times, user};
+use super::world::{
+    PATIENCE, RedisServer, TIMING, World, default_device, join_through, login, poll_times, user,
+};
 use crate::{Directory, DirectoryError, Event, Kind, Reclaimed, SessionClaim, SessionEnd, Timing};
 
 fn server(world: &mut World) -> &mut RedisServer {
@@ -177,6 +179,45 @@ async fn the_first_component_ever_waits_for_owners_that_there_may_be() {
     assert_eq!(events.next().await, Event::Recovered);
     let claim = m1.claim_session(&user("esa"), &default_device(), login(1)).await.unwrap();
     assert!(matches!(claim, SessionClaim::Granted { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_while_a_component_joins_is_waited_for() {
+    let mut world = World::on_redis().await;
+    let (before, events) = world.join(Kind::Manager, "m1").await;
+    let old = before.generation();
+    // As where it is killed: nothing is given back.
+    drop((before, events));
+    let directory = world.directory().await.patient(PATIENCE);
+    server(&mut world).signal(Signal::STOP);
+    let joining = tokio::spawn(join_through(directory, Kind::Manager, "m1"));
+    let since = Instant::now();
+    world.wait_until("two requests were in vain", async || since.elapsed() > TIMING.timeout * 3).await;
+    assert!(!joining.is_finished(), "given up: {:?}", joining.await.unwrap().map(drop));
+
+    server(&mut world).signal(Signal::CONT);
+    let (m1, mut events) = joining.await.unwrap().unwrap();
+    events.until(&Event::Back).await;
+    assert_ne!(m1.check().unwrap(), old);
+    let claim = m1.claim_session(&user("esa"), &default_device(), login(1)).await.unwrap();
+    assert!(
+        matches!(claim, SessionClaim::Granted { .. }),
+        "the tables are known, not only the lease: {claim:?}"
+    );
+    let error = world.try_join(Kind::Manager, "m1").await.unwrap_err();
+    assert!(matches!(error, DirectoryError::IdInUse { .. }), "patience is for outages only: {error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_that_outlasts_the_patience_of_who_joins_is_an_error() {
+    let mut world = World::on_redis().await;
+    let patience = TIMING.timeout * 2;
+    let directory = world.directory().await.patient(patience);
+    server(&mut world).signal(Signal::STOP);
+    let since = Instant::now();
+    let error = join_through(directory, Kind::Manager, "m1").await.unwrap_err();
+    assert!(matches!(error, DirectoryError::Away { .. }), "{error}");
+    assert!(since.elapsed() >= patience, "after {:?}", since.elapsed());
 }
 
 #[tokio::test]

@@ -111,15 +111,7 @@ impl World {
     }
 
     pub(super) async fn try_join(&self, kind: Kind, id: &str) -> Result<(Member, Events), DirectoryError> {
-        let component = NewComponent {
-            kind,
-            id: id.parse().unwrap(),
-            client: Address { host: "127.0.0.1".to_owned(), port: 5001 },
-            grpc: "http://127.0.0.1:5101".to_owned(),
-        };
-        let (member, events) =
-            Member::join(self.directory().await, component, CancellationToken::new()).await?;
-        Ok((member, Events { receiver: events, seen: Vec::new() }))
+        join_through(self.directory().await, kind, id).await
     }
 
     pub(super) async fn join(&self, kind: Kind, id: &str) -> (Member, Events) {
@@ -146,6 +138,22 @@ impl World {
         };
         timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
     }
+}
+
+/// Joins on a connection that is there already.
+pub(super) async fn join_through(
+    directory: Directory,
+    kind: Kind,
+    id: &str,
+) -> Result<(Member, Events), DirectoryError> {
+    let component = NewComponent {
+        kind,
+        id: id.parse().unwrap(),
+        client: Address { host: "127.0.0.1".to_owned(), port: 5001 },
+        grpc: "http://127.0.0.1:5101".to_owned(),
+    };
+    let (member, events) = Member::join(directory, component, CancellationToken::new()).await?;
+    Ok((member, Events { receiver: events, seen: Vec::new() }))
 }
 
 /// Polls a future up to `times` and drops it.

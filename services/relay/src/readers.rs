@@ -201,7 +201,8 @@ async fn write(
             Step::Gap { after, first } => {
                 let device = &connection.resource;
                 tracing::info!(user = &*connection.user, %device, after, first, "what a device had not read is gone");
-                if !plain {
+                // Whoever has a name knows Part II.
+                if !plain || connection.resource.is_named() {
                     let mut line = Vec::new();
                     gap(&mut line, after, first);
                     let _ = connection.outbox.push(&line);

@@ -40,6 +40,8 @@ struct State {
     logs: HashMap<String, Vec<LogEntry>>,
     /// By user and device.
     cursors: HashMap<(String, String), u64>,
+    /// The first place that is still there, if it is not 1.
+    first: HashMap<String, u64>,
     /// By user, device and id.
     sent: HashMap<(String, String, String), Appended>,
     kept: Vec<TrailEvent>,
@@ -69,6 +71,11 @@ impl Logs {
     pub(crate) fn stored(&self, user: &str) -> Vec<String> {
         let state = self.lock();
         state.logs.get(user).into_iter().flatten().map(|entry| entry.stanza_id.clone()).collect()
+    }
+
+    /// Drops the entries of a user's log before that place.
+    pub(crate) fn drop_before(&self, user: &str, first: u64) {
+        self.lock().first.insert(user.to_owned(), first);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -165,8 +172,10 @@ impl log_server::Log for Logs {
         };
         let log = state.logs.get(&user).cloned().unwrap_or_default();
         let last = log.len() as u64;
-        let entries = log.into_iter().filter(|entry| entry.seq > after).take(most as usize).collect();
-        Ok(Response::new(ReadResponse { log: "life".to_owned(), last, after, entries, first: 1 }))
+        let first = state.first.get(&user).copied().unwrap_or(1);
+        let there = log.into_iter().filter(|entry| entry.seq >= first.max(after + 1));
+        let entries = there.take(most as usize).collect();
+        Ok(Response::new(ReadResponse { log: "life".to_owned(), last, after, entries, first }))
     }
 
     async fn get_heads(&self, request: Request<GetHeadsRequest>) -> Result<Response<Heads>, Status> {

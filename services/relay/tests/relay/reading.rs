@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 
 use kurir_protocol::name::Resource;
+use serde_json::json;
 
 use crate::world::{Client, Manager, Relay, World};
 
@@ -59,4 +60,21 @@ async fn what_a_replaced_connection_was_sent_is_not_sent_to_the_next_one() {
         assert_eq!(new.body("esa@a.example/default").await, body);
         old = Some(new);
     }
+}
+
+/// A device that has a name knows Part II, whether it goes by places or not; one like the original's is told nothing.
+#[tokio::test]
+async fn a_named_device_is_told_that_what_it_had_not_read_is_gone() {
+    let world = World::new();
+    let (manager, relay) = (world.manager("manager-1").await, world.relay("relay-1").await);
+    for body in ["1", "2", "3"] {
+        manager.logs.put("fajar", &to_fajar(body), None);
+    }
+    manager.logs.drop_before("fajar", 3);
+    let mut phone = phone(&relay, &manager).await;
+    let gap = phone.next().await;
+    assert_eq!((&gap["type"], &gap["after"], &gap["first"]), (&json!("gap"), &json!(0), &json!(3)), "{gap}");
+    assert_eq!(phone.body("esa@a.example/default").await, "3");
+    let mut original = relay.hello("fajar", &manager.login("fajar").await).await;
+    assert_eq!(original.body("esa").await, "3");
 }

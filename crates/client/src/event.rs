@@ -150,7 +150,6 @@ impl fmt::Display for Socket {
     }
 }
 
-/// The name in an address: a device that has a name of its own reads addresses where others read names.
 /// Whether two names, or addresses, are the same user's: names compare case-mapped (RFC 8265), and the rest of an address
 /// not at all.
 ///
@@ -160,6 +159,7 @@ pub fn same_user(one: &str, other: &str) -> bool {
     one == other || UserKey::map(one).is_some_and(|one| Some(one) == UserKey::map(other))
 }
 
+/// The name in an address: a device that has a name of its own reads addresses where others read names.
 pub(crate) fn name(address: &str) -> String {
     Address::of(address).name.to_owned()
 }

@@ -10,8 +10,8 @@
 //! place where this device was.
 //!
 //! It knows the client protocol (PROTOCOL Part I, rows U1–U15, and from Part II ticket, ping, `id` of an iq, tracked
-//! messages, `resume`, `resource`, `session`, `account`, `archive`, `explain`, receipts, markers and states). It is not a server's crate: it
-//! knows nothing of gRPC, the directory, or the servers' configuration.
+//! messages, `resume`, `resource`, `session`, `account`, `archive`, `explain`, receipts, markers and states). It is not a
+//! server's crate: it knows nothing of gRPC, the directory, or the servers' configuration.
 //!
 //! - [`client`]: the handle and its requests
 //! - [`event`]: what the application is told

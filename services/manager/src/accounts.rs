@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use kurir_directory::{DirectoryError, Generation, NewSession, Session, SessionClaim, SessionEnd};
+use kurir_directory::{
+    DirectoryError, Generation, NewSession, Session, SessionClaim, SessionEnd, UserEntries,
+};
 use kurir_protocol::{
     manager::{Auth, Session as Token},
     name::{LoginId, Resource, UserKey, Username},
@@ -222,10 +224,10 @@ impl Manager {
         }
     }
 
-    /// Whether the directory would take a login of `user` at this moment.
-    async fn takes_logins(&self, user: &UserKey) -> Result<(), Temporary> {
+    /// What is on record of `user`. An error: the directory would not take a login at this moment.
+    async fn takes_logins(&self, user: &UserKey) -> Result<UserEntries, Temporary> {
         self.member.check().map_err(DirectoryError::from)?;
-        self.entries_of(user).await.map(drop)
+        self.entries_of(user).await
     }
 
     async fn is_taken(&self, name: &str) -> Result<bool, Temporary> {
@@ -248,16 +250,16 @@ impl Manager {
         }
         // Hashing takes its time. A login ends the device's session: not for whom the directory could not take now.
         client.is_there()?;
-        self.takes_logins(&key).await?;
+        let entries = self.takes_logins(&key).await?;
         // The claim below decides; asking first keeps `updated_at` as it is for a login that is refused. That of a named
         // device is not: the older session gives way.
-        if !device.is_named() && self.is_online(&key, device).await? {
+        if !device.is_named() && self.is_online(&key, device, &entries)? {
             return Err(Refusal::AlreadyLoggedIn);
         }
         let older = if device.is_named() { Older::GivesWay } else { Older::Stays };
         let session = self.new_session();
-        let login = Login { device, now_ms: now_ms(), session: Some(&session), most: self.max_devices };
-        let login = self.store.record_login(account.id, &login).await?;
+        let login = Login { device, now_ms: now_ms(), session: Some(&session) };
+        let login = self.store.record_login(account.id, &login, self.max_devices).await?;
         let claimed = self.claim(&account.username, (device, older), login, client.address).await?;
         Ok(self.go_online(&account, claimed, &session.token, client).await)
     }
@@ -295,8 +297,8 @@ impl Manager {
             }
         };
         client.is_there()?;
-        let login = Login { device: &device, now_ms: now_ms(), session: None, most: None };
-        let login = self.store.record_login(account.id, &login).await?;
+        let login = Login { device: &device, now_ms: now_ms(), session: None };
+        let login = self.store.record_login(account.id, &login, None).await?;
         let device = (&device, Older::GivesWay);
         let claimed = self.claim(&account.username, device, login, client.address).await?;
         Ok(self.go_online(&account, claimed, &next, client).await)
@@ -320,17 +322,14 @@ impl Manager {
         NewToken { token: SessionToken::first(), expires_ms: now_ms().saturating_add(self.session_life_ms) }
     }
 
-    async fn is_online(&self, user: &UserKey, device: &Resource) -> Result<bool, Temporary> {
+    fn is_online(&self, user: &UserKey, device: &Resource, entries: &UserEntries) -> Result<bool, Temporary> {
         if self.sessions.get(user, device).is_some() {
             return Ok(true);
         }
-        let entries = self.member.directory().user(user).await?;
         let session = entries.sessions.iter().find(|(resource, _)| resource == device);
-        let Some((_, session)) = session else {
-            return if entries.complete { Ok(false) } else { Err(DirectoryError::Recovering.into()) };
-        };
+        let Some((_, session)) = session else { return Ok(false) };
         // On record as ours, and nobody is logged in here: it begins or ends at this moment.
-        if session.generation == self.member.generation() && self.sessions.get(user, device).is_none() {
+        if session.generation == self.member.generation() {
             return Err(Temporary::Unsettled);
         }
         Ok(true)

@@ -20,7 +20,6 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::{
     config::BareHello,
     connection::{self, Connection},
-    handover::Awaited,
     link::{Link, Standing},
     metrics::HelloOutcome,
     readers,
@@ -230,30 +229,29 @@ impl Relay {
         if self.claims.has_ended(&connection) {
             connection.outbox.close("");
         }
-        let awaited: Vec<_> =
-            replaced.iter().map(|old| self.handovers.awaits(old.generation, old.connection)).collect();
-        let told: Vec<_> = replaced.iter().map(|replaced| self.displace(&user, replaced, login)).collect();
+        let plain = connection.reading().is_plain();
+        let mut awaited = Vec::new();
+        for old in &replaced {
+            let parting = plain.then(|| self.handovers.awaits(old.generation, old.connection));
+            let told = self.displace(&user, old, login);
+            awaited.extend(parting.filter(|_| told));
+        }
         self.meet_siblings(&user).await;
         drop(turn);
         if let Some(replaced) = replaced_here {
             // What that one has been sent is not sent to this one again.
             readers::store_last(self, &replaced).await;
         }
-        if connection.reading().is_plain() {
-            self.take_over(&replaced, awaited.into_iter().zip(told)).await;
-        }
-        Ok(connection)
-    }
-
-    /// Waits until the older connections of a device without places are over: where it goes on reading is known then.
-    async fn take_over(&self, replaced: &[Route], awaited: impl Iterator<Item = (Awaited<'_>, bool)>) {
-        for (old, (mut awaited, told)) in replaced.iter().zip(awaited) {
-            if self.links.is_me(&old.relay) {
+        if plain {
+            // Where it goes on reading is known when its older connections are over.
+            for old in replaced.iter().filter(|old| self.links.is_me(&old.relay)) {
                 self.handovers.until_left(old.connection).await;
-            } else if told {
-                awaited.parted().await;
+            }
+            for old in &mut awaited {
+                old.parted().await;
             }
         }
+        Ok(connection)
     }
 
     /// Finds the other relays that the user is connected to, and tells them of this one. Read after the route was written: of two

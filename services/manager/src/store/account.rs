@@ -93,8 +93,7 @@ impl Store {
                 Some(SqlErr::UniqueConstraintViolation(_)) => CreateError::Taken,
                 _ => CreateError::Store(error.into()),
             })?;
-            let login =
-                Login { device: &new.device, now_ms: new.now_ms, session: Some(&new.session), most: None };
+            let login = Login { device: &new.device, now_ms: new.now_ms, session: Some(&new.session) };
             device::logs_in(&transaction, row.id, &login, FIRST_LOGIN).await?;
             transaction.commit().await.map_err(StoreError::from)?;
             Ok(Account::try_from(row)?)
@@ -110,8 +109,14 @@ impl Store {
         .await
     }
 
-    /// Counts a login of a device, unless it is one too many, and sets `updated_at`. Of two logins of an account, at any managers, the later has the larger id.
-    pub async fn record_login(&self, id: AccountId, login: &Login<'_>) -> Result<LoginId, LoginError> {
+    /// Counts a login of a device, and sets `updated_at`. `most`: named devices that the account may have, none for any number.
+    /// Of two logins of an account, at any managers, the later has the larger id.
+    pub async fn record_login(
+        &self,
+        id: AccountId,
+        login: &Login<'_>,
+        most: Option<u32>,
+    ) -> Result<LoginId, LoginError> {
         self.within(self.timeout, async {
             let _turn = self.turn_to_write().await;
             let transaction = self.begin().await?;
@@ -125,7 +130,7 @@ impl Store {
             let row = rows.into_iter().next().ok_or(BrokenRow::Missing(id.0)).map_err(StoreError::from)?;
             let number = login_of(&row).map_err(StoreError::from)?;
             // With the account's row locked: of two new devices at once the second sees the first.
-            if !device::has_room(&transaction, id.0, login).await? {
+            if !device::has_room(&transaction, id.0, login.device, most).await? {
                 return Err(LoginError::TooManyDevices);
             }
             device::logs_in(&transaction, id.0, login, number).await?;

@@ -38,8 +38,6 @@ pub struct Login<'a> {
     pub now_ms: i64,
     /// None: it has used a token, and with it got the next.
     pub session: Option<&'a NewSession>,
-    /// So many named devices the account may have; none: any number.
-    pub most: Option<u32>,
 }
 
 /// Why no login is put down.
@@ -240,14 +238,15 @@ fn any_of<'a>(devices: impl Iterator<Item = (i64, &'a str)>) -> Condition {
     })
 }
 
-/// Whether the device that logs in is known, or one more may be.
+/// Whether a device that logs in is known, or one more may be where `most` named ones are.
 pub(super) async fn has_room(
     transaction: &impl ConnectionTrait,
     account: i64,
-    login: &Login<'_>,
+    device: &Resource,
+    most: Option<u32>,
 ) -> Result<bool, StoreError> {
-    let Some(most) = login.most.filter(|_| login.device.is_named()) else { return Ok(true) };
-    let id = (account, login.device.as_str().to_owned());
+    let Some(most) = most.filter(|_| device.is_named()) else { return Ok(true) };
+    let id = (account, device.as_str().to_owned());
     if device::Entity::find_by_id(id).one(transaction).await?.is_some() {
         return Ok(true);
     }
@@ -265,7 +264,7 @@ pub(super) async fn logs_in(
     login: &Login<'_>,
     id: LoginId,
 ) -> Result<(), StoreError> {
-    let Login { device, now_ms, session, most: _ } = *login;
+    let Login { device, now_ms, session } = *login;
     let head =
         if device.is_named() { log::Entity::find_by_id(account).one(transaction).await? } else { None };
     let new = device::ActiveModel {

@@ -81,8 +81,8 @@ pub(crate) async fn log_in(
     now_ms: i64,
 ) -> Result<LoginId, StoreError> {
     let session = session();
-    let login = Login { device, now_ms, session: Some(&session), most: None };
-    store.record_login(account, &login).await.map_err(|error| match error {
+    let login = Login { device, now_ms, session: Some(&session) };
+    store.record_login(account, &login, None).await.map_err(|error| match error {
         LoginError::Store(error) => error,
         LoginError::TooManyDevices => panic!("any number may be"),
     })

@@ -107,8 +107,8 @@ async fn one_device_too_many_is_refused(database: TestDatabase) {
     let store = database.store().await;
     let account = register(&store, "esa").await.unwrap();
     let logs_in = async |device: &Resource| {
-        let login = Login { device, now_ms: LATER_MS, session: None, most: Some(2) };
-        store.record_login(account.id, &login).await
+        let login = Login { device, now_ms: LATER_MS, session: None };
+        store.record_login(account.id, &login, Some(2)).await
     };
     let [tv, laptop] = ["tv", "laptop"].map(|name| Resource::named(name).unwrap());
     for device in [&phone(), &tv, &phone(), &Resource::default_device()] {

@@ -42,8 +42,8 @@ impl Phone {
     async fn logs_in(&self) -> (SessionToken, LoginId) {
         let token = SessionToken::first();
         let session = NewSession { token: token.clone(), expires_ms: LIFE_MS };
-        let login = Login { device: &self.device, now_ms: 0, session: Some(&session), most: None };
-        (token, self.store.record_login(self.account.id, &login).await.unwrap())
+        let login = Login { device: &self.device, now_ms: 0, session: Some(&session) };
+        (token, self.store.record_login(self.account.id, &login, None).await.unwrap())
     }
 
     async fn uses(&self, token: &SessionToken, now_ms: i64) -> SessionUse {

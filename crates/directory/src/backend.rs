@@ -19,6 +19,11 @@ use crate::{Address, Component, ComponentId, DirectoryError, Generation};
 /// generation outlives its mark.
 pub(crate) const MARKS: Duration = Duration::from_hours(24);
 
+/// How many devices of a user have an ended login on record: of one more the oldest is forgotten, so that who names devices
+/// and removes them again does not grow the tables. A ticket that is valid for minutes then counts again, as it would
+/// after [`Timing::ended`](crate::Timing::ended).
+pub(crate) const MOST_ENDED: usize = 128;
+
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DirectoryError>> + Send + 'a>>;
 
 /// The fields of one user's hash: name and value.

@@ -22,7 +22,7 @@
 //!
 //! | key | type | holds |
 //! | --- | --- | --- |
-//! | `u:{user}` | hash | `s:<resource>` session, `r:<resource>` route (JSON; they name the epoch they were written in, and count in no other), `e:<resource>` newest ended login; expires [`Timing::ended`] after only ended logins are left |
+//! | `u:{user}` | hash | `s:<resource>` session, `r:<resource>` route (JSON; they name the epoch they were written in, and count in no other), `e:<resource>` newest ended login, of up to 128 devices; expires [`Timing::ended`] after only ended logins are left |
 //! | `c:{id}:lease` | hash, expires after [`Timing::lease`] | generation and process that hold the lease, the component as JSON |
 //! | `c:{id}:dead:<generation>` | string, a day | mark of death: no renewal of that generation succeeds any more |
 //! | `c:{id}:judged` | string, expires after [`Timing::lease`] | the epoch in which somebody is about to declare it dead: gone when the store loses its tables in between |

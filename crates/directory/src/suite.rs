@@ -9,7 +9,7 @@ use std::time::Duration;
 use kurir_protocol::name::LoginId;
 
 use self::world::{Puppet, TIMING, World, default_device, displacing, login, named, user};
-use crate::backend::{Ended, Swap};
+use crate::backend::{Ended, MOST_ENDED, Swap};
 use crate::{DirectoryError, Event, Fenced, Kind, Reclaimed, RouteClaim, SessionClaim, SessionEnd, Timing};
 
 macro_rules! on_both_stores {
@@ -35,6 +35,7 @@ on_both_stores! {
     an_ended_login_gets_no_route_at_any_relay
     an_entry_judged_before_a_login_was_ended_is_not_written_after_it
     an_ended_login_is_forgotten_after_its_tickets
+    of_many_ended_logins_the_oldest_are_forgotten
     releasing_takes_off_record_only_what_is_ones_own
     what_ends_while_it_is_claimed_again_leaves_nothing
     a_presence_counter_is_kept_only_for_the_session_on_record
@@ -172,6 +173,27 @@ async fn an_ended_login_is_forgotten_after_its_tickets(world: World) {
     m1.claim_session(&esa, &device, login(1)).await.unwrap();
     m1.release_session(&esa, &device, LoginId(1), SessionEnd::Ended).await.unwrap();
     world.wait_until("nothing is left", async || world.fields(&esa).await.is_empty()).await;
+}
+
+/// While a device stays there, nothing of its user expires.
+async fn of_many_ended_logins_the_oldest_are_forgotten(world: World) {
+    let (m1, _em) = world.join(Kind::Manager, "m1").await;
+    let (r1, _er) = world.join(Kind::Relay, "r1").await;
+    let esa = user("esa");
+    let device = |number: u64| named(&format!("device {number}"));
+    m1.claim_session(&esa, &default_device(), login(1)).await.unwrap();
+    let last = 2 + MOST_ENDED as u64;
+    for number in 2..=last {
+        m1.claim_session(&esa, &device(number), login(number)).await.unwrap();
+        m1.release_session(&esa, &device(number), LoginId(number), SessionEnd::Ended).await.unwrap();
+    }
+    assert_eq!(world.fields(&esa).await.len(), 1 + MOST_ENDED, "the session, and those that have ended");
+    for (number, expected) in [(3, RouteClaim::Stale), (last, RouteClaim::Stale)] {
+        let claim = r1.claim_route(&esa, &device(number), LoginId(number), number).await;
+        assert_eq!(claim.unwrap(), expected, "{number}");
+    }
+    let forgotten = r1.claim_route(&esa, &device(2), LoginId(2), 2).await;
+    assert!(matches!(forgotten.unwrap(), RouteClaim::Granted { .. }));
 }
 
 async fn releasing_takes_off_record_only_what_is_ones_own(world: World) {

@@ -5,7 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kurir_protocol::name::{LoginId, UserKey};
 
-use super::{Acquired, Answer, Backend, Bid, Ended, Epoch, Fields, MARKS, Owned, Renewal, Standing, Swap};
+use super::{
+    Acquired, Answer, Backend, Bid, Ended, Epoch, Fields, MARKS, MOST_ENDED, Owned, Renewal, Standing, Swap,
+};
 use crate::clock::{Clock, Moment};
 use crate::{Component, ComponentId, DirectoryError, Generation, Timing};
 
@@ -37,6 +39,17 @@ pub(crate) struct Tables {
 struct User {
     fields: HashMap<String, String>,
     expires: Option<Moment>,
+}
+
+impl User {
+    fn forget_oldest_ended(&mut self) {
+        let ended = || self.fields.iter().filter(|(field, _)| field.starts_with("e:"));
+        if ended().count() > MOST_ENDED {
+            let oldest = ended().min_by_key(|(_, login)| login.parse::<u64>().ok());
+            let oldest = oldest.map(|(field, _)| field.clone());
+            self.fields.remove(&oldest.unwrap_or_default());
+        }
+    }
 }
 
 impl Memory {
@@ -102,6 +115,7 @@ impl Tables {
             };
             if let Some((field, before, Ended::Raise(login))) = ended {
                 user.fields.insert(field.clone(), before.max(Some(*login)).unwrap_or(*login).0.to_string());
+                user.forget_oldest_ended();
             }
             let ended_only =
                 !user.fields.is_empty() && user.fields.keys().all(|field| field.starts_with("e:"));

@@ -8,11 +8,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::link::{Link, Replies};
-use super::{Acquired, Answer, Backend, Bid, Ended, Epoch, Fields, MARKS, Owned, Renewal, Standing, Swap};
+use super::{
+    Acquired, Answer, Backend, Bid, Ended, Epoch, Fields, MARKS, MOST_ENDED, Owned, Renewal, Standing, Swap,
+};
 use crate::{Component, ComponentId, DirectoryError, Generation, Timing};
 
 /// KEYS: user. ARGV: field, expected, new, life of ended logins in ms, field of ended logins, what it must hold, what it is
-/// raised to; empty: none. 1 if it found what was expected. A hash of ended logins only is given that life.
+/// raised to; empty: none; how many ended logins are kept. 1 if it found what was expected. A hash of ended logins only is
+/// given that life.
 const SWAP: &str = r"
 local found = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if found ~= ARGV[2] then return 0 end
@@ -22,10 +25,18 @@ if ARGV[7] == '' then
 elseif ended == '' or tonumber(ended) < tonumber(ARGV[7]) then redis.call('HSET', KEYS[1], ARGV[5], ARGV[7]) end
 if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1])
 else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
+local over, live = {}, false
 for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-  if string.sub(field, 1, 2) ~= 'e:' then redis.call('PERSIST', KEYS[1]) return 1 end
+  if string.sub(field, 1, 2) == 'e:' then over[#over + 1] = field else live = true end
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+if #over > tonumber(ARGV[8]) then
+  local oldest, least
+  for i, login in ipairs(redis.call('HMGET', KEYS[1], unpack(over))) do
+    if not least or tonumber(login) < least then oldest, least = over[i], tonumber(login) end
+  end
+  redis.call('HDEL', KEYS[1], oldest)
+end
+if live then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 return 1";
 
 /// KEYS: lease, mark. ARGV: generation, process, component, lease in ms.
@@ -208,7 +219,8 @@ impl Backend for Redis {
                     .arg(millis(self.timing.ended))
                     .arg(ended_field)
                     .arg(ended)
-                    .arg(raised);
+                    .arg(raised)
+                    .arg(MOST_ENDED);
             }
             self.ask_standing(&mut commands, Some(me));
             let mut replies = self.link.run(&commands).await?;

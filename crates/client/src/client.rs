@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::backoff::Backoff;
 use crate::error::{ConnectError, PresenceError, Refusal, RequestError, SendError};
 use crate::event::{
-    Displayed, Ended, Events, ExplainedStep, ListedDevice, Message, Outlet, Page, Presence, RosterItem,
-    Search, Waiting, name,
+    Displayed, Ended, Events, Explanation, ListedDevice, Message, Outlet, Page, Presence, RosterItem, Search,
+    Waiting, name,
 };
 use crate::message::{ChatState, MessageId, NewMessage};
 use crate::options::{Options, Timing};
@@ -185,11 +185,10 @@ impl Client {
         Ok(conversations.into_iter().map(with).collect())
     }
 
-    /// What became of a message that this account has sent, in order, as far as the servers remember it (an hour as a rule);
-    /// nothing: it is forgotten. `stanza_id` is in its [`Event::Stored`](crate::Event::Stored). For people who wonder.
-    pub async fn explain(&self, stanza_id: &str) -> Result<Vec<ExplainedStep>, RequestError> {
+    /// What became of a message that this account has sent, as far as the servers remember it (an hour as a rule). `stanza_id` is in its [`Event::Stored`](crate::Event::Stored). For people who wonder.
+    pub async fn explain(&self, stanza_id: &str) -> Result<Explanation, RequestError> {
         match self.request(Ask::Explain { stanza_id: stanza_id.to_owned() }).await? {
-            Answer::Explained(steps) => Ok(steps),
+            Answer::Explained(explanation) => Ok(explanation),
             _ => Err(RequestError::Incomplete),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use kurir_protocol::client as packet;
 pub use kurir_protocol::client::{Entry, Presence};
 pub use kurir_protocol::manager::{
-    Displayed, ExplainedStep, Item as RosterItem, ListedDevice, Search, Subscription,
+    Displayed, ExplainedStep, Explanation, Item as RosterItem, ListedDevice, Search, Subscription,
 };
 use kurir_protocol::name::{Address, UserKey};
 pub use kurir_protocol::relay::Resume as Place;

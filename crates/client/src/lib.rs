@@ -53,8 +53,8 @@ pub use error::{
     ConnectError, Failure, MessageRefusal, PresenceError, Refusal, RequestError, SendError, StateError,
 };
 pub use event::{
-    Displayed, Ended, Entry, Event, Events, ExplainedStep, ListedDevice, Message, Page, Place, Presence,
-    RosterItem, Search, Socket, Subscription, Waiting, same_user,
+    Displayed, Ended, Entry, Event, Events, ExplainedStep, Explanation, ListedDevice, Message, Page, Place,
+    Presence, RosterItem, Search, Socket, Subscription, Waiting, same_user,
 };
 pub use message::{ChatState, Marker, MessageId, NewMessage, Receipt};
 pub use options::{Options, Timing};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use kurir_protocol::client::{Archive, ArchiveQuery, FromServer, ToServer};
-use kurir_protocol::manager::{Displayed, ExplainedStep, ListedDevice, Search};
+use kurir_protocol::manager::{Displayed, Explanation, ListedDevice, Search};
 use kurir_protocol::name::Resource;
 use tokio::sync::oneshot;
 
@@ -83,7 +83,7 @@ pub(crate) enum Answer {
     Archive(Archive),
     Displayed(Vec<Displayed>),
     Devices(Vec<ListedDevice>),
-    Explained(Vec<ExplainedStep>),
+    Explained(Explanation),
     NoSuchUser,
     Refused { kind: String, condition: String },
     Ended(Ended),
@@ -168,8 +168,8 @@ impl Pending {
             FromServer::Devices { devices, id } => {
                 self.settle(id.as_deref(), Answer::Devices(devices.clone()))
             }
-            FromServer::Explained { steps, id } => {
-                self.settle(id.as_deref(), Answer::Explained(steps.clone()))
+            FromServer::Explained { explanation, id } => {
+                self.settle(id.as_deref(), Answer::Explained(explanation.clone()))
             }
             FromServer::RosterRemoved { id } | FromServer::DeviceRemoved { id } | FromServer::Pong { id } => {
                 self.settle(id.as_deref(), Answer::Done)

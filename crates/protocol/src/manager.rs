@@ -12,7 +12,7 @@ mod to_client;
 pub use account::{AccountAction, AccountRequest, ListedDevice};
 pub use archive::{ArchiveAction, ArchiveRequest, Displayed, Filed, Found, Search};
 pub use auth::{Auth, Password, Session};
-pub use explain::{ExplainRequest, ExplainedStep};
+pub use explain::{ExplainRequest, ExplainedStep, Explanation};
 pub use from_client::FromClient;
 pub use presence::{Presence, PresenceRequest};
 pub use roster::{BadSubscription, Item, NewName, RosterAction, RosterRequest, Sender, Subscription};

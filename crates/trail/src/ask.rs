@@ -19,7 +19,7 @@ pub struct Asker {
     pub patience: Duration,
 }
 
-/// A component that did not answer.
+/// A component that did not answer, or could not say all.
 #[derive(Debug, Clone)]
 pub struct Silent {
     /// Its id.
@@ -33,7 +33,7 @@ pub struct Silent {
 pub struct Answers {
     /// All that anybody knows of the message, each once, in order of time.
     pub events: Vec<TrailEvent>,
-    /// Whose part is missing.
+    /// Whose part is missing, or something of it.
     pub silent: Vec<Silent>,
     /// Who remembers nothing.
     pub off: Vec<String>,
@@ -63,6 +63,7 @@ impl Asker {
             if more != *asked {
                 let more = self.round(more.encode()).await;
                 answers.events.extend(more.events);
+                answers.silent.extend(more.silent);
             }
         }
         answers.sort();
@@ -102,6 +103,10 @@ async fn one(url: &str, request: ExplainRequest) -> Result<ExplainResponse, Stri
 impl Answers {
     fn add(&mut self, component: String, answer: v1::ExplainResponse) {
         self.events.extend(answer.events);
+        if answer.incomplete {
+            let error = "its database gave no answer".to_owned();
+            self.silent.push(Silent { component: component.clone(), error });
+        }
         if answer.off {
             self.off.push(component);
         } else {
@@ -115,6 +120,7 @@ impl Answers {
         self.events.retain(|event| seen.insert(identity(event)));
         self.events.sort_by_cached_key(|event| (event.at_us, Step::of(&event.step), event.seq));
         self.silent.sort_by(|one, other| one.component.cmp(&other.component));
+        self.silent.dedup_by(|one, other| one.component == other.component);
         self.off.sort();
     }
 }
@@ -142,6 +148,7 @@ mod tests {
         id: &'static str,
         trail: Arc<Trail>,
         asked: Arc<Mutex<Vec<Asked>>>,
+        incomplete: bool,
     }
 
     #[tonic::async_trait]
@@ -155,17 +162,30 @@ mod tests {
             let events = self.trail.explain(asked.clone(), 100).await;
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
             let events = events.into_iter().map(|event| Kept::encode(self.id, event)).collect();
-            Ok(Response::new(ExplainResponse { events, off: false, since_us: self.trail.since_us() }))
+            Ok(Response::new(ExplainResponse {
+                events,
+                off: false,
+                since_us: self.trail.since_us(),
+                incomplete: self.incomplete,
+            }))
         }
     }
 
     async fn part(id: &'static str, events: Vec<Event>) -> ((String, String), Arc<Mutex<Vec<Asked>>>) {
+        part_with(id, events, false).await
+    }
+
+    async fn part_with(
+        id: &'static str,
+        events: Vec<Event>,
+        incomplete: bool,
+    ) -> ((String, String), Arc<Mutex<Vec<Asked>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let bounds = Bounds { events: 10, age: Duration::from_mins(1) };
         let (trail, asked) = (Arc::new(Trail::new(bounds, Counts::default(), 3)), Arc::default());
         trail.note_all(events);
-        let part = Part { id, trail, asked: Arc::clone(&asked) };
+        let part = Part { id, trail, asked: Arc::clone(&asked), incomplete };
         let server = kurir_rpc::server().add_service(ExplainServer::new(part));
         tokio::spawn(server.serve_with_incoming(kurir_rpc::incoming(listener)));
         ((id.to_owned(), url), asked)
@@ -188,7 +208,7 @@ mod tests {
         };
         let (first, asked) = part("relay-1", vec![refused]).await;
         let (second, _) = part("relay-2", vec![accepted, stored]).await;
-        let (manager, _) = part("manager-1", vec![committed]).await;
+        let (manager, _) = part_with("manager-1", vec![committed], true).await;
         let gone = ("relay-3".to_owned(), "http://127.0.0.1:1".to_owned());
         let asker =
             Asker { components: vec![first, second, manager, gone], patience: Duration::from_secs(10) };
@@ -204,7 +224,8 @@ mod tests {
                 (25, "relay-2", "stored"),
             ]
         );
-        assert_eq!(answers.silent.iter().map(|silent| &*silent.component).collect::<Vec<_>>(), ["relay-3"]);
+        let silent: Vec<_> = answers.silent.iter().map(|silent| &*silent.component).collect();
+        assert_eq!(silent, ["manager-1", "relay-3"], "each once, with those who did not say all");
         assert_eq!(answers.since_us, Some(3));
         assert_eq!(asked.lock().unwrap_or_else(PoisonError::into_inner).len(), 2, "two rounds and no more");
 

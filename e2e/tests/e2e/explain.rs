@@ -64,9 +64,7 @@ impl User {
     async fn asks(&mut self, stanza_id: &str) -> Vec<Value> {
         let answer = self.is_answered(json!({"stanza_id": stanza_id})).await;
         let events = answer["query"]["events"].clone();
-        let result = json!({"stanza": "iq", "namespace": "explain", "type": "result",
-            "query": {"events": events}, "to": self.name, "id": "1"});
-        assert_eq!(answer, result);
+        assert_eq!(answer, explanation(self.name, json!({"events": events})));
         events.as_array().unwrap().clone()
     }
 
@@ -87,6 +85,10 @@ async fn hello(system: &System, name: &str, relay: u16, token: &Value, resume: O
 
 fn asking(query: Value) -> Value {
     json!({"stanza": "iq", "namespace": "explain", "type": "get", "id": "1", "query": query})
+}
+
+fn explanation(to: &str, query: Value) -> Value {
+    json!({"stanza": "iq", "namespace": "explain", "type": "result", "query": query, "to": to, "id": "1"})
 }
 
 fn refused(kind: &str, condition: &str, to: Value) -> Value {
@@ -195,6 +197,12 @@ async fn run(system: &System) {
     let stanza_id = esa.writes("3", "fajar").await;
     let events = explained(system, &[&stanza_id], &["confirmed esa"]).await;
     assert!(places(&events, "written").is_empty(), "{events:?}");
+    let (code, out, err) = system.runs(&["explain", &stanza_id]).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(
+        out.ends_with("no device of fajar is known to have been connected since: it waits in fajar's log\n"),
+        "{out}"
+    );
     fajar.resumes(system, 2, 2).await;
     explained(system, &[&stanza_id], &["connected fajar", "read fajar", "written fajar"]).await;
 
@@ -259,11 +267,15 @@ async fn a_message_that_was_refused_while_the_database_was_away_is_explained() {
         explained(&system, &[&stanza_id], &["refused esa no-answer", "accepted esa", "written fajar"]).await;
     assert_eq!(steps(&events)[0], "refused esa no-answer");
 
-    // A part that is gone is named, and the rest is told.
+    // A part that says nothing is named, and the rest is told.
+    system.pause("relay-2");
+    let answer = esa.is_answered(json!({"stanza_id": stanza_id})).await;
+    let events = answer["query"]["events"].clone();
+    assert_eq!(answer, explanation("esa", json!({"events": events, "incomplete": true})));
     system.kill("relay-2");
     let (code, out, err) = system.runs(&["explain", &stanza_id]).await;
     assert_eq!(code, Some(0), "{err}");
-    assert!(err.starts_with("kurir: relay-2 did not answer, and its part is missing: "), "{err}");
+    assert!(err.starts_with("kurir: what relay-2 knows is missing: "), "{err}");
     assert!(out.contains("committed") && !out.contains("written"), "{out}");
     drop(fajar);
 }
@@ -290,4 +302,16 @@ async fn a_trail_in_the_database_outlives_its_relays() {
     system.lists(&parts.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let after = explained(&system, &[&stanza_id], &["written fajar"]).await;
     assert_eq!(steps(&after), steps(&before));
+
+    // Whose database does not answer has not forgotten. The other manager still remembers by itself.
+    system.restarts("manager-2").await;
+    system.postgres().stop().await;
+    let (code, out, err) = system.runs(&["explain", &stanza_id]).await;
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    for said in [
+        "knows is missing: its database gave no answer",
+        "of those who answered: ask again when all of them do",
+    ] {
+        assert!(err.contains(said), "{err}");
+    }
 }

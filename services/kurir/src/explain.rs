@@ -43,7 +43,8 @@ pub(crate) struct Args {
     /// port base + 100.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5100")]
     tracker: String,
-    /// Print one JSON object: `events`; `silent`, who did not answer; `off`, who remembers nothing.
+    /// Print one JSON object: `events`; `waiting`, the receiver if no device of theirs is known to have been connected since; `silent`, who did not
+    /// answer or not with all; `off`, who remembers nothing.
     #[arg(long)]
     json: bool,
 }
@@ -86,7 +87,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let mut answers = asker.ask(&asked).await;
     answers.silent.extend(gone);
     for Silent { component, error } in &answers.silent {
-        eprintln!("kurir: {component} did not answer, and its part is missing: {error}");
+        eprintln!("kurir: what {component} knows is missing: {error}");
     }
     if args.json {
         print(&serde_json::to_string(&Shown::from(&answers))?)?;
@@ -94,7 +95,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if answers.events.is_empty() {
         bail!(nobody_knows(&args, &answers));
     }
-    if args.json { Ok(()) } else { print(&table(&answers.events)) }
+    if args.json {
+        return Ok(());
+    }
+    print(&table(&answers.events))?;
+    if let Some(user) = waiting(&answers) {
+        let user = user.escape_debug();
+        print(&format!(
+            "no device of {user} is known to have been connected since: it waits in {user}'s log"
+        ))?;
+    }
+    Ok(())
 }
 
 impl Args {
@@ -135,6 +146,9 @@ fn nobody_knows(args: &Args, answers: &Answers) -> String {
         _ => "it".to_owned(),
     };
     let nobody = format!("nobody knows {what}");
+    if !answers.silent.is_empty() && answers.since_us.is_some() {
+        return format!("{nobody} of those who answered: ask again when all of them do");
+    }
     let Some(since_us) = answers.since_us else {
         return if answers.off.is_empty() {
             format!("{nobody}: no relay and no manager has answered")
@@ -163,6 +177,8 @@ fn nobody_knows(args: &Args, answers: &Answers) -> String {
 #[derive(Debug, Serialize)]
 struct Shown<'a> {
     events: Vec<ShownEvent<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<&'a str>,
     silent: Vec<ShownSilent<'a>>,
     off: &'a [String],
 }
@@ -224,6 +240,7 @@ impl<'a> From<&'a Answers> for Shown<'a> {
         let silent = |silent: &'a Silent| ShownSilent { component: &silent.component, error: &silent.error };
         Self {
             events: answers.events.iter().map(event).collect(),
+            waiting: waiting(answers),
             silent: answers.silent.iter().map(silent).collect(),
             off: &answers.off,
         }
@@ -256,6 +273,17 @@ fn table(events: &[TrailEvent]) -> String {
     let named = events.iter().find(|event| !event.stanza_id.is_empty());
     let message = named.map_or("never stored", |event| &event.stanza_id);
     format!("{day}message {message}\n{}", status::aligned(&lines).trim_end())
+}
+
+/// Whose log has it, where everybody has answered and nothing is known of any device of theirs.
+fn waiting(Answers { events, silent, .. }: &Answers) -> Option<&str> {
+    if !silent.is_empty() {
+        return None;
+    }
+    let received = events.iter().find(|event| Step::of(&event.step) == Some(Step::Announced))?;
+    let at_device =
+        |event: &TrailEvent| event.user == received.user && Step::of(&event.step) >= Some(Step::Connected);
+    (!events.iter().any(at_device)).then_some(&received.user)
 }
 
 fn details(event: &TrailEvent) -> String {
@@ -401,15 +429,40 @@ mod tests {
     }
 
     #[test]
+    fn a_receiver_of_whom_no_device_was_there_is_named() {
+        let event = |step, user: &str| {
+            Kept::encode("relay-1", Event::new(1, step, &Arc::new(Device::elsewhere(user, ""))))
+        };
+        let told = |events: &[(Step, &str)]| Answers {
+            events: events.iter().map(|(step, user)| event(*step, user)).collect(),
+            ..Answers::default()
+        };
+        let accepted = [(Step::Accepted, "esa"), (Step::Committed, "esa")];
+        let stored = [&accepted[..], &[(Step::Announced, "fajar"), (Step::Skipped, "esa")]].concat();
+        assert_eq!(waiting(&told(&stored)), Some("fajar"));
+        assert_eq!(waiting(&told(&accepted)), None, "in no log that is known of");
+        for step in [Step::Connected, Step::Heard, Step::Written] {
+            assert_eq!(waiting(&told(&[&stored[..], &[(step, "fajar")]].concat())), None, "{step:?}");
+        }
+        let to_oneself = [(Step::Announced, "esa"), (Step::Confirmed, "esa")];
+        assert_eq!(waiting(&told(&to_oneself)), Some("esa"));
+        let silent = Silent { component: "relay-2".into(), error: "no answer in time".into() };
+        assert_eq!(waiting(&Answers { silent: vec![silent], ..told(&stored) }), None);
+    }
+
+    #[test]
     fn why_nobody_knows_is_said() {
         let by_id = args(&[ID]).unwrap();
         let made_us = kurir_trail::resolve::millis(by_id.stanza_id.unwrap().get_timestamp().unwrap()) * 1000;
         let remember = |since_us| Answers { since_us: Some(since_us), ..Answers::default() };
         let off = Answers { off: vec!["relay-1".into()], ..Answers::default() };
+        let silent = vec![Silent { component: "manager-1".into(), error: "no answer in time".into() }];
+        let silent = Answers { silent, ..remember(made_us + 1_000_000) };
         for (args, answers, why) in [
             (&by_id, remember(made_us + 1_000_000), "is forgotten"),
             (&by_id, remember(made_us - 1_000_000), "is it the stanza_id"),
             (&by_id, off, "explain is off"),
+            (&by_id, silent, "of those who answered"),
             (&by_id, Answers::default(), "no relay and no manager has answered"),
             (&args(&["00000000-0000-4000-8000-000000000000"]).unwrap(), remember(1), "none of Kurir's"),
             (&args(&["--from", "esa", "--id", "1"]).unwrap(), remember(1), "a message 1 of esa"),

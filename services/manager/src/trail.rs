@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kurir_protocol::{
     iq::Condition,
-    manager::{ExplainRequest, ExplainedStep},
+    manager::{ExplainRequest, ExplainedStep, Explanation},
 };
 use kurir_rpc::v1::TrailEvent;
 use kurir_trail::{Asked, Asker, Device, Event, Kept, Reason, Step, now_us};
@@ -36,8 +36,9 @@ const FORGET_EVERY: Duration = Duration::from_mins(1);
 const DELETE_EVERY: Duration = Duration::from_mins(10);
 
 impl Manager {
-    /// What is known here of a message, and in the database where trails are kept there.
-    pub(crate) async fn explain(&self, asked: Asked) -> Vec<Kept> {
+    /// What is known here of a message, and in the database where trails are kept there; true: it was not
+    /// to be read there.
+    pub(crate) async fn explain(&self, asked: Asked) -> (Vec<Kept>, bool) {
         let id = self.member.id().as_str();
         let here = |event| Kept { component: id.to_owned(), event };
         let mut known: Vec<Kept> =
@@ -48,10 +49,11 @@ impl Manager {
                 // What is remembered is better than nothing.
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a trail was not read");
+                    return (known, true);
                 }
             }
         }
-        known
+        (known, false)
     }
 
     /// Answers a user who asks what became of an own message.
@@ -74,18 +76,14 @@ impl Manager {
         };
         let told = timeout(DEADLINE, self.tell_own(online, stanza_id)).await;
         match told.unwrap_or(Err(Temporary::Unexplained))? {
-            Some(steps) => answer.events(replies, &steps),
+            Some(explanation) => answer.explanation(replies, &explanation),
             None => answer.refused(replies, Condition::ItemNotFound),
         }
         Ok(())
     }
 
     /// What a user is told of an own message. None: the user has sent no such message.
-    async fn tell_own(
-        &self,
-        online: &Online,
-        stanza_id: Uuid,
-    ) -> Result<Option<Vec<ExplainedStep>>, Temporary> {
+    async fn tell_own(&self, online: &Online, stanza_id: Uuid) -> Result<Option<Explanation>, Temporary> {
         let Some(receiver) = self.store.receiver(online.account, stanza_id).await? else { return Ok(None) };
         let components = self.member.directory().components().await?.into_iter();
         let components = components.map(|of| (of.id.to_string(), of.grpc)).collect();
@@ -99,7 +97,8 @@ impl Manager {
             );
         }
         let told = |event| for_sender(event, online.user.as_str(), receiver);
-        Ok(Some(answers.events.into_iter().filter_map(told).collect()))
+        let steps = answers.events.into_iter().filter_map(told).collect();
+        Ok(Some(Explanation { steps, incomplete: !answers.silent.is_empty() }))
     }
 
     /// Forgets what is old, and keeps what is new in the database if it is to be, for as long as it is polled.

@@ -32,6 +32,7 @@ impl Relay {
             events: events.into_iter().map(|event| Kept::encode(id, event)).collect(),
             off: !self.trail.is_on(),
             since_us: self.trail.since_us(),
+            incomplete: false,
         }
     }
 

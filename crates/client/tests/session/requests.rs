@@ -126,9 +126,9 @@ async fn devices_and_what_became_of_a_message_are_asked_for() {
     let events =
         json!({"events": [{"at": 7, "component": "relay-1", "step": "accepted", "device": "phone"}]});
     let query = json!({"stanza_id": "s1"});
-    let (steps, ()) =
+    let (explained, ()) =
         tokio::join!(client.explain("s1"), asked(manager, "explain", "get", query, Some(events)));
-    let steps = steps.unwrap();
+    let steps = explained.unwrap().steps;
     assert_eq!((steps[0].at_ms, steps[0].step.as_str(), steps[0].reason.as_str()), (7, "accepted", ""));
 }
 

@@ -3,7 +3,7 @@
 use super::from_server::number;
 use crate::{
     Malformed,
-    manager::{ExplainedStep, ListedDevice},
+    manager::{ExplainedStep, Explanation, ListedDevice},
     object::{Elements, Fields, Key, Members, text, truthy},
 };
 
@@ -20,8 +20,12 @@ pub(super) fn devices(query: &Fields<'_>) -> Result<Vec<ListedDevice>, Malformed
 }
 
 /// `query`: the object, raw. Its keys are of this answer alone.
-pub(super) fn steps(query: &str) -> Vec<ExplainedStep> {
-    member(query, "events").and_then(Elements::of).into_iter().flatten().filter_map(step).collect()
+pub(super) fn explanation(query: &str) -> Explanation {
+    let events = member(query, "events").and_then(Elements::of).into_iter().flatten();
+    Explanation {
+        steps: events.filter_map(step).collect(),
+        incomplete: member(query, "incomplete").is_some_and(truthy),
+    }
 }
 
 fn step(raw: &str) -> Option<ExplainedStep> {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, str::FromStr};
 use super::{Archive, Message, account, archive};
 use crate::{
     Malformed,
-    manager::{Displayed, ExplainedStep, Item, ListedDevice, Session},
+    manager::{Displayed, Explanation, Item, ListedDevice, Session},
     object::{Elements, Fields, Key, truthy},
     tracker::{Component, Kind},
 };
@@ -178,8 +178,8 @@ pub enum FromServer {
     },
     /// From the manager: what became of an own message.
     Explained {
-        /// In order; nothing: it is forgotten.
-        steps: Vec<ExplainedStep>,
+        /// As far as it is known.
+        explanation: Explanation,
         /// Of the request.
         id: Option<String>,
     },
@@ -334,7 +334,7 @@ impl FromServer {
                 None => Self::DeviceRemoved { id },
             },
             (Some("result"), Some("explain")) => match fields.given(Key::Query) {
-                Some(query) => Self::Explained { steps: account::steps(query), id },
+                Some(query) => Self::Explained { explanation: account::explanation(query), id },
                 None => Self::Unknown,
             },
             _ => Self::Unknown,

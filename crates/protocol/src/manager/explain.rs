@@ -47,11 +47,23 @@ pub struct ExplainedStep {
     pub device: Option<String>,
 }
 
+/// What became of a message, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// In order. Nothing, and not incomplete: it is not known any more.
+    pub steps: Vec<ExplainedStep>,
+    /// A component, or a database, gave no answer: there may be more.
+    pub incomplete: bool,
+}
+
 /// To an [`ExplainRequest`].
 impl iq::Answer<'_> {
-    /// What became of it, in order; nothing: it is not known any more.
-    pub fn events(self, out: &mut Vec<u8>, steps: &[ExplainedStep]) {
-        self.result(out, |query| query.value("events", |out| write::array(out, steps, write_step)));
+    /// What became of it.
+    pub fn explanation(self, out: &mut Vec<u8>, explanation: &Explanation) {
+        self.result(out, |query| {
+            let query = query.value("events", |out| write::array(out, &explanation.steps, write_step));
+            if explanation.incomplete { query.raw("incomplete", "true") } else { query }
+        });
     }
 }
 
@@ -108,6 +120,7 @@ mod tests {
             device: device.map(Into::into),
         };
         let steps = [step("accepted", "", Some("phone")), step("heard", "announcement", None)];
+        let whole = Explanation { steps: steps.into(), incomplete: false };
         let expected = concat!(
             r#"{"stanza":"iq","namespace":"explain","type":"result","query":{"events":["#,
             r#"{"at":1795572162190,"component":"relay-5010","step":"accepted","device":"phone"},"#,
@@ -115,7 +128,14 @@ mod tests {
             r#"]},"to":"esa","id":"1"}"#,
             "\n"
         );
-        assert_eq!(line(&|out| answer.events(out, &steps)), expected);
+        assert_eq!(line(&|out| answer.explanation(out, &whole)), expected);
+        let partial = Explanation { steps: vec![], incomplete: true };
+        let expected = concat!(
+            r#"{"stanza":"iq","namespace":"explain","type":"result","#,
+            r#""query":{"events":[],"incomplete":true},"to":"esa","id":"1"}"#,
+            "\n"
+        );
+        assert_eq!(line(&|out| answer.explanation(out, &partial)), expected);
         let refused = iq::Answer::new("explain", None, id.as_ref());
         let expected = concat!(
             r#"{"stanza":"iq","namespace":"explain","type":"error","#,

@@ -4,7 +4,7 @@ use kurir_protocol::{
     Malformed,
     client::{ChatState, Entry, FromServer, Marker, Receipt, ToServer},
     iq,
-    manager::{Displayed, ExplainedStep, Filed, Found, ListedDevice},
+    manager::{Displayed, ExplainedStep, Explanation, Filed, Found, ListedDevice},
 };
 
 #[test]
@@ -123,14 +123,17 @@ fn part_ii_devices_and_what_became_of_a_message() {
         reason: reason.into(),
         device: device.map(Into::into),
     };
-    for steps in [vec![], vec![step("", Some("tv")), step("announcement", None)]] {
-        let explained = read(&|out| answer("explain").events(out, &steps));
-        assert_eq!(explained, FromServer::Explained { steps, id: None });
+    let told = |steps: Vec<_>, incomplete| Explanation { steps, incomplete };
+    for explanation in
+        [told(vec![], true), told(vec![step("", Some("tv")), step("announcement", None)], false)]
+    {
+        let explained = read(&|out| answer("explain").explanation(out, &explanation));
+        assert_eq!(explained, FromServer::Explained { explanation, id: None });
     }
     for strange in [r#"{"events":7}"#, r#"{"events":[7,{"at":"x"},{"at":1,"step":"heard"}]}"#, "[]", r#""x""#]
     {
         let packet = format!(r#"{{"stanza":"iq","namespace":"explain","type":"result","query":{strange}}}"#);
-        let nothing = FromServer::Explained { steps: vec![], id: None };
+        let nothing = FromServer::Explained { explanation: told(vec![], false), id: None };
         assert_eq!(FromServer::parse(&packet), Ok(nothing), "{strange}");
     }
 }

@@ -1,6 +1,6 @@
 //! What the servers know of this account: its devices, its conversations, and what became of its messages.
 
-use kurir_client::{Client, ExplainedStep, ListedDevice, Message, RequestError, Search};
+use kurir_client::{Client, ExplainedStep, Explanation, ListedDevice, Message, RequestError, Search};
 
 use super::terminal::{plain, time, time_of_day};
 
@@ -21,17 +21,22 @@ pub(super) fn devices(devices: &[ListedDevice]) -> String {
 }
 
 /// What became of a message. The words are those of docs/operations.md.
-pub(super) fn explained(number: u32, steps: &[ExplainedStep]) -> String {
-    if steps.is_empty() {
-        return format!("* the servers do not remember [{number}] any more");
-    }
+pub(super) fn explained(number: u32, explanation: &Explanation) -> String {
+    let Explanation { steps, incomplete } = explanation;
+    let rest = match (steps.is_empty(), incomplete) {
+        (true, false) => Some(format!("* the servers do not remember [{number}] any more")),
+        (_, true) => {
+            Some(format!("! [{number}] a server did not answer, and its part is missing: ask again later"))
+        }
+        (false, false) => None,
+    };
     let lines = steps.iter().map(|ExplainedStep { at_ms, component, step, reason, device }| {
         let device = device.as_ref().map(|device| format!(" ({})", plain(device))).unwrap_or_default();
         let reason = if reason.is_empty() { String::new() } else { format!(": {}", plain(reason)) };
         let (at, step, component) = (time_of_day(*at_ms), plain(step), plain(component));
         format!("* [{number}] {at} {step} at {component}{device}{reason}")
     });
-    lines.collect::<Vec<_>>().join("\n")
+    lines.chain(rest).collect::<Vec<_>>().join("\n")
 }
 
 /// The last so many texts of a conversation, the oldest first. What lies between them says nothing to a reader.
@@ -74,10 +79,15 @@ mod tests {
             reason: reason.into(),
             device: device.map(Into::into),
         };
-        let shown = explained(3, &[step("accepted", "", Some("tv")), step("heard", "announcement", None)]);
+        let of = |steps: &[ExplainedStep], incomplete| Explanation { steps: steps.to_vec(), incomplete };
+        let steps = [step("accepted", "", Some("tv")), step("heard", "announcement", None)];
+        let shown = explained(3, &of(&steps, false));
         let expected =
             "* [3] some time accepted at relay-1 (tv)\n* [3] some time heard at relay-1: announcement";
         assert_eq!(shown, expected);
-        assert_eq!(explained(3, &[]), "* the servers do not remember [3] any more");
+        assert_eq!(explained(3, &of(&[], false)), "* the servers do not remember [3] any more");
+        let missing = "! [3] a server did not answer, and its part is missing: ask again later";
+        assert_eq!(explained(3, &of(&[], true)), missing);
+        assert!(explained(3, &of(&steps, true)).ends_with(missing));
     }
 }

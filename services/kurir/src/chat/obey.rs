@@ -117,7 +117,7 @@ impl Chat {
         let client = self.client.clone();
         self.under_way = Some(said(async move {
             match client.explain(&stanza_id).await {
-                Ok(steps) => Some(account::explained(number, &steps)),
+                Ok(explanation) => Some(account::explained(number, &explanation)),
                 Err(error) => Some(format!("! [{number}] {error}")),
             }
         }));

@@ -34,9 +34,11 @@ impl explain_server::Explain for Explain {
     ) -> Result<Response<v1::ExplainResponse>, Status> {
         let asked = Asked::decode(request.into_inner())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let events = self.0.explain(asked).await.into_iter();
+        let (events, incomplete) = self.0.explain(asked).await;
+        let encoded = |kept: Kept| Kept::encode(&kept.component, kept.event);
         Ok(Response::new(v1::ExplainResponse {
-            events: events.map(|kept| Kept::encode(&kept.component, kept.event)).collect(),
+            events: events.into_iter().map(encoded).collect(),
+            incomplete,
             off: !self.0.trail.is_on(),
             since_us: self.0.trail.since_us(),
         }))

@@ -43,6 +43,12 @@ pub enum StateError {
         /// Which file.
         path: PathBuf,
     },
+    /// It is a directory, a device or a pipe.
+    #[error("{} is not a regular file", .path.display())]
+    NotAFile {
+        /// What it was to be.
+        path: PathBuf,
+    },
     /// It is something else.
     #[error("{} is no state file", .path.display())]
     Foreign {
@@ -212,10 +218,19 @@ pub enum SendError {
     /// Too many messages wait to be sent.
     #[error("too many messages wait to be sent")]
     QueueFull,
-    /// The state file could not be written.
+    /// The state file could not be written, and has nothing of the message.
     #[error("the message could not be written to the state file: {kind}")]
     NotKept {
-        /// What kind of error that was; the log has the rest.
+        /// What kind of error that was.
+        kind: io::ErrorKind,
+    },
+    /// The state file could neither be written nor be cut back: unless it can be written anew before this session ends, the
+    /// next one may send the message.
+    #[error(
+        "the message could not be written to the state file ({kind}), and a later start may send it all the same"
+    )]
+    PerhapsKept {
+        /// What kind of error that was.
         kind: io::ErrorKind,
     },
     /// No message with this id has expired.

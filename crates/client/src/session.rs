@@ -7,7 +7,6 @@ mod at_manager;
 mod at_relay;
 mod own_messages;
 
-use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use crate::message::MessageId;
 use crate::options::Options;
 use crate::pending::{Pending, Request};
 use crate::relay::{Outgoing, RelayEvent, RelaySide};
+use crate::state_file::NotWritten;
 use crate::tracking::{Done, Opened, Tracking};
 
 /// A lost session that is still counted as online is asked for again after this at most: a manager that was killed is
@@ -92,7 +92,7 @@ enum Happened {
     Manager(ManagerEvent),
     Relay(RelayEvent),
     /// A write to the state file has ended.
-    Written(io::Result<()>),
+    Written(Result<(), NotWritten>),
     Taken,
     Room,
     Timer,
@@ -112,8 +112,11 @@ impl Session {
     ) -> Self {
         let timing = &options.timing;
         let account = Account::new(&options, opened.session());
-        let tracking = Tracking::new(opened, options.resume.clone(), timing);
+        let mut tracking = Tracking::new(opened, options.resume.clone(), timing);
         tracking.waiting().into_iter().for_each(|waiting| outlet.put(Event::Waiting(waiting)));
+        if let Some(complaint) = tracking.complaint() {
+            outlet.put(Event::NotKept(complaint));
+        }
         let backoff = |longest| Backoff::new(timing.first_retry, longest);
         Self {
             commands,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::event::Ended;
 
@@ -150,6 +151,22 @@ pub enum Failure {
         /// The error packet that came just before, as `text (code)`.
         said: Option<String>,
     },
+    /// The server closed the connection and said why in Part II's words.
+    #[error("{address} closed the connection ({condition})")]
+    SentAway {
+        /// Whose address.
+        address: String,
+        /// RFC 6120 condition.
+        condition: String,
+        /// When to come again, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// The server will be gone soon, and has no place that could be taken while it is held.
+    #[error("{address} will be gone soon")]
+    Moving {
+        /// Whose address.
+        address: String,
+    },
     /// No answer within the deadline.
     #[error("{address} does not answer")]
     Silent {
@@ -177,6 +194,16 @@ pub enum Failure {
         /// Whose address.
         address: String,
     },
+}
+
+impl Failure {
+    /// What the server has said in Part II's words.
+    pub(crate) fn condition(&self) -> Option<&str> {
+        match self {
+            Self::SentAway { condition, .. } => Some(condition),
+            _ => None,
+        }
+    }
 }
 
 /// Why a roster, bio or other request to the manager failed.

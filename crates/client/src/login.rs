@@ -75,6 +75,11 @@ impl Account {
         line
     }
 
+    /// Whether a login takes the place of this device's older one, which others are refused for.
+    pub(crate) fn displaces(&self) -> bool {
+        self.token.is_some() || self.resource.is_some()
+    }
+
     /// What the last login gave is kept.
     pub(crate) fn kept(&mut self, token: Token) {
         self.token = Some(token);
@@ -170,6 +175,8 @@ pub(crate) struct Attempt {
     pub(crate) managers: Vec<String>,
     /// The manager that failed last: another one is better.
     pub(crate) avoid: Option<String>,
+    /// The manager that this is to lead away from.
+    pub(crate) leave: Option<String>,
     /// [`Account::packet`].
     pub(crate) packet: Vec<u8>,
     pub(crate) timing: Timing,
@@ -192,7 +199,8 @@ impl Attempt {
         let avoid = self.avoid.as_deref();
         self.managers.sort_by_key(|address| Some(address.as_str()) == avoid);
         let mut failure = Failure::NoManager;
-        for address in &self.managers {
+        let others = self.managers.iter().filter(|address| Some(*address) != self.leave.as_ref());
+        for address in others {
             match Wire::dial(address, &self.timing).await {
                 Ok(wire) => return self.authenticate(wire, values).await,
                 Err(error) => failure = error,

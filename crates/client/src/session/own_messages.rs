@@ -79,9 +79,10 @@ impl Session {
         }
         if stuck && let Some(address) = self.relay.leave() {
             self.tracking.disconnected();
-            self.went_offline(Socket::Relay, Failure::Stuck { address });
+            let failure = Failure::Stuck { address };
+            self.went_offline(Socket::Relay, failure.clone());
             if !self.relay.is_joining() {
-                self.retry_relay();
+                self.retry_relay(&failure);
             }
         }
     }

@@ -29,7 +29,19 @@ pub(crate) struct StateFile {
     /// [`File::sync_data`]; a test has disks that fail.
     flush: fn(&File) -> io::Result<()>,
     /// Not the file itself, which is replaced.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// Nobody else has the state file while this lives. Given up by hand: a program that is just being started has the file open
+/// for a moment, too.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it does the same, once nobody has it open.
+        let _ = self.0.unlock();
+    }
 }
 
 /// Why something was not written.
@@ -58,6 +70,7 @@ impl StateFile {
             TryLockError::WouldBlock => StateError::InUse { path: path.to_owned() },
             TryLockError::Error(error) => failed(error),
         })?;
+        let lock = Lock(lock);
         let mut file = private().read(true).create(true).truncate(false).open(&real).map_err(failed)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;

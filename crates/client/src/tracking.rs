@@ -419,20 +419,23 @@ mod tests {
 
     /// One with a file that cannot be written, and cannot be cut back either.
     async fn broken(path: &Path) -> Tracking {
-        let mut options = Options::new(["localhost:5000"], "Esa", "12345");
-        options.state = Some(path.to_owned());
-        let mut opened = Opened::open(&options).await.unwrap();
-        opened.file.as_mut().unwrap().break_disk();
-        Tracking::new(opened, None, &options.timing)
+        open(path, StateFile::break_disk).await
     }
 
     async fn tracking(path: &Path, full: bool) -> Tracking {
+        open(path, |file| {
+            if full {
+                file.fill_disk();
+            }
+        })
+        .await
+    }
+
+    async fn open(path: &Path, change: impl FnOnce(&mut StateFile)) -> Tracking {
         let mut options = Options::new(["localhost:5000"], "Esa", "12345");
         options.state = Some(path.to_owned());
         let mut opened = Opened::open(&options).await.unwrap();
-        if full {
-            opened.file.as_mut().unwrap().fill_disk();
-        }
+        opened.file.as_mut().map(change).unwrap();
         Tracking::new(opened, None, &options.timing)
     }
 

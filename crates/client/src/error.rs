@@ -101,14 +101,16 @@ pub enum Refusal {
     /// The user is connected elsewhere.
     #[error("the user is logged in already")]
     AlreadyLoggedIn,
-    /// The session that was kept is over, and there is no password to begin another.
-    #[error("the session is over: the password is needed again")]
+    /// The session of the last login is too old, or this device was removed: the servers do not say which. At the start there
+    /// was no password to begin another; later none was used, as it would undo the removal:
+    /// [`Client::connect`](crate::Client::connect) with the password begins another.
+    #[error("this device's session is too old or was ended: the password is needed again")]
     SessionOver,
     /// Another connection has this device now.
     #[error("this device is logged in elsewhere")]
     Displaced,
-    /// The account's owner has removed this device, or its session was used by somebody else. With the password of
-    /// [`Options`](crate::Options) it can be connected again.
+    /// A manager said that the account's owner has removed this device, or that its session was used by somebody else. With
+    /// the password of [`Options`](crate::Options) it can be connected again.
     #[error("this device was removed")]
     Removed,
     /// An answer of none of these kinds.

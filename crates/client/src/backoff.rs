@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+use crate::error::Failure;
+
+/// A server's wish to be left alone is followed for so long.
+const LONGEST_WISH: Duration = Duration::from_mins(10);
+
 /// The delays of one thing that is tried again and again.
 #[derive(Debug)]
 pub(crate) struct Backoff {
@@ -29,6 +34,20 @@ impl Backoff {
         };
         self.last = Some(delay);
         delay
+    }
+
+    /// The delay after this failure: what a server asks for, and up to half as much again, or else the next one. `random` is
+    /// drawn from `0.0..1.0`.
+    pub(crate) fn after(&mut self, failure: &Failure, random: f64) -> Duration {
+        let next = self.next(random);
+        let Failure::SentAway { condition, retry_after, .. } = failure else { return next };
+        let wish = match condition.as_str() {
+            // At once it would be told the same.
+            "policy-violation" => self.longest,
+            "resource-constraint" | "system-shutdown" => retry_after.unwrap_or_default().min(LONGEST_WISH),
+            _ => Duration::ZERO,
+        };
+        next.max(wish.mul_f64(1.0 + random / 2.0))
     }
 
     /// What was tried works again. After `lived` long enough the next failure is a new one; a server that accepts and
@@ -65,6 +84,26 @@ mod tests {
         let mut backoff = Backoff::new(FIRST, LONGEST);
         backoff.next(0.0);
         assert_eq!(backoff.next(0.0), FIRST);
+    }
+
+    #[test]
+    fn a_server_says_when_to_come_again_and_not_for_ever() {
+        let minute = Some(Duration::from_mins(1));
+        let table = [
+            ("system-shutdown", None, 200),
+            ("system-shutdown", minute, 90_000),
+            ("resource-constraint", minute, 90_000),
+            ("resource-constraint", Some(Duration::from_hours(24)), 900_000),
+            ("policy-violation", None, 7500),
+            ("not-authorized", minute, 200),
+        ];
+        for (condition, retry_after, expected) in table {
+            let failure = Failure::SentAway { address: "r".into(), condition: condition.into(), retry_after };
+            let delay = Backoff::new(FIRST, LONGEST).after(&failure, 1.0);
+            assert_eq!(delay.as_millis(), expected, "{condition}");
+        }
+        let other = Failure::NoRelay;
+        assert_eq!(Backoff::new(FIRST, LONGEST).after(&other, 1.0), FIRST);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::event::Ended;
 
@@ -41,6 +42,12 @@ pub enum StateError {
     #[error("{} is in use", .path.display())]
     InUse {
         /// Which file.
+        path: PathBuf,
+    },
+    /// It is a directory, a device or a pipe.
+    #[error("{} is not a regular file", .path.display())]
+    NotAFile {
+        /// What it was to be.
         path: PathBuf,
     },
     /// It is something else.
@@ -94,14 +101,16 @@ pub enum Refusal {
     /// The user is connected elsewhere.
     #[error("the user is logged in already")]
     AlreadyLoggedIn,
-    /// The session that was kept is over, and there is no password to begin another.
-    #[error("the session is over: the password is needed again")]
+    /// The session of the last login is too old, or this device was removed: the servers do not say which. At the start there
+    /// was no password to begin another; later none was used, as it would undo the removal:
+    /// [`Client::connect`](crate::Client::connect) with the password begins another.
+    #[error("this device's session is too old or was ended: the password is needed again")]
     SessionOver,
     /// Another connection has this device now.
     #[error("this device is logged in elsewhere")]
     Displaced,
-    /// The account's owner has removed this device, or its session was used by somebody else. With the password of
-    /// [`Options`](crate::Options) it can be connected again.
+    /// A manager said that the account's owner has removed this device, or that its session was used by somebody else. With
+    /// the password of [`Options`](crate::Options) it can be connected again.
     #[error("this device was removed")]
     Removed,
     /// An answer of none of these kinds.
@@ -144,6 +153,22 @@ pub enum Failure {
         /// The error packet that came just before, as `text (code)`.
         said: Option<String>,
     },
+    /// The server closed the connection and said why in Part II's words.
+    #[error("{address} closed the connection ({condition})")]
+    SentAway {
+        /// Whose address.
+        address: String,
+        /// RFC 6120 condition.
+        condition: String,
+        /// When to come again, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// The server will be gone soon, and has no place that could be taken while it is held.
+    #[error("{address} will be gone soon")]
+    Moving {
+        /// Whose address.
+        address: String,
+    },
     /// No answer within the deadline.
     #[error("{address} does not answer")]
     Silent {
@@ -171,6 +196,16 @@ pub enum Failure {
         /// Whose address.
         address: String,
     },
+}
+
+impl Failure {
+    /// What the server has said in Part II's words.
+    pub(crate) fn condition(&self) -> Option<&str> {
+        match self {
+            Self::SentAway { condition, .. } => Some(condition),
+            _ => None,
+        }
+    }
 }
 
 /// Why a roster, bio or other request to the manager failed.
@@ -212,10 +247,19 @@ pub enum SendError {
     /// Too many messages wait to be sent.
     #[error("too many messages wait to be sent")]
     QueueFull,
-    /// The state file could not be written.
+    /// The state file could not be written, and has nothing of the message.
     #[error("the message could not be written to the state file: {kind}")]
     NotKept {
-        /// What kind of error that was; the log has the rest.
+        /// What kind of error that was.
+        kind: io::ErrorKind,
+    },
+    /// The state file could neither be written nor be cut back: unless it can be written anew before this session ends, the
+    /// next one may send the message.
+    #[error(
+        "the message could not be written to the state file ({kind}), and a later start may send it all the same"
+    )]
+    PerhapsKept {
+        /// What kind of error that was.
         kind: io::ErrorKind,
     },
     /// No message with this id has expired.

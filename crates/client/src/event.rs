@@ -14,7 +14,7 @@ use kurir_protocol::name::{Address, UserKey};
 pub use kurir_protocol::relay::Resume as Place;
 use tokio::sync::{Notify, mpsc};
 
-use crate::error::{Failure, MessageRefusal, Refusal};
+use crate::error::{Failure, MessageRefusal, Refusal, StateError};
 use crate::message::{ChatState, Marker, MessageId, NewMessage, Receipt};
 
 /// Something that happened.
@@ -93,6 +93,9 @@ pub enum Event {
         /// What.
         state: ChatState,
     },
+    /// [`Options::state`](crate::Options::state) cannot be written: it is tried again, and until then nothing new is kept. Told
+    /// once until it can, and not where [`SendError`](crate::SendError) has said it.
+    NotKept(StateError),
     /// Everything has come that was in the log when this connection was made, if this device goes by places.
     UpToDate,
     /// Messages that this device had not had are gone: they were too old, or too many.

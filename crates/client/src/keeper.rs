@@ -7,9 +7,9 @@ use std::pin::Pin;
 use tokio::task::spawn_blocking;
 
 use crate::journal::Record;
-use crate::state_file::StateFile;
+use crate::state_file::{NotWritten, StateFile};
 
-type Write = Pin<Box<dyn Future<Output = (Option<StateFile>, io::Result<()>)> + Send>>;
+type Write = Pin<Box<dyn Future<Output = (Option<StateFile>, Result<(), NotWritten>)> + Send>>;
 
 /// Keeps lines on disk, or only says so.
 pub(crate) struct Keeper {
@@ -57,13 +57,13 @@ impl Keeper {
             return;
         };
         let Some(mut file) = file.take() else {
-            self.write = Some(Box::pin(ready((None, Err(io::ErrorKind::BrokenPipe.into())))));
+            self.write = Some(Box::pin(ready((None, Err(gone(io::ErrorKind::BrokenPipe.into()))))));
             return;
         };
         let anew = file.wants_rewriting().then(whole);
         let writing = spawn_blocking(move || {
             let written = match anew {
-                Some(all) => file.rewrite(&all),
+                Some(all) => file.rewrite(&all).or_else(|error| file.go_on(error, &lines, flush)),
                 None => file.append(&lines, flush),
             };
             (file, written)
@@ -71,13 +71,13 @@ impl Keeper {
         self.write = Some(Box::pin(async move {
             match writing.await {
                 Ok((file, written)) => (Some(file), written),
-                Err(error) => (None, Err(io::Error::other(error))),
+                Err(error) => (None, Err(gone(io::Error::other(error)))),
             }
         }));
     }
 
     /// The end of the write under way, if there is one. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> io::Result<()> {
+    pub(crate) async fn next(&mut self) -> Result<(), NotWritten> {
         let Some(write) = &mut self.write else { return pending().await };
         let (file, written) = write.await;
         self.write = None;
@@ -86,4 +86,9 @@ impl Keeper {
         }
         written
     }
+}
+
+/// Nobody knows what is in a file that a write did not give back.
+fn gone(error: io::Error) -> NotWritten {
+    NotWritten { error, left: true }
 }

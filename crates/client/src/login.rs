@@ -12,9 +12,6 @@ use crate::event::Socket;
 use crate::options::{Options, Timing};
 use crate::wire::Wire;
 
-/// A session lasts so long (`manager.session_days`, its default). One that a younger login has given was ended by somebody.
-const SESSION_LASTS: Duration = Duration::from_hours(30 * 24);
-
 /// The account, and how far it got.
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -24,8 +21,8 @@ pub(crate) struct Account {
     /// From the last login, once it is kept: what is used takes the place of what is on disk.
     token: Option<Token>,
     step: Step,
-    /// The last login.
-    online: Option<Instant>,
+    /// A login has worked.
+    was_online: bool,
     /// When an own session that a server may still count as online was lost.
     lost: Option<Instant>,
     patience: Duration,
@@ -55,7 +52,7 @@ impl Account {
             resource: options.resource.clone(),
             token: token.filter(|_| !options.register),
             step: if options.register { Step::Register } else { Step::LogIn },
-            online: None,
+            was_online: false,
             lost: None,
             patience: options.timing.already_logged_in,
         }
@@ -73,6 +70,11 @@ impl Account {
         let mut line = Vec::new();
         packet.write(&mut line);
         line
+    }
+
+    /// Whether a login takes the place of this device's older one, which others are refused for.
+    pub(crate) fn displaces(&self) -> bool {
+        self.token.is_some() || self.resource.is_some()
     }
 
     /// What the last login gave is kept.
@@ -98,20 +100,19 @@ impl Account {
             FromServer::AccountCreated { .. } | FromServer::LoggedIn { .. } => {
                 self.step = Step::LogIn;
                 self.lost = None;
-                self.online = Some(now);
+                self.was_online = true;
                 return Verdict::Online;
             }
             FromServer::Refused { code, msg } => (*code, msg.clone()),
             other => return Verdict::Refused(Refusal::Other { code: 0, text: format!("{other:?}") }),
         };
         if code == 401 && self.token.take().is_some() {
-            // Its removal was not heard, and would be undone by the password.
-            if self.online.is_some_and(|online| now.duration_since(online) < SESSION_LASTS) {
-                return Verdict::Refused(Refusal::Removed);
-            }
-            return match self.password.as_str() {
-                "" => Verdict::Refused(Refusal::SessionOver),
-                _ => Verdict::Again(Failure::SessionOver),
+            // Too old, or ended by a removal that was not heard: the answer is the same, and the password would undo the
+            // removal. Only whoever starts the device with it has said that it may.
+            return if self.was_online || self.password.is_empty() {
+                Verdict::Refused(Refusal::SessionOver)
+            } else {
+                Verdict::Again(Failure::SessionOver)
             };
         }
         match (code, self.step) {
@@ -170,6 +171,8 @@ pub(crate) struct Attempt {
     pub(crate) managers: Vec<String>,
     /// The manager that failed last: another one is better.
     pub(crate) avoid: Option<String>,
+    /// The manager that this is to lead away from.
+    pub(crate) leave: Option<String>,
     /// [`Account::packet`].
     pub(crate) packet: Vec<u8>,
     pub(crate) timing: Timing,
@@ -192,7 +195,8 @@ impl Attempt {
         let avoid = self.avoid.as_deref();
         self.managers.sort_by_key(|address| Some(address.as_str()) == avoid);
         let mut failure = Failure::NoManager;
-        for address in &self.managers {
+        let others = self.managers.iter().filter(|address| Some(*address) != self.leave.as_ref());
+        for address in others {
             match Wire::dial(address, &self.timing).await {
                 Ok(wire) => return self.authenticate(wire, values).await,
                 Err(error) => failure = error,
@@ -253,13 +257,14 @@ mod tests {
         assert!(packet(&account).contains("s1"), "until the next one is kept");
         account.kept(Token::new("s2"));
         assert!(packet(&account).contains("s2"));
-        let late = Instant::now() + SESSION_LASTS;
-        assert!(matches!(account.answered(&refused(401), late), Verdict::Again(Failure::SessionOver)));
-        assert!(packet(&account).contains("12345") && packet(&account).contains("phone"));
-        let mut removed = Account::new(&options, Some(Token::new("s1")));
-        removed.answered(&again, Instant::now());
-        let over = removed.answered(&refused(401), Instant::now());
-        assert!(matches!(over, Verdict::Refused(Refusal::Removed)));
+        // However long ago that login was: it may have been removed since.
+        let late = Instant::now() + Duration::from_hours(365 * 24);
+        let over = account.answered(&refused(401), late);
+        assert!(matches!(over, Verdict::Refused(Refusal::SessionOver)));
+        let mut started = Account::new(&options, Some(Token::new("s1")));
+        let over = started.answered(&refused(401), Instant::now());
+        assert!(matches!(over, Verdict::Again(Failure::SessionOver)));
+        assert!(packet(&started).contains("12345") && packet(&started).contains("phone"));
         let mut forgetful = Account::new(&Options::new(["t"], "esa", ""), Some(Token::new("s1")));
         let over = forgetful.answered(&refused(401), Instant::now());
         assert!(matches!(over, Verdict::Refused(Refusal::SessionOver)));

@@ -13,8 +13,8 @@ pub struct Options {
     pub trackers: Vec<String>,
     /// The account's name.
     pub username: String,
-    /// The account's password. Kept in memory, for when the session is over that the last login gave. Empty: this device goes
-    /// on with the session in [`Options::state`], and no further.
+    /// The account's password, for the first login unless the session in [`Options::state`] is good, and for servers that
+    /// give no session. Empty: this device goes on with that session, and no further.
     pub password: String,
     /// Names this device of the account; none: its default device, as with the original. The same name again takes the
     /// place of the former.

@@ -38,6 +38,10 @@ pub(crate) struct Outgoing {
 /// The relay's side.
 pub(crate) struct RelaySide {
     current: Option<Box<Wire>>,
+    /// The number of the login that `current` is of.
+    login: u64,
+    /// `current` will be gone soon.
+    moving: bool,
     coming: Coming,
     retiring: Option<(Box<Wire>, Instant)>,
     waiting: VecDeque<Outgoing>,
@@ -60,6 +64,8 @@ pub(crate) enum Coming {
 /// How an attempt at a relay ended.
 #[derive(Debug)]
 pub(crate) struct Joined {
+    /// The number of the login that has named the relay.
+    pub(crate) login: u64,
     /// The connection, if the relay has accepted it.
     pub(crate) outcome: Result<Box<Wire>, Failure>,
     /// What came until then, the answer included.
@@ -77,6 +83,7 @@ pub(crate) enum RelayEvent {
     Lost {
         failure: Failure,
         lived: Duration,
+        login: u64,
     },
     /// The connection being left is done with.
     Retired,
@@ -91,6 +98,8 @@ impl RelaySide {
     pub(crate) fn new() -> Self {
         Self {
             current: None,
+            login: 0,
+            moving: false,
             coming: Coming::Nothing,
             retiring: None,
             waiting: VecDeque::new(),
@@ -119,10 +128,28 @@ impl RelaySide {
         self.coming = coming;
     }
 
-    /// The manager named this relay.
-    pub(crate) fn join(&mut self, relay: Relay, username: &str, resume: Option<Resume>, timing: &Timing) {
-        let joining = join(relay, username.to_owned(), resume, timing.clone());
-        self.coming = Coming::Joining(Box::pin(joining));
+    /// The manager named this relay, to whoever has this login.
+    pub(crate) fn join(&mut self, relay: Relay, login: u64, hello: Hello, timing: &Timing) {
+        let timing = timing.clone();
+        self.coming = Coming::Joining(Box::pin(async move {
+            let mut early = Vec::new();
+            let outcome = join(&relay, &hello, &timing, &mut early).await;
+            Joined { login, outcome, early }
+        }));
+    }
+
+    /// The relay in use will be gone soon: ask for another one after that. What is under way already is as good.
+    pub(crate) fn move_at(&mut self, then: Instant) {
+        self.moving = true;
+        if matches!(self.coming, Coming::Nothing) {
+            self.coming = Coming::Waiting(then);
+        }
+    }
+
+    /// Whether this is the relay in use, which will be gone soon.
+    pub(crate) fn moves_from(&self, relay: &Relay) -> bool {
+        let leaving = self.current.as_ref().filter(|_| self.moving);
+        leaving.is_some_and(|wire| wire.address() == address(&relay.host, relay.port))
     }
 
     /// True: take no more messages.
@@ -158,7 +185,8 @@ impl RelaySide {
     }
 
     /// The relay has accepted a connection: it is the one in use now.
-    pub(crate) fn replace(&mut self, joined: Box<Wire>) {
+    pub(crate) fn replace(&mut self, joined: Box<Wire>, login: u64) {
+        (self.login, self.moving) = (login, false);
         if let Some(mut old) = self.current.replace(joined) {
             old.stop_writing();
             self.retiring = Some((old, Instant::now() + RETIRE));
@@ -200,9 +228,9 @@ impl RelaySide {
 
     /// What happens next on this side. Cancel-safe.
     pub(crate) async fn next(&mut self, read: bool) -> RelayEvent {
-        let Self { current, coming, retiring, .. } = self;
+        let Self { current, login, coming, retiring, .. } = self;
         let event = tokio::select! {
-            event = on_current(current.as_deref_mut(), read) => event,
+            event = on_current(current.as_deref_mut(), *login, read) => event,
             event = on_retiring(retiring.as_mut(), read) => event,
             event = on_coming(coming) => event,
         };
@@ -221,12 +249,12 @@ impl RelaySide {
     }
 }
 
-async fn on_current(wire: Option<&mut Wire>, read: bool) -> RelayEvent {
+async fn on_current(wire: Option<&mut Wire>, login: u64, read: bool) -> RelayEvent {
     let Some(wire) = wire else { return pending().await };
     match wire.next(read).await {
         Ok(Next::Value(received)) => RelayEvent::Value(received),
         Ok(Next::Written) => RelayEvent::Written,
-        Err(failure) => RelayEvent::Lost { failure, lived: wire.since().elapsed() },
+        Err(failure) => RelayEvent::Lost { failure, lived: wire.since().elapsed(), login },
     }
 }
 
@@ -257,24 +285,22 @@ async fn on_coming(coming: &mut Coming) -> RelayEvent {
     }
 }
 
-/// Connects and says hello (U5); done when the relay has answered the ping behind it.
-async fn join(relay: Relay, username: String, resume: Option<Resume>, timing: Timing) -> Joined {
-    let mut early = Vec::new();
-    let (username, token) = (username.as_str(), relay.token.as_deref());
-    let hello = ToServer::RelayHello { username, token, resume: resume.as_ref() };
-    let outcome = say_hello(&relay, &hello, &timing, &mut early).await;
-    Joined { outcome, early }
+/// Who says hello, from which place on.
+pub(crate) struct Hello {
+    pub(crate) username: String,
+    pub(crate) resume: Option<Resume>,
 }
 
-async fn say_hello(
+/// Connects and says hello (U5); done when the relay has answered the ping behind it.
+async fn join(
     relay: &Relay,
-    hello: &ToServer<'_>,
+    Hello { username, resume }: &Hello,
     timing: &Timing,
     early: &mut Vec<Received>,
 ) -> Result<Box<Wire>, Failure> {
     let address = address(&relay.host, relay.port);
     let mut wire = Wire::dial(&address, timing).await?;
-    wire.queue(hello);
+    wire.queue(&ToServer::RelayHello { username, token: relay.token.as_deref(), resume: resume.as_ref() });
     wire.queue(&ToServer::Ping { id: HELLO_ID });
     let accepted = async {
         loop {

@@ -7,7 +7,6 @@ mod at_manager;
 mod at_relay;
 mod own_messages;
 
-use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,11 +24,15 @@ use crate::message::MessageId;
 use crate::options::Options;
 use crate::pending::{Pending, Request};
 use crate::relay::{Outgoing, RelayEvent, RelaySide};
+use crate::state_file::NotWritten;
 use crate::tracking::{Done, Opened, Tracking};
 
 /// A lost session that is still counted as online is asked for again after this at most: a manager that was killed is
 /// found dead within seconds.
 const STILL_LOGGED_IN_RETRY: Duration = Duration::from_secs(3);
+
+/// A server that will be gone soon is not stayed at for longer, whatever it says.
+const LONGEST_MOVE: Duration = Duration::from_mins(10);
 
 /// An application that reads its events to the end gets so long for each session's last ones.
 const LAST_TAKEN: Duration = Duration::from_secs(2);
@@ -57,6 +60,10 @@ pub(crate) struct Session {
     account: Account,
     managers: Vec<String>,
     avoid: Option<String>,
+    /// The number of the last login whose packet a manager may have: what older ones are told is of our own doing.
+    login: u64,
+    /// The manager in use, if it will be gone soon.
+    moving_from: Option<String>,
     manager: ManagerSide,
     manager_backoff: Backoff,
     still_logged_in_backoff: Backoff,
@@ -92,7 +99,7 @@ enum Happened {
     Manager(ManagerEvent),
     Relay(RelayEvent),
     /// A write to the state file has ended.
-    Written(io::Result<()>),
+    Written(Result<(), NotWritten>),
     Taken,
     Room,
     Timer,
@@ -112,8 +119,11 @@ impl Session {
     ) -> Self {
         let timing = &options.timing;
         let account = Account::new(&options, opened.session());
-        let tracking = Tracking::new(opened, options.resume.clone(), timing);
+        let mut tracking = Tracking::new(opened, options.resume.clone(), timing);
         tracking.waiting().into_iter().for_each(|waiting| outlet.put(Event::Waiting(waiting)));
+        if let Some(complaint) = tracking.complaint() {
+            outlet.put(Event::NotKept(complaint));
+        }
         let backoff = |longest| Backoff::new(timing.first_retry, longest);
         Self {
             commands,
@@ -129,7 +139,9 @@ impl Session {
             account,
             managers: Vec::new(),
             avoid: None,
-            manager: ManagerSide::Waiting(Instant::now()),
+            login: 0,
+            moving_from: None,
+            manager: ManagerSide::new(),
             manager_backoff: backoff(timing.longest_retry),
             still_logged_in_backoff: backoff(timing.longest_retry.min(STILL_LOGGED_IN_RETRY)),
             relay: RelaySide::new(),
@@ -167,7 +179,7 @@ impl Session {
         };
         // Set before anybody is told, so that whoever is told can read it.
         let _ = self.ended.set(ended.clone());
-        self.manager = ManagerSide::Waiting(Instant::now());
+        self.manager.end();
         self.relay.end(&ended);
         self.tracking.end(&self.options.username, &ended).await;
         self.pending.end(&ended);
@@ -280,6 +292,7 @@ impl Session {
                 self.write_requests();
             }
             Command::Logout(done) => {
+                self.manager.stay();
                 let flushing = Leaving::start(&mut self.leaving, done, &self.options.timing);
                 match self.relay.current() {
                     Some(wire) if flushing => wire.queue(&ToServer::Ping { id: Leaving::PING_ID }),

@@ -2,6 +2,7 @@
 //! the file that both are kept in.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +22,7 @@ use crate::journal::{self, Kept, Record};
 use crate::keeper::Keeper;
 use crate::message::{MessageId, NewMessage};
 use crate::options::{Options, Timing};
-use crate::state_file::StateFile;
+use crate::state_file::{NotWritten, StateFile};
 
 /// After a write that failed nobody's promise waits for, the next such comes after this.
 const WRITE_AGAIN: Duration = Duration::from_secs(5);
@@ -46,6 +47,10 @@ pub(crate) struct Tracking {
     place: Resume,
     writing_place: Option<Resume>,
     write_again: Option<Instant>,
+    file: Option<PathBuf>,
+    /// Somebody has been told that it cannot be written; and what the application is to be told of that.
+    is_told: bool,
+    complaint: Option<StateError>,
     /// From the last login; whether that is on disk, and whether the write under way brings it there.
     session: Option<Session>,
     session_is_kept: bool,
@@ -58,6 +63,7 @@ pub(crate) struct Tracking {
 pub(crate) struct Opened {
     username: String,
     owner: String,
+    path: Option<PathBuf>,
     file: Option<StateFile>,
     kept: Kept,
 }
@@ -72,13 +78,13 @@ impl Opened {
         }
         let username = name.clone();
         let Some(path) = options.state.clone() else {
-            return Ok(Self { username, owner, file: None, kept: Kept::default() });
+            return Ok(Self { username, owner, path: None, file: None, kept: Kept::default() });
         };
         let (at, user) = (path.clone(), owner.clone());
         let opened = spawn_blocking(move || StateFile::open(&at, &user)).await;
-        let failed = |error| StateError::Io { path, source: Arc::new(io::Error::other(error)) };
+        let failed = |error| StateError::Io { path: path.clone(), source: Arc::new(io::Error::other(error)) };
         let (file, kept) = opened.map_err(failed)??;
-        Ok(Self { username, owner, file: Some(file), kept })
+        Ok(Self { username, owner, path: Some(path), file: Some(file), kept })
     }
 
     /// What logs this device in.
@@ -89,10 +95,11 @@ impl Opened {
 
 impl Tracking {
     pub(crate) fn new(opened: Opened, resume: Option<Resume>, timing: &Timing) -> Self {
-        let Opened { username, owner, file, kept } = opened;
+        let Opened { username, owner, path, mut file, kept } = opened;
+        let not_rewritten = file.as_mut().and_then(StateFile::not_rewritten);
         let none = || Resume { seq: 0, log: None };
         let from = resume.or_else(|| file.is_some().then(|| kept.place.clone().unwrap_or_else(none)));
-        Self {
+        let mut tracking = Self {
             username,
             owner,
             queue: Queue::load(kept.queued),
@@ -103,12 +110,19 @@ impl Tracking {
             place: kept.place.unwrap_or_else(none),
             writing_place: None,
             write_again: None,
+            file: path,
+            is_told: false,
+            complaint: None,
             session: kept.session,
             session_is_kept: true,
             writing_session: false,
             backoff: Backoff::new(timing.first_retry, timing.longest_retry),
             go_on: None,
+        };
+        if let Some(error) = not_rewritten {
+            tracking.complain(error);
         }
+        tracking
     }
 
     pub(crate) fn inbox(&mut self) -> Option<&mut Inbox> {
@@ -281,7 +295,7 @@ impl Tracking {
     }
 
     /// The end of a write, for [`Tracking::written`]. Cancel-safe.
-    pub(crate) async fn write(&mut self) -> io::Result<()> {
+    pub(crate) async fn write(&mut self) -> Result<(), NotWritten> {
         self.keeper.next().await
     }
 
@@ -293,10 +307,11 @@ impl Tracking {
     }
 
     /// A write has ended. The device's place, if that has moved.
-    pub(crate) fn written(&mut self, written: io::Result<()>) -> Option<u64> {
+    pub(crate) fn written(&mut self, written: Result<(), NotWritten>) -> Option<u64> {
         let place = self.writing_place.take();
-        let Err(error) = written else {
+        let Err(NotWritten { error, left }) = written else {
             self.write_again = None;
+            self.is_told = false;
             self.session_is_kept |= self.writing_session;
             for (id, done) in self.writing.drain(..) {
                 self.queue.saved(id);
@@ -306,7 +321,7 @@ impl Tracking {
             self.place = place?;
             return Some(self.place.seq);
         };
-        tracing::warn!(%error, "the state file cannot be written");
+        tracing::debug!(%error, "the state file cannot be written");
         self.write_again = Some(Instant::now() + WRITE_AGAIN);
         for (id, done) in self.writing.drain(..) {
             // The next write has the whole queue: a receipt can wait for it in there.
@@ -315,9 +330,27 @@ impl Tracking {
                 continue;
             };
             self.queue.settle(id);
-            refuse(Some(done), SendError::NotKept { kind: error.kind() });
+            let kind = error.kind();
+            let refusal = if left { SendError::PerhapsKept { kind } } else { SendError::NotKept { kind } };
+            refuse(Some(done), refusal);
+            self.is_told = true;
         }
+        self.complain(error);
         None
+    }
+
+    /// The application is to know that the file cannot be written, unless somebody has been told.
+    fn complain(&mut self, error: io::Error) {
+        if !std::mem::replace(&mut self.is_told, true)
+            && let Some(path) = self.file.clone()
+        {
+            self.complaint = Some(StateError::Io { path, source: Arc::new(error) });
+        }
+    }
+
+    /// What the application is to be told of the file, once.
+    pub(crate) fn complaint(&mut self) -> Option<StateError> {
+        self.complaint.take()
     }
 
     /// When [`Tracking::on_time`] has something to do.
@@ -384,13 +417,25 @@ mod tests {
 
     use super::*;
 
+    /// One with a file that cannot be written, and cannot be cut back either.
+    async fn broken(path: &Path) -> Tracking {
+        open(path, StateFile::break_disk).await
+    }
+
     async fn tracking(path: &Path, full: bool) -> Tracking {
+        open(path, |file| {
+            if full {
+                file.fill_disk();
+            }
+        })
+        .await
+    }
+
+    async fn open(path: &Path, change: impl FnOnce(&mut StateFile)) -> Tracking {
         let mut options = Options::new(["localhost:5000"], "Esa", "12345");
         options.state = Some(path.to_owned());
         let mut opened = Opened::open(&options).await.unwrap();
-        if full {
-            opened.file.as_mut().unwrap().fill_disk();
-        }
+        opened.file.as_mut().map(change).unwrap();
         Tracking::new(opened, None, &options.timing)
     }
 
@@ -413,11 +458,25 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("esa.jsonl");
         let mut full = tracking(&path, true).await;
+        let before = std::fs::read(&path).unwrap();
         let refused = sends(&mut full, 1).await;
         assert_eq!(refused, Err(SendError::NotKept { kind: io::ErrorKind::StorageFull }));
-        assert_eq!(waiting(&full), []);
+        assert_eq!((waiting(&full), full.complaint().is_none()), (Vec::new(), true), "its sender was told");
+        assert_eq!(std::fs::read(&path).unwrap(), before, "or the next start would send it");
         assert_eq!(sends(&mut full, 2).await, Ok(MessageId::numbered(2)));
         drop(full);
+        assert_eq!(waiting(&tracking(&path, false).await), [MessageId::numbered(2)]);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_the_file_may_have_all_the_same_is_not_said_to_be_out_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("esa.jsonl");
+        let mut broken = broken(&path).await;
+        let refused = sends(&mut broken, 1).await;
+        assert_eq!(refused, Err(SendError::PerhapsKept { kind: io::ErrorKind::StorageFull }));
+        assert_eq!(sends(&mut broken, 2).await, Ok(MessageId::numbered(2)));
+        drop(broken);
         assert_eq!(waiting(&tracking(&path, false).await), [MessageId::numbered(2)]);
     }
 
@@ -426,7 +485,7 @@ mod tests {
     async fn a_place_is_told_once_it_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("esa.jsonl");
-        let mut full = tracking(&path, true).await;
+        let mut full = broken(&path).await;
         let inbox = full.inbox().unwrap();
         inbox.ready(1, "l".into(), false);
         inbox.came(1, 1);
@@ -434,6 +493,8 @@ mod tests {
         full.keep();
         let written = full.write().await;
         assert_eq!((full.written(written), full.place()), (None, 0));
+        let complaint = full.complaint().unwrap();
+        assert!(matches!(&complaint, StateError::Io { path: at, .. } if *at == path), "{complaint:?}");
         full.keep();
         assert!(!full.keeper.is_writing(), "not at once");
         let due = full.due().unwrap();

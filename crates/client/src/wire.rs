@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kurir_protocol::client::{FromServer, ToServer};
 use kurir_protocol::framing::{Decoded, Decoder, Limits};
@@ -36,8 +37,15 @@ pub(crate) struct Wire {
     /// Bytes handed to the system since the beginning.
     written: u64,
     liveness: Liveness,
-    /// The last value, if it was an error packet: the reason, should the server close now.
-    said: Option<String>,
+    /// The reason, should the server close now: the last value said so.
+    said: Option<Said>,
+}
+
+/// A server's last words.
+#[derive(Debug, Clone)]
+enum Said {
+    Refused(String),
+    Closing { condition: String, retry_after: Option<Duration> },
 }
 
 /// A value from a server.
@@ -199,7 +207,11 @@ impl Wire {
                 self.consumed += end;
                 let packet = FromServer::parse(&value).unwrap_or(FromServer::Unknown);
                 self.said = match &packet {
-                    FromServer::Refused { code, msg } => Some(format!("{msg}, {code}")),
+                    FromServer::Refused { code, msg } => Some(Said::Refused(format!("{msg}, {code}"))),
+                    FromServer::Closing { condition, retry_after_ms } => Some(Said::Closing {
+                        condition: condition.clone(),
+                        retry_after: retry_after_ms.map(Duration::from_millis),
+                    }),
                     _ => None,
                 };
                 Ok(Some(Received { value, packet }))
@@ -217,7 +229,7 @@ impl Wire {
     fn read(&mut self) -> Result<(), Failure> {
         self.input.reserve(CHUNK_BYTES);
         match self.stream.try_read_buf(&mut self.input) {
-            Ok(0) => Err(Failure::Closed { address: self.address.clone(), said: self.said.take() }),
+            Ok(0) => Err(self.closed()),
             Ok(_) => {
                 self.liveness.heard(Instant::now());
                 Ok(())
@@ -250,8 +262,19 @@ impl Wire {
 
     fn broken(&self, source: io::Error) -> Failure {
         match &self.said {
-            Some(said) => Failure::Closed { address: self.address.clone(), said: Some(said.clone()) },
+            Some(_) => self.closed(),
             None => Failure::Connection { address: self.address.clone(), source: Arc::new(source) },
+        }
+    }
+
+    fn closed(&self) -> Failure {
+        let address = self.address.clone();
+        match self.said.clone() {
+            None => Failure::Closed { address, said: None },
+            Some(Said::Refused(said)) => Failure::Closed { address, said: Some(said) },
+            Some(Said::Closing { condition, retry_after }) => {
+                Failure::SentAway { address, condition, retry_after }
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! `kurir chat` in a pipe: what people type and what they are shown.
 
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
 use kurir_e2e::packets::{message, presence_to, roster_set, subscribed, with};
@@ -19,6 +20,8 @@ kurir_e2e::shows! {
     what_came_while_the_terminal_was_away_is_shown_at_its_start: "";
     what_is_typed_while_relays_die_is_shown_once_and_in_order: "";
     a_pipe_waits_while_the_queue_is_full: "";
+    what_is_typed_does_not_wait_for_a_manager_that_is_silent: "";
+    a_full_disk_is_said_in_a_line_and_loses_nothing: "";
 }
 
 /// Somebody at `kurir chat`.
@@ -31,11 +34,23 @@ struct Terminal {
 
 impl Terminal {
     fn start(system: &System, who: &str, options: &[&str]) -> Terminal {
+        Terminal::run(system, binary(), &[], who, options)
+    }
+
+    /// It can write no file: a full disk that takes no root.
+    fn start_on_a_full_disk(system: &System, who: &str, options: &[&str]) -> Terminal {
+        let limited = "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\"";
+        let program = binary().display().to_string();
+        Terminal::run(system, "/bin/sh".into(), &["-c", limited, &program], who, options)
+    }
+
+    fn run(system: &System, program: PathBuf, before: &[&str], who: &str, options: &[&str]) -> Terminal {
         let tracker = system.tracker().to_string();
-        let args = ["chat", "--tracker", &tracker, "--user", who].into_iter().chain(options.iter().copied());
+        let args = ["chat", "--tracker", &tracker, "--user", who];
+        let args = before.iter().copied().chain(args).chain(options.iter().copied());
         let launch = Launch {
             name: format!("chat-{who}"),
-            program: binary(),
+            program,
             args: args.map(String::from).collect(),
             env: vec![
                 ("KURIR_PASSWORD".into(), "12345".into()),
@@ -402,5 +417,78 @@ async fn a_pipe_waits_while_the_queue_is_full() {
     esa.shows("[1] waits for a connection").await;
     let (status, said) = esa.ends().await;
     assert!(status.code() == Some(1) && said.contains("not sent: 1 message"), "{said}");
+    system.stops().await;
+}
+
+/// What the manager is asked is answered in order, once it goes on.
+#[tokio::test]
+async fn what_is_typed_does_not_wait_for_a_manager_that_is_silent() {
+    let mut system = Plan::new(Topology::Separate).managers(1).relays(1).cheap_passwords().start().await;
+    system.person("fajar").registers().await.logs_out().await;
+    let mut esa = Terminal::start(&system, "esa", &["--register"]);
+    esa.shows("* you are online as esa").await;
+    system.pause("manager-1");
+    for line in ["/roster", "/who siapa", "/to fajar", "halo"] {
+        esa.types(line).await;
+    }
+    esa.shows_one("that the message is sent", |shown| {
+        assert!(["* you write to fajar", "[1] sent"].contains(&shown), "{shown}");
+        shown == "[1] sent"
+    })
+    .await;
+    system.resume("manager-1");
+    // The end of the input waits for the answers, too.
+    drop(esa.input.take());
+    for line in ["* no contacts yet; /add NAME adds one", "! nobody is called siapa"] {
+        esa.shows(line).await;
+    }
+    let (status, said) = esa.ends().await;
+    assert!(status.success(), "{said}");
+    system.stops().await;
+}
+
+/// Nor does it keep anybody from starting: what was left is sent from the file as it is.
+#[tokio::test]
+async fn a_full_disk_is_said_in_a_line_and_loses_nothing() {
+    let mut system = Plan::new(Topology::Separate).managers(1).relays(1).cheap_passwords().start().await;
+    let mut fajar = Terminal::start(&system, "fajar", &["--register"]);
+    fajar.shows("* you are online as fajar").await;
+    let mut esa = Terminal::start(&system, "esa", &["--register"]);
+    esa.shows("* you are online as esa").await;
+    esa.types("/to fajar").await;
+    system.kill("relay-1");
+    esa.shows_one("that the relay is lost", |shown| shown.starts_with("* relay lost: ")).await;
+    esa.types("satu").await;
+    esa.shows("[1] waits for a connection").await;
+    esa.is_killed().await;
+    system.start_again("relay-1").await;
+
+    let mut esa = Terminal::start_on_a_full_disk(&system, "esa", &[]);
+    let left = "* [1] to fajar, of ";
+    esa.shows_one(left, |shown| shown.starts_with(left) && shown.ends_with("satu")).await;
+    let complaint = "! what is to be kept cannot be written to ";
+    esa.shows_one(complaint, |shown| shown.starts_with(complaint)).await;
+    esa.shows("[1] stored").await;
+    esa.types("/to fajar").await;
+    esa.types("dua").await;
+    let refusal = "! not sent: the message could not be written to the state file: file too large";
+    esa.shows_one(refusal, |shown| {
+        assert!(!shown.starts_with(complaint), "once is enough");
+        shown == refusal
+    })
+    .await;
+    let (status, said) = esa.ends().await;
+    assert_eq!((status.code(), said.as_str()), (Some(1), "kurir: not sent: 1 message\n"));
+
+    // With room again: known to be stored, and what was refused is not sent.
+    let mut esa = Terminal::start(&system, "esa", &[]);
+    esa.shows_one(left, |shown| shown.starts_with(left) && shown.ends_with("satu")).await;
+    esa.shows("[1] stored").await;
+    esa.types("/to fajar").await;
+    esa.types("tiga").await;
+    esa.shows("[2] stored").await;
+    fajar.shows_messages("esa", ["satu", "tiga"].map(String::from)).await;
+    let (status, said) = esa.ends().await;
+    assert!(status.success(), "{said}");
     system.stops().await;
 }

@@ -22,6 +22,7 @@ mod start;
 mod state;
 mod terminal;
 
+use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -42,6 +43,9 @@ use self::sending::Sending;
 
 /// Before logging out, how long is waited for messages to be stored, and for those that waited here to come.
 const FINISH_WITHIN: Duration = Duration::from_secs(10);
+
+/// Questions that wait for an answer: beyond that no line is read before there is one.
+const MOST_ASKED: usize = 64;
 
 /// Chat in the terminal, or in a pipe.
 ///
@@ -110,6 +114,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         up_to_date: !keeps,
         keeps,
         under_way: None,
+        asked: VecDeque::new(),
         interrupt,
     };
     let ended = chat.talk(BufReader::new(tokio::io::stdin()).split(b'\n')).await;
@@ -127,9 +132,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-type UnderWay = Pin<Box<dyn Future<Output = Done> + Send>>;
+type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// How a command ended.
+/// Something for the queue of messages: it is written to the file at most.
+type UnderWay = Doing<Done>;
+
+/// A question to the manager, which ends with something to say, or not.
+type Asked = Doing<Option<String>>;
+
+/// How a change of the queue ended.
 enum Done {
     /// With something to say, or not.
     Said(Option<String>),
@@ -157,8 +168,10 @@ struct Chat {
     keeps: bool,
     /// What waited here has been shown.
     up_to_date: bool,
-    /// The command that was typed last, until it is answered: a pipe's commands are done in order.
+    /// The message that was typed last, until it is in the queue: they are sent in order.
     under_way: Option<UnderWay>,
+    /// What the manager is asked, one after the other: what is typed meanwhile does not wait for that.
+    asked: VecDeque<Asked>,
     interrupt: Signal,
 }
 
@@ -166,6 +179,7 @@ enum Happened {
     Event(Option<Event>),
     Line(Option<String>),
     Done(Done),
+    Answered(Option<String>),
     Interrupted,
     /// Nothing more to come after the end of the input.
     Quiet,
@@ -184,7 +198,8 @@ impl Chat {
                 self.try_waiting();
             }
             let idle = self.under_way.is_none() && leaving.is_none() && !self.sending.holds();
-            let finished = self.own.unsettled() == 0 && self.up_to_date;
+            let read = reading && idle && self.asked.len() < MOST_ASKED;
+            let finished = self.own.unsettled() == 0 && self.up_to_date && self.asked.is_empty();
             let finish = if finished { None } else { finish_by };
             let happened = tokio::select! {
                 // What has come is shown before the next command.
@@ -192,8 +207,9 @@ impl Chat {
                 event = self.events.next() => Happened::Event(event),
                 done = or_pending(self.under_way.as_mut()) => Happened::Done(done),
                 done = or_pending(leaving.as_mut()) => Happened::Done(done),
+                answer = or_pending(self.asked.front_mut()) => Happened::Answered(answer),
                 _ = self.interrupt.recv() => Happened::Interrupted,
-                line = lines.next_segment(), if reading && idle => {
+                line = lines.next_segment(), if read => {
                     Happened::Line(line.context("stdin")?.as_deref().map(text))
                 }
                 () = sleep_until(finish.unwrap_or_else(Instant::now)), if !reading && idle => Happened::Quiet,
@@ -210,6 +226,10 @@ impl Chat {
                 Happened::Done(done) => {
                     self.under_way = None;
                     self.done(done)?;
+                }
+                Happened::Answered(answer) => {
+                    self.asked.pop_front();
+                    self.say_all(answer.as_deref())?;
                 }
                 Happened::Line(line) => {
                     reading = line.map_or(Ok(false), |line| self.obey(&line))?;
@@ -313,6 +333,10 @@ impl Chat {
         if let Some(message) = self.sending.take() {
             self.not_sent(&message, &SendError::QueueFull.to_string())?;
         }
+        while let Some(asked) = self.asked.pop_front() {
+            let answer = asked.await;
+            self.say_all(answer.as_deref())?;
+        }
         self.say_left()?;
         let lost = if self.keeps { 0 } else { self.own.unsettled() };
         match self.own.refused() + lost {
@@ -402,7 +426,7 @@ fn messages(count: usize) -> String {
     if count == 1 { "1 message".into() } else { format!("{count} messages") }
 }
 
-async fn or_pending(future: Option<&mut UnderWay>) -> Done {
+async fn or_pending<T>(future: Option<&mut Doing<T>>) -> T {
     match future {
         Some(future) => future.await,
         None => pending().await,

@@ -5,12 +5,12 @@ use std::time::Duration;
 use kurir_protocol::client::{FromServer, ToServer};
 use tokio::time::Instant;
 
-use super::{Over, RosterState, STILL_LOGGED_IN_RETRY, Session};
+use super::{LONGEST_MOVE, Over, RosterState, STILL_LOGGED_IN_RETRY, Session};
 use crate::backoff::Backoff;
 use crate::error::{Failure, Refusal};
 use crate::event::{Ended, Entry, Event, Socket, name, named};
 use crate::login::{Attempt, Attempted, Outcome, Verdict};
-use crate::manager::{ManagerEvent, ManagerSide};
+use crate::manager::ManagerEvent;
 use crate::message::MessageId;
 use crate::pending::{Answer, Ask, Request};
 use crate::relay::Coming;
@@ -28,34 +28,90 @@ impl Session {
             ManagerEvent::Value(received) => self.on_manager_value(received),
             ManagerEvent::Written => Ok(()),
             ManagerEvent::Due => {
-                let attempt = Attempt {
-                    trackers: self.options.trackers.clone(),
-                    managers: std::mem::take(&mut self.managers),
-                    avoid: self.avoid.clone(),
-                    packet: self.account.packet(),
-                    timing: self.options.timing.clone(),
-                };
-                self.manager = ManagerSide::Connecting(Box::pin(attempt.run()));
+                self.log_in();
                 Ok(())
             }
             ManagerEvent::Attempted(attempted) => self.on_attempted(*attempted),
-            ManagerEvent::Lost { address, failure, lived } => {
+            ManagerEvent::Lost { address, failure, lived, login } => {
                 if self.leaving.is_some() {
                     return Err(Over(Ended::LoggedOut));
                 }
-                self.avoid = Some(address);
-                self.account.lost(Instant::now());
-                self.pending.lost();
-                self.roster = RosterState::Asked;
-                if self.relay.was_asked() {
-                    self.relay.coming(Coming::Nothing);
+                if failure.condition() == Some("conflict") && login == self.login {
+                    return Err(Over(Ended::Refused(Refusal::Displaced)));
                 }
                 self.manager_backoff.worked(lived);
-                self.went_offline(Socket::Manager, failure);
-                self.retry_manager();
+                self.left_manager(address);
+                // With a successor under way, which closes it, this is told once that one has failed.
+                if !self.manager.is_connecting() {
+                    self.retry_manager(&failure);
+                    self.went_offline(Socket::Manager, failure);
+                }
                 Ok(())
             }
         }
+    }
+
+    fn log_in(&mut self) {
+        // Whoever cannot take the place of the older connection gives that up first.
+        if !self.account.displaces()
+            && let Some(address) = self.manager.leave()
+        {
+            self.left_manager(address.clone());
+            self.went_offline(Socket::Manager, Failure::Moving { address });
+        }
+        self.login += 1;
+        let attempt = Attempt {
+            trackers: self.options.trackers.clone(),
+            managers: std::mem::take(&mut self.managers),
+            avoid: self.avoid.clone(),
+            leave: self.moving_from.clone(),
+            packet: self.account.packet(),
+            timing: self.options.timing.clone(),
+        };
+        self.manager.connect(attempt.run());
+    }
+
+    /// There is no connection to this manager any more.
+    fn left_manager(&mut self, address: String) {
+        self.avoid = Some(address);
+        self.moving_from = None;
+        self.account.lost(Instant::now());
+        self.ask_again();
+    }
+
+    /// What the connection before has not answered is for the next one.
+    fn ask_again(&mut self) {
+        self.pending.lost();
+        self.roster = RosterState::Asked;
+        if self.relay.was_asked() {
+            self.relay.coming(Coming::Nothing);
+        }
+    }
+
+    /// The manager will be gone soon: after this time another one is logged in at. The connection is used until that has
+    /// worked, and a login at the same one would not help.
+    fn move_manager(&mut self, after: Duration) {
+        if self.leaving.is_some() || !self.manager.is_settled() {
+            return;
+        }
+        let Some(wire) = self.manager.online() else { return };
+        let (address, lived) = (wire.address().to_owned(), wire.since().elapsed());
+        self.moving_from = Some(address);
+        self.manager_backoff.worked(lived);
+        let delay = after.min(LONGEST_MOVE) + self.manager_backoff.next(rand::random());
+        self.manager.wait_until(Instant::now() + delay);
+    }
+
+    /// A new login, for a new ticket; the connection is used until that has worked. False: there is nothing that it could
+    /// be done with.
+    pub(super) fn log_in_again(&mut self, failure: &Failure) -> bool {
+        if !self.account.displaces() {
+            return false;
+        }
+        if self.manager.is_settled() {
+            self.retry_manager(failure);
+        }
+        true
     }
 
     fn on_attempted(&mut self, attempted: Attempted) -> Result<(), Over> {
@@ -65,7 +121,11 @@ impl Session {
         }
         let now = Instant::now();
         let failure = match attempted.outcome {
-            Outcome::Unreachable(failure) => failure,
+            Outcome::Unreachable(failure) => {
+                // No manager has heard of it.
+                self.login -= 1;
+                failure
+            }
             Outcome::Unanswered { address, failure } => {
                 self.avoid = Some(address);
                 self.account.unanswered(now);
@@ -73,7 +133,11 @@ impl Session {
             }
             Outcome::Answered { wire, answer } => match self.account.answered(&answer, now) {
                 Verdict::Online => {
-                    self.manager = ManagerSide::Online(wire);
+                    if self.manager.is_online() {
+                        self.ask_again();
+                    }
+                    self.moving_from = None;
+                    self.manager.replace(wire, self.login);
                     self.logged_in(answer);
                     return Ok(());
                 }
@@ -87,17 +151,21 @@ impl Session {
         tracing::debug!(error = %failure, "login failed; trying again");
         if matches!(failure, Failure::StillLoggedIn) {
             let delay = self.still_logged_in_backoff.next(rand::random());
-            self.manager = ManagerSide::Waiting(now + delay);
+            self.manager.wait_until(now + delay);
         } else {
-            self.retry_manager();
+            self.retry_manager(&failure);
         }
-        self.failed(failure);
+        self.failed(failure.clone());
+        // Lost while this one was coming, and not told yet.
+        if self.announced && !self.manager.is_online() {
+            self.went_offline(Socket::Manager, failure);
+        }
         Ok(())
     }
 
-    fn retry_manager(&mut self) {
-        let delay = self.manager_backoff.next(rand::random());
-        self.manager = ManagerSide::Waiting(Instant::now() + delay);
+    fn retry_manager(&mut self, failure: &Failure) {
+        let delay = self.manager_backoff.after(failure, rand::random());
+        self.manager.wait_until(Instant::now() + delay);
     }
 
     fn logged_in(&mut self, answer: FromServer) {
@@ -153,10 +221,18 @@ impl Session {
             return Err(Over(Ended::LoggedOut));
         }
         match packet {
+            // By an own login that is under way, or whose answer was lost: that one says how it goes on.
+            FromServer::Refused { code: 409, .. } if !self.manager.is_of(self.login) => {}
             FromServer::Refused { code: 409, .. } => return Err(Over(Ended::Refused(Refusal::Displaced))),
             FromServer::Refused { code: 401, .. } => return Err(Over(Ended::Refused(Refusal::Removed))),
-            FromServer::RelayLessConnection { relay } if self.relay.was_asked() => self.offered(relay),
-            FromServer::Refused { code: 503, .. } if self.relay.was_asked() => self.retry_relay(),
+            FromServer::RelayLessConnection { relay } if self.relay.was_asked() => {
+                // The same relay again would not help.
+                self.offered(relay.filter(|relay| !self.relay.moves_from(relay)));
+            }
+            FromServer::Refused { code: 503, .. } if self.relay.was_asked() => {
+                self.retry_relay(&Failure::Temporary);
+            }
+            FromServer::Move { after_ms } => self.move_manager(Duration::from_millis(after_ms)),
             FromServer::Presence(presence) => self.outlet.put(Event::Presence(named(presence))),
             FromServer::Unavailable { from } => self.outlet.put(Event::Unavailable { from: name(&from) }),
             FromServer::Subscribed { item, .. } => self.outlet.put(Event::Subscribed(item)),

@@ -1,32 +1,52 @@
 //! What the relay's side tells the session.
 
+use std::time::Duration;
+
 use kurir_delivery::inbox::Owed;
 use kurir_protocol::client::{FromServer, Relay, ToServer};
 use tokio::time::Instant;
 
-use super::{Over, Session};
-use crate::error::{Failure, MessageRefusal};
-use crate::event::{Event, Message, Socket, same_user};
+use super::{LONGEST_MOVE, Over, Session};
+use crate::error::{Failure, MessageRefusal, Refusal};
+use crate::event::{Ended, Event, Message, Socket, same_user};
 use crate::leaving::Leaving;
 use crate::message::{Marker, MessageId, Receipt};
-use crate::relay::{Coming, Joined, RelayEvent};
+use crate::relay::{Coming, Hello, Joined, RelayEvent};
 use crate::wire::Received;
 
 impl Session {
     /// The manager's answer to "which relay".
     pub(super) fn offered(&mut self, relay: Option<Relay>) {
         if let Some(relay) = relay {
-            let resume = self.tracking.resume();
-            self.relay.join(relay, &self.options.username, resume, &self.options.timing);
+            let hello = Hello { username: self.options.username.clone(), resume: self.tracking.resume() };
+            self.relay.join(relay, self.login, hello, &self.options.timing);
         } else {
             self.failed(Failure::NoRelay);
-            self.retry_relay();
+            self.retry_relay(&Failure::NoRelay);
         }
     }
 
-    pub(super) fn retry_relay(&mut self) {
-        let delay = self.relay_backoff.next(rand::random());
+    /// What follows a relay that was lost or not reached: the manager is asked for another one, after a while.
+    pub(super) fn retry_relay(&mut self, failure: &Failure) {
+        // The login is over there, and names no relay any more.
+        if failure.condition() == Some("not-authorized") && self.log_in_again(failure) {
+            return;
+        }
+        let delay = self.relay_backoff.after(failure, rand::random());
         self.relay.coming(Coming::Waiting(Instant::now() + delay));
+    }
+
+    /// The relay will be gone soon: after this time the manager is asked for another one. The connection is used until that
+    /// one has accepted ours.
+    fn move_relay(&mut self, after: Duration) {
+        let Some(wire) = self.relay.current() else { return };
+        let lived = wire.since().elapsed();
+        if self.leaving.is_some() {
+            return;
+        }
+        self.relay_backoff.worked(lived);
+        let delay = after.min(LONGEST_MOVE) + self.relay_backoff.next(rand::random());
+        self.relay.move_at(Instant::now() + delay);
     }
 
     pub(super) fn on_relay(&mut self, event: RelayEvent) -> Result<(), Over> {
@@ -42,47 +62,51 @@ impl Session {
                     self.relay.coming(Coming::Asked(Instant::now() + self.options.timing.request));
                 }
             }
-            RelayEvent::Unanswered => self.retry_relay(),
-            RelayEvent::Joined(Joined { outcome, early }) => match outcome {
+            RelayEvent::Unanswered => self.retry_relay(&Failure::NoRelay),
+            RelayEvent::Joined(Joined { login, outcome, early }) => match outcome {
                 Ok(wire) => {
-                    self.relay.replace(wire);
+                    self.relay.replace(wire, login);
                     self.tracking.connected();
                     for received in early {
                         self.on_relay_value(received);
                     }
                 }
                 Err(failure) => {
-                    self.not_joined(failure);
+                    self.not_joined(&failure);
                     for received in early {
                         self.on_late_value(received);
                     }
                 }
             },
-            RelayEvent::Lost { failure, lived } => {
+            RelayEvent::Lost { failure, lived, login } => {
                 self.tracking.disconnected();
                 if self.leaving.is_some() {
                     return self.leave();
+                }
+                // Of a newer login, which is not ours.
+                if failure.condition() == Some("conflict") && login == self.login {
+                    return Err(Over(Ended::Refused(Refusal::Displaced)));
                 }
                 self.relay_backoff.worked(lived);
                 // A relay closes the connection that a newer login of ours replaces, before or after it answers the new
                 // one: then nothing is lost.
                 if !self.relay.is_joining() {
-                    self.went_offline(Socket::Relay, failure);
-                    self.retry_relay();
+                    self.went_offline(Socket::Relay, failure.clone());
+                    self.retry_relay(&failure);
                 }
             }
         }
         Ok(())
     }
 
-    fn not_joined(&mut self, failure: Failure) {
+    fn not_joined(&mut self, failure: &Failure) {
         tracing::debug!(error = %failure, "relay refused or unreachable; asking for another");
         self.failed(failure.clone());
         // Lost while this one was coming, and not told yet.
         if self.announced && !self.relay.is_online() {
-            self.went_offline(Socket::Relay, failure);
+            self.went_offline(Socket::Relay, failure.clone());
         }
-        self.retry_relay();
+        self.retry_relay(failure);
     }
 
     /// From a connection that is not the one in use: what is in the log comes, or is answered, there.
@@ -93,6 +117,7 @@ impl Session {
             | FromServer::NotStored { .. }
             | FromServer::Ready { .. }
             | FromServer::Gap { .. }
+            | FromServer::Move { .. }
             | FromServer::NotDelivered { id: Some(_) } => self.show(Socket::Relay, value),
             packet => self.on_relay_value(Received { value, packet }),
         }
@@ -116,6 +141,7 @@ impl Session {
             FromServer::Stored { id, stanza_id, seq } => self.stored(&id, stanza_id, seq),
             FromServer::Ready { seq, log, reset, .. } => self.ready(seq, log, reset),
             FromServer::Gap { after, first } => self.gap(after, first),
+            FromServer::Move { after_ms } => self.move_relay(Duration::from_millis(after_ms)),
             FromServer::Pong { id: Some(id) } if id == Leaving::PING_ID => {
                 if let Some(leaving) = &mut self.leaving {
                     leaving.answered();

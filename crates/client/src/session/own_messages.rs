@@ -1,7 +1,5 @@
 //! What follows, after whatever happened, for tracked messages and for what is kept.
 
-use std::io;
-
 use kurir_delivery::queue::Next;
 use kurir_protocol::client::ToServer;
 use tokio::time::Instant;
@@ -10,6 +8,7 @@ use super::{Over, Session};
 use crate::error::Failure;
 use crate::event::{Event, Socket};
 use crate::pending::{Ask, Request};
+use crate::state_file::NotWritten;
 
 impl Session {
     pub(super) fn own_messages(&mut self) -> Result<(), Over> {
@@ -32,8 +31,11 @@ impl Session {
     }
 
     /// A write to the state file has ended: the servers may know how far this device is.
-    pub(super) fn on_written(&mut self, written: io::Result<()>) {
+    pub(super) fn on_written(&mut self, written: Result<(), NotWritten>) {
         let place = self.tracking.written(written);
+        if let Some(complaint) = self.tracking.complaint() {
+            self.outlet.put(Event::NotKept(complaint));
+        }
         if let Some(session) = self.tracking.session_kept() {
             self.account.kept(session);
         }
@@ -77,9 +79,10 @@ impl Session {
         }
         if stuck && let Some(address) = self.relay.leave() {
             self.tracking.disconnected();
-            self.went_offline(Socket::Relay, Failure::Stuck { address });
+            let failure = Failure::Stuck { address };
+            self.went_offline(Socket::Relay, failure.clone());
             if !self.relay.is_joining() {
-                self.retry_relay();
+                self.retry_relay(&failure);
             }
         }
     }

@@ -12,6 +12,7 @@ mod archive;
 mod devices;
 mod failover;
 mod fake;
+mod moves;
 mod requests;
 mod start;
 mod tracked;

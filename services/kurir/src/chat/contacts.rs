@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kurir_client::{Event, Message, Presence, RosterItem, Socket};
+use kurir_client::{Event, Message, Presence, RosterItem, Socket, StateError};
 
 use super::terminal::{plain, time};
 
@@ -37,6 +37,12 @@ impl Contacts {
                 Some(format!("* {socket} lost: {reason}; reconnecting"))
             }
             Event::Message(message) => Some(said(message)),
+            Event::NotKept(StateError::Io { path, source }) => {
+                let path = plain(&path.display().to_string());
+                Some(format!(
+                    "! what is to be kept cannot be written to {path}, which is tried again: {source}"
+                ))
+            }
             Event::Gap { .. } => {
                 Some("* messages that you had not read are gone: they were too old, or too many".into())
             }

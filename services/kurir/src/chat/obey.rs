@@ -1,18 +1,16 @@
 //! Doing what a line says.
 
-use std::future::Future;
-
 use kurir_client::{NewMessage, PresenceError};
 
 use super::command::{self, Command, HELP};
 use super::terminal::plain;
-use super::{Chat, Done, UnderWay, account, contacts};
+use super::{Asked, Chat, Done, account, contacts};
 
 impl Chat {
     /// Does what the line says. False: that was the last one.
     pub(super) fn obey(&mut self, line: &str) -> anyhow::Result<bool> {
         let client = self.client.clone();
-        let under_way: UnderWay = match command::parse(line) {
+        let asked: Asked = match command::parse(line) {
             Ok(Command::Nothing) => return Ok(true),
             Ok(Command::Quit) => return Ok(false),
             Ok(Command::Help) => {
@@ -45,14 +43,14 @@ impl Chat {
             }
             Ok(Command::Again(number)) => return self.decide(number, true),
             Ok(Command::Drop(number)) => return self.decide(number, false),
-            Ok(Command::Add { jid, name }) => said(async move {
+            Ok(Command::Add { jid, name }) => Box::pin(async move {
                 match client.add(&jid, name.as_deref()).await {
                     // The event that came before has said it.
                     Ok(_) => None,
                     Err(error) => Some(format!("! {}: {error}", plain(&jid))),
                 }
             }),
-            Ok(Command::Remove(jid)) => said(async move {
+            Ok(Command::Remove(jid)) => Box::pin(async move {
                 match client.remove(&jid).await {
                     Ok(()) => Some(format!("* {} is no contact any more", plain(&jid))),
                     Err(error) => Some(format!("! {}: {error}", plain(&jid))),
@@ -60,14 +58,14 @@ impl Chat {
             }),
             Ok(Command::Roster) => {
                 let online = self.contacts.online();
-                said(async move {
+                Box::pin(async move {
                     match client.roster().await {
                         Ok(items) => Some(contacts::roster(&items, &online)),
                         Err(error) => Some(format!("! {error}")),
                     }
                 })
             }
-            Ok(Command::Bio(bio)) => said(async move {
+            Ok(Command::Bio(bio)) => Box::pin(async move {
                 Some(client.bio(&bio).await.map_or_else(|error| format!("! {error}"), |()| "* done".into()))
             }),
             Ok(Command::History(count)) => {
@@ -75,7 +73,7 @@ impl Chat {
                     self.complain("with whom? /to NAME says it")?;
                     return Ok(true);
                 };
-                said(async move {
+                Box::pin(async move {
                     match account::history(&client, with, count).await {
                         Ok(messages) => Some(contacts::history(&messages)),
                         Err(error) => Some(format!("! {error}")),
@@ -83,19 +81,19 @@ impl Chat {
                 })
             }
             Ok(Command::Explain(number)) => return self.explain(number),
-            Ok(Command::Devices) => said(async move {
+            Ok(Command::Devices) => Box::pin(async move {
                 match client.devices().await {
                     Ok(devices) => Some(account::devices(&devices)),
                     Err(error) => Some(format!("! {error}")),
                 }
             }),
-            Ok(Command::Forget(device)) => said(async move {
+            Ok(Command::Forget(device)) => Box::pin(async move {
                 match client.remove_device(&device).await {
                     Ok(()) => Some(format!("* {} is logged out", plain(&device))),
                     Err(error) => Some(format!("! {}: {error}", plain(&device))),
                 }
             }),
-            Ok(Command::Who(name)) => said(async move {
+            Ok(Command::Who(name)) => Box::pin(async move {
                 match client.presence(&name).await {
                     Ok(presence) => Some(format!("* {}", contacts::presence(&presence))),
                     Err(PresenceError::UserNotFound) => Some(format!("! nobody is called {}", plain(&name))),
@@ -103,7 +101,7 @@ impl Chat {
                 }
             }),
         };
-        self.under_way = Some(under_way);
+        self.asked.push_back(asked);
         Ok(true)
     }
 
@@ -115,7 +113,7 @@ impl Chat {
             return Ok(true);
         };
         let client = self.client.clone();
-        self.under_way = Some(said(async move {
+        self.asked.push_back(Box::pin(async move {
             match client.explain(&stanza_id).await {
                 Ok(explanation) => Some(account::explained(number, &explanation)),
                 Err(error) => Some(format!("! [{number}] {error}")),
@@ -142,8 +140,4 @@ impl Chat {
         }));
         Ok(true)
     }
-}
-
-fn said(doing: impl Future<Output = Option<String>> + Send + 'static) -> UnderWay {
-    Box::pin(async { Done::Said(doing.await) })
 }

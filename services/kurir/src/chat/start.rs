@@ -97,6 +97,7 @@ fn explain(error: ConnectError, register: bool) -> anyhow::Error {
         ConnectError::State(StateError::InUse { .. }) => {
             "the user chats in another terminal, or give another --state FILE"
         }
+        ConnectError::State(StateError::NotAFile { .. }) => "give another --state FILE, or --no-state",
         ConnectError::State(_) => "move it away, or give another --state FILE; messages may be in it",
         ConnectError::TimedOut(_) => "is the system running, and is --tracker its tracker?",
         _ => return error.into(),

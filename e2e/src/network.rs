@@ -64,6 +64,16 @@ impl Network {
         self.set(other, one, Way::Closed);
     }
 
+    /// What two parts have connected between them is never heard of again, and nothing new passes for now: see [`Proxy::forget`].
+    pub fn forgets_between(&self, one: &str, other: &str) {
+        self.between(one, other, Flow::Stall, Flow::Stall);
+        for (from, to) in [(one, other), (other, one)] {
+            if let Some(way) = self.way(from, to) {
+                way.forget(from);
+            }
+        }
+    }
+
     /// The way of all clients of a component.
     pub fn clients(&self, of: &str, way: Way) {
         self.outer.get(of).unwrap_or_else(|| panic!("no way of clients to {of}")).set(way);
@@ -75,10 +85,14 @@ impl Network {
     }
 
     fn set(&self, from: &str, to: &str, way: Way) {
-        // A store dials nobody.
-        if from == REDIS || from == POSTGRES {
-            return;
+        if let Some(proxy) = self.way(from, to) {
+            proxy.set_for(from, way);
         }
-        self.inner.get(to).unwrap_or_else(|| panic!("no way to {to}")).set_for(from, way);
+    }
+
+    /// What one part reaches another through. A store dials nobody.
+    fn way(&self, from: &str, to: &str) -> Option<&Proxy> {
+        let dials = from != REDIS && from != POSTGRES;
+        dials.then(|| self.inner.get(to).unwrap_or_else(|| panic!("no way to {to}")))
     }
 }

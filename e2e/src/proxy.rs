@@ -2,7 +2,11 @@
 //!
 //! It is as close to a network as connections that end at the proxy allow: while a direction stalls, neither bytes nor the
 //! connection's end pass it, so a part that died behind it seems to be there (half-open). What a stall has held back
-//! goes on when it is over, as after a network's outage. What it can't do is to leave a new connection without an answer.
+//! goes on when it is over, as after a network's outage. Connections can be forgotten, too, as by a firewall that was started again: they are
+//! never heard of any more, and new ones are served. What it can't do is to leave a new connection without an answer.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -47,6 +51,12 @@ pub enum Way {
     Closed,
 }
 
+impl Default for Way {
+    fn default() -> Way {
+        Way::CLEAR
+    }
+}
+
 impl Way {
     /// As if the proxy were not there.
     pub const CLEAR: Way = Way::Open { forth: Flow::Pass, back: Flow::Pass };
@@ -74,11 +84,13 @@ pub struct Proxy {
     accepting: JoinHandle<()>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Ways {
     everybody: Way,
     /// Stronger than what holds for everybody.
     by_dialler: BTreeMap<String, Way>,
+    /// How often the connections of a dialler were forgotten.
+    forgotten: BTreeMap<String, usize>,
 }
 
 /// What holds for one connection.
@@ -86,6 +98,8 @@ struct Ways {
 struct Rules {
     dialler: Option<String>,
     ways: watch::Receiver<Ways>,
+    /// How often connections of the same dialler had been forgotten when this one came.
+    forgotten_before: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +114,7 @@ impl Proxy {
         let listener = TcpListener::bind(at)
             .await
             .unwrap_or_else(|error| panic!("a proxy can't listen at {at}: {error}"));
-        let ways = watch::Sender::new(Ways { everybody: Way::CLEAR, by_dialler: BTreeMap::new() });
+        let ways = watch::Sender::new(Ways::default());
         let rules = ways.subscribe();
         // Ends with the proxy, and its connections with it.
         let accepting = tokio::spawn(async move {
@@ -109,10 +123,13 @@ impl Proxy {
                 // Out of files, or a connection that is gone already: the next one.
                 let Ok((client, from)) = listener.accept().await else { continue };
                 let (ways, diallers) = (rules.clone(), Arc::clone(&diallers));
+                let forgotten = ways.borrow().forgotten.clone();
                 connections.spawn(async move {
                     // It reads files.
                     let dialler = spawn_blocking(move || diallers(from)).await.ok().flatten();
-                    serve(client, to, &Rules { dialler, ways }).await;
+                    let before = dialler.as_ref().and_then(|dialler| forgotten.get(dialler));
+                    let forgotten_before = before.copied().unwrap_or_default();
+                    serve(client, to, &Rules { dialler, ways, forgotten_before }).await;
                 });
                 while connections.try_join_next().is_some() {}
             }
@@ -130,6 +147,12 @@ impl Proxy {
         self.ways.send_modify(|ways| {
             ways.by_dialler.insert(dialler.to_string(), way);
         });
+    }
+
+    /// What this dialler has connected is never heard of again by either side: what is written is taken and lost, and no end is
+    /// told. What it connects from now on is another matter.
+    pub fn forget(&self, dialler: &str) {
+        self.ways.send_modify(|ways| *ways.forgotten.entry(dialler.to_string()).or_default() += 1);
     }
 
     /// Everything passes again.
@@ -151,6 +174,10 @@ impl Ways {
     fn of(&self, dialler: Option<&str>) -> Way {
         dialler.and_then(|dialler| self.by_dialler.get(dialler)).copied().unwrap_or(self.everybody)
     }
+
+    fn forgotten(&self, dialler: Option<&str>) -> usize {
+        dialler.and_then(|dialler| self.forgotten.get(dialler)).copied().unwrap_or_default()
+    }
 }
 
 impl Rules {
@@ -162,6 +189,13 @@ impl Rules {
     async fn until(&self, wanted: impl Fn(Way) -> bool) {
         let mut ways = self.ways.clone();
         let _ = ways.wait_for(|ways| wanted(ways.of(self.dialler.as_deref()))).await;
+    }
+
+    /// Until this connection is forgotten.
+    async fn until_forgotten(&self) {
+        let mut ways = self.ways.clone();
+        let forgotten = |ways: &Ways| ways.forgotten(self.dialler.as_deref()) > self.forgotten_before;
+        let _ = ways.wait_for(forgotten).await;
     }
 
     /// Until what came then may go on.
@@ -187,6 +221,7 @@ async fn serve(mut client: TcpStream, to: SocketAddr, rules: &Rules) {
     let broken = tokio::select! {
         () = rules.until(|way| way == Way::Closed) => true,
         carried = carry(&mut client, &mut server, to, rules) => carried.is_err(),
+        () = rules.until_forgotten() => return swallow(client, server, rules).await,
     };
     if broken {
         for stream in [Some(&client), server.as_ref()].into_iter().flatten() {
@@ -194,6 +229,35 @@ async fn serve(mut client: TcpStream, to: SocketAddr, rules: &Rules) {
             let _ = stream.set_zero_linger();
         }
     }
+}
+
+/// Takes what either side writes until who has connected gives up. Only when the network is there again the other side's keepalives
+/// would find that out: before, it holds what it holds, and to the end of time it would take up room there.
+async fn swallow(mut client: TcpStream, mut server: Option<TcpStream>, rules: &Rules) {
+    let of_the_server = async {
+        if let Some(server) = &mut server {
+            ends(server).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let gives_up = async {
+        ends(&mut client).await;
+        rules.until(|way| !way.stalls()).await;
+    };
+    tokio::select! {
+        () = gives_up => {}
+        () = of_the_server => {}
+    }
+    if let Some(server) = server {
+        // Then it is closed already.
+        let _ = server.set_zero_linger();
+    }
+}
+
+/// Until this side has ended.
+async fn ends(side: &mut TcpStream) {
+    let mut lost = vec![0; PIECE_BYTES];
+    while side.read(&mut lost).await.is_ok_and(|read| read > 0) {}
 }
 
 /// Until both sides have ended, or it is broken.
@@ -249,169 +313,4 @@ async fn pump(
         to.shutdown().await
     };
     tokio::try_join!(reading, writing).map(|_: ((), ())| ())
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::timeout;
-
-    use super::*;
-    use crate::deadline::{PATIENCE, within};
-    use crate::ports::{Ports, local};
-
-    /// Long enough for what passes to have come, on a machine with nothing else to do or with much.
-    const A_WHILE: Duration = Duration::from_millis(300);
-
-    /// Somebody who is connected to somebody else through a proxy.
-    struct Pair {
-        proxy: Proxy,
-        ports: Ports,
-        listener: TcpListener,
-        near: TcpStream,
-        far: TcpStream,
-    }
-
-    impl Pair {
-        async fn connected() -> Pair {
-            let ports = Ports::find();
-            let listener = TcpListener::bind(local(ports.base())).await.unwrap();
-            let diallers: Diallers = Arc::new(|_| Some("near".into()));
-            let proxy = Proxy::start(local(ports.spare()), local(ports.base()), diallers).await;
-            let near = TcpStream::connect(local(ports.spare())).await.unwrap();
-            let (far, _) = within(PATIENCE, "a connection", listener.accept()).await.unwrap();
-            let mut pair = Pair { proxy, ports, listener, near, far };
-            // The kernel connects sooner than the proxy knows.
-            says(&mut pair.near, "ping").await;
-            hears(&mut pair.far, "ping").await;
-            pair
-        }
-    }
-
-    async fn says(from: &mut TcpStream, text: &str) {
-        from.write_all(text.as_bytes()).await.unwrap();
-    }
-
-    async fn hears(at: &mut TcpStream, text: &str) {
-        let mut heard = vec![0; text.len()];
-        within(PATIENCE, text, at.read_exact(&mut heard)).await.unwrap();
-        assert_eq!(heard, text.as_bytes());
-    }
-
-    async fn hears_nothing(at: &mut TcpStream) {
-        let mut heard = [0];
-        let read = timeout(A_WHILE, at.read(&mut heard)).await;
-        assert!(read.is_err(), "heard {read:?}");
-    }
-
-    async fn is_reset(at: &mut TcpStream) {
-        let mut heard = [0];
-        let read = within(PATIENCE, "a reset", at.read(&mut heard)).await;
-        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    }
-
-    const STALLED_FORTH: Way = Way::Open { forth: Flow::Stall, back: Flow::Pass };
-    const STALLED: Way = Way::Open { forth: Flow::Stall, back: Flow::Stall };
-
-    #[tokio::test]
-    async fn everything_passes_and_so_does_the_end_of_either_side() {
-        let mut pair = Pair::connected().await;
-        says(&mut pair.near, "halo").await;
-        hears(&mut pair.far, "halo").await;
-        pair.near.shutdown().await.unwrap();
-        assert_eq!(within(PATIENCE, "the end", pair.far.read(&mut [0])).await.unwrap(), 0);
-        // The other half goes on.
-        says(&mut pair.far, "masih di sini").await;
-        hears(&mut pair.near, "masih di sini").await;
-        drop(pair.far);
-        assert_eq!(within(PATIENCE, "the end", pair.near.read(&mut [0])).await.unwrap(), 0);
-    }
-
-    #[tokio::test]
-    async fn much_more_than_the_buffers_hold_arrives_whole() {
-        let pair = Pair::connected().await;
-        let sent: Vec<u8> =
-            (0..8_000_000_u32).map(|number| number.to_le_bytes()[number as usize % 3]).collect();
-        let (mut near, mut far) = (pair.near, pair.far);
-        let sending = async {
-            near.write_all(&sent).await.unwrap();
-            near.shutdown().await.unwrap();
-        };
-        let mut heard = Vec::new();
-        let ((), read) =
-            within(PATIENCE, "all of it", async { tokio::join!(sending, far.read_to_end(&mut heard)) }).await;
-        read.unwrap();
-        assert!(heard == sent);
-    }
-
-    #[tokio::test]
-    async fn a_stall_holds_one_direction_back_and_not_the_other() {
-        let mut pair = Pair::connected().await;
-        pair.proxy.set(STALLED_FORTH);
-        says(&mut pair.near, "halo").await;
-        hears_nothing(&mut pair.far).await;
-        says(&mut pair.far, "hai").await;
-        hears(&mut pair.near, "hai").await;
-        pair.proxy.clear();
-        hears(&mut pair.far, "halo").await;
-    }
-
-    #[tokio::test]
-    async fn a_death_behind_a_stall_is_not_noticed_before_its_end() {
-        let mut pair = Pair::connected().await;
-        pair.proxy.set(STALLED);
-        pair.far.set_zero_linger().unwrap();
-        drop(pair.far);
-        hears_nothing(&mut pair.near).await;
-        // What is written to the dead seems to be taken.
-        says(&mut pair.near, "halo?").await;
-        hears_nothing(&mut pair.near).await;
-        pair.proxy.clear();
-        is_reset(&mut pair.near).await;
-    }
-
-    #[tokio::test]
-    async fn a_delay_is_kept_and_keeps_the_order() {
-        const DELAY: Duration = Duration::from_millis(400);
-        let mut pair = Pair::connected().await;
-        pair.proxy.set(Way::Open { forth: Flow::Delay(DELAY), back: Flow::Pass });
-        let began = Instant::now();
-        says(&mut pair.near, "satu ").await;
-        says(&mut pair.near, "dua").await;
-        hears(&mut pair.far, "satu dua").await;
-        assert!(began.elapsed() >= DELAY, "after {:?}", began.elapsed());
-    }
-
-    #[tokio::test]
-    async fn a_closed_way_resets_what_is_there_and_what_comes() {
-        let mut pair = Pair::connected().await;
-        pair.proxy.set(Way::Closed);
-        is_reset(&mut pair.near).await;
-        is_reset(&mut pair.far).await;
-        let mut again = TcpStream::connect(local(pair.ports.spare())).await.unwrap();
-        is_reset(&mut again).await;
-        pair.proxy.clear();
-        let mut again = TcpStream::connect(local(pair.ports.spare())).await.unwrap();
-        let (mut far, _) = within(PATIENCE, "a connection", pair.listener.accept()).await.unwrap();
-        says(&mut again, "lagi").await;
-        hears(&mut far, "lagi").await;
-    }
-
-    #[tokio::test]
-    async fn a_connection_to_nobody_is_reset() {
-        let pair = Pair::connected().await;
-        drop(pair.listener);
-        let mut again = TcpStream::connect(local(pair.ports.spare())).await.unwrap();
-        is_reset(&mut again).await;
-    }
-
-    #[tokio::test]
-    async fn what_is_set_for_a_dialler_holds_for_no_other() {
-        let mut pair = Pair::connected().await;
-        pair.proxy.set_for("somebody else", Way::Closed);
-        says(&mut pair.near, "halo").await;
-        hears(&mut pair.far, "halo").await;
-        pair.proxy.set_for("near", STALLED_FORTH);
-        says(&mut pair.near, "hai").await;
-        hears_nothing(&mut pair.far).await;
-    }
 }

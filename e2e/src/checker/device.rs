@@ -23,6 +23,9 @@ use crate::raw::Raw;
 /// A device that has so many messages without an ack writes no new one.
 const MOST_UNACKED: usize = 40;
 
+/// One that is in a hurry has so many under way: two of them fill a relay's batch (`kurir_delivery::storing`, 512 messages).
+const RUSH_UNACKED: usize = 256;
+
 /// After a refusal the messages are sent again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 
@@ -47,6 +50,8 @@ const ACK_EVERY: u64 = 8;
 pub enum Phase {
     /// Write to each other.
     Writing,
+    /// The same, and the pair ([`People::and_a_pair`]) as fast as acks allow.
+    Rush,
     /// Only what is not acked yet, and read.
     Settling,
 }
@@ -197,7 +202,12 @@ impl Device {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told = self.seq;
         loop {
-            let writes = *self.phase.borrow() == Phase::Writing && self.outgoing.len() < MOST_UNACKED;
+            let partner = self.rushes_to();
+            let most = if partner.is_some() { RUSH_UNACKED } else { MOST_UNACKED };
+            let writes = *self.phase.borrow() != Phase::Settling && self.outgoing.len() < most;
+            if partner.is_some() {
+                next = Instant::now();
+            }
             let held = self.outgoing.is_held();
             tokio::select! {
                 packet = raw.next_whole_packet() => {
@@ -212,13 +222,14 @@ impl Device {
                 }
                 () = sleep_until(next), if writes => {
                     // Oneself too: a note for one's other devices.
-                    self.outgoing.push(self.dice.below(self.people.accounts()));
+                    let to = partner.unwrap_or_else(|| self.dice.below(self.people.accounts()));
+                    self.outgoing.push(to);
                     next = Instant::now() + self.until_next();
                 }
                 () = sleep_until(retry), if held => self.outgoing.retry(),
                 _ = looks.tick() => {
                     let unanswered = self.outgoing.waits() && answered.elapsed() > NO_ANSWER;
-                    let leaves = *self.phase.borrow() == Phase::Writing && self.dice.once_in(LEAVES);
+                    let leaves = *self.phase.borrow() != Phase::Settling && self.dice.once_in(LEAVES);
                     if heard.elapsed() > GONE || unanswered || leaves {
                         return leaves;
                     }
@@ -240,6 +251,11 @@ impl Device {
                 }
             }
         }
+    }
+
+    /// To whom it writes as fast as it can, now.
+    fn rushes_to(&self) -> Option<usize> {
+        self.people.partner(self.me).filter(|_| *self.phase.borrow() == Phase::Rush)
     }
 
     /// What waits to be written. False: the connection is over.

@@ -26,6 +26,8 @@ pub enum Fault {
     RedisEmptied,
     /// `PostgreSQL` ended at once, without writing anything.
     PostgresKilled(Duration),
+    /// The network between every manager and `PostgreSQL`.
+    PostgresApart(Trouble, Duration),
     /// The network between two parts, or from one to the other.
     Network(String, String, Trouble, Duration),
     /// The network between a component and all of its clients.
@@ -49,6 +51,8 @@ pub enum Trouble {
     Slow(Duration),
     /// Connections are reset, and new ones too.
     Cut,
+    /// Nothing passes; the connections that there were are dead without a word, also when new ones pass.
+    Forgotten,
 }
 
 /// Longer than a lease of 6 s, however long ago it was renewed.
@@ -131,6 +135,8 @@ impl Fault {
             Fault::RedisEmptied,
             Fault::RedisKilled(s(2)),
             Fault::PostgresKilled(s(2)),
+            Fault::PostgresApart(Trouble::Forgotten, s(3)),
+            Fault::Network(manager(1), POSTGRES.into(), Trouble::Forgotten, s(1)),
             Fault::Network(relay(1), relay(2), Trouble::HalfOpen, s(5)),
             Fault::Network(relay(2), manager(1), Trouble::HalfOpen, s(7)),
             Fault::Network(relay(3), manager(2), Trouble::DeafBack, s(7)),
@@ -139,9 +145,9 @@ impl Fault {
             Fault::Clients(relay(3), Trouble::HalfOpen, s(9)),
             Fault::Clients(relay(1), Trouble::DeafForth, s(3)),
             Fault::Clients(relay(2), Trouble::Cut, s(1)),
-            Fault::RollingRestart,
         ];
-        faults.splice(16..16, dropped.into_iter().flatten());
+        faults.extend(dropped.into_iter().flatten());
+        faults.push(Fault::RollingRestart);
         faults
     }
 
@@ -152,7 +158,10 @@ impl Fault {
         // left behind there.
         let left_behind =
             [Fault::Paused("manager-2".into(), PAST_THE_LEASE), Fault::Killed("manager-1".into(), s(1))];
-        vec![(left_behind, Duration::from_millis(200))]
+        // Nobody else can take over what it had in Redis, and it comes back to find that away, or empty.
+        let without_redis = [Fault::RedisKilled(s(3)), Fault::Killed("manager-2".into(), s(1))];
+        let soon = Duration::from_millis(200);
+        vec![(left_behind, soon), (without_redis, soon)]
     }
 
     /// Any one, anywhere, for any time from a moment to past the lease.
@@ -173,7 +182,10 @@ impl Fault {
             5 => Fault::Paused("tracker".into(), time),
             6 => Fault::RedisKilled(time),
             7 => Fault::RedisEmptied,
-            8 => Fault::PostgresKilled(time),
+            8 => {
+                let apart = Fault::PostgresApart(Trouble::of_a_store(dice), time);
+                dice.one_of(&[Fault::PostgresKilled(time), apart])
+            }
             9 => {
                 let others: Vec<String> =
                     (1..=relays).map(|n| format!("relay-{n}")).filter(|other| *other != relay).collect();
@@ -181,7 +193,7 @@ impl Fault {
             }
             10 | 11 => Fault::Network(relay, manager, Trouble::any(dice), time),
             12 => Fault::Network(dice.one_of(&[relay, manager]), REDIS.into(), Trouble::any(dice), time),
-            13 => Fault::Network(manager, POSTGRES.into(), Trouble::any(dice), time),
+            13 => Fault::Network(manager, POSTGRES.into(), Trouble::of_a_store(dice), time),
             14 => Fault::Clients(dice.one_of(&[relay.clone(), relay, manager]), Trouble::any(dice), time),
             15 => Fault::RollingRestart,
             16 => dice.one_of(&[Fault::Killed(apart.clone(), time), Fault::Paused(apart, time)]),
@@ -201,6 +213,7 @@ impl Fault {
             Fault::RedisKilled(_) => "redis killed".into(),
             Fault::RedisEmptied => "redis emptied".into(),
             Fault::PostgresKilled(_) => "postgres killed".into(),
+            Fault::PostgresApart(trouble, _) => format!("network managers–postgres {}", trouble.kind()),
             Fault::Network(one, other, trouble, _) => {
                 format!("network {}–{} {}", role(one), role(other), trouble.kind())
             }
@@ -219,6 +232,7 @@ impl Fault {
             | Fault::Paused(_, time)
             | Fault::RedisKilled(time)
             | Fault::PostgresKilled(time)
+            | Fault::PostgresApart(_, time)
             | Fault::Network(.., time)
             | Fault::Clients(.., time)
             | Fault::Dropped(.., time) => *time,
@@ -237,7 +251,7 @@ impl Fault {
         match self {
             Fault::Killed(part, _) | Fault::Paused(part, _) => Some(part),
             Fault::RedisKilled(_) | Fault::RedisEmptied => Some(REDIS),
-            Fault::PostgresKilled(_) => Some(POSTGRES),
+            Fault::PostgresKilled(_) | Fault::PostgresApart(..) => Some(POSTGRES),
             Fault::RollingRestart => Some("everything"),
             Fault::Network(..) | Fault::Clients(..) | Fault::Dropped(..) => None,
         }
@@ -250,10 +264,11 @@ impl Fault {
             Fault::RedisKilled(_) => system.redis().kill(),
             Fault::RedisEmptied => system.redis().flush_all().await,
             Fault::PostgresKilled(_) => system.postgres().crash().await,
-            Fault::Network(one, other, trouble, _) => match trouble.flows() {
-                Some((forth, back)) => system.network().between(one, other, forth, back),
-                None => system.network().cut_between(one, other),
-            },
+            Fault::PostgresApart(trouble, _) => {
+                (1..=system.managers())
+                    .for_each(|n| trouble.begins(system, &format!("manager-{n}"), POSTGRES));
+            }
+            Fault::Network(one, other, trouble, _) => trouble.begins(system, one, other),
             Fault::Clients(of, trouble, _) => {
                 let flows = trouble.flows();
                 let way = flows.map_or(Way::Closed, |(forth, back)| Way::Open { forth, back });
@@ -274,20 +289,25 @@ impl Fault {
             Fault::Paused(part, _) => system.resume(part),
             Fault::RedisKilled(_) => system.redis().start_again().await,
             Fault::PostgresKilled(_) => system.postgres().start_again().await,
-            Fault::Network(one, other, ..) => {
-                system.network().between(one, other, Flow::Pass, Flow::Pass);
+            Fault::PostgresApart(..) => {
+                (1..=system.managers()).for_each(|n| heals(system, &format!("manager-{n}"), POSTGRES));
             }
+            Fault::Network(one, other, ..) => heals(system, one, other),
             Fault::Clients(of, ..) => system.network().clients(of, Way::CLEAR),
             Fault::Dropped(_, other, loss, _) => system.passes(other, *loss),
             Fault::RedisEmptied | Fault::RollingRestart => {}
         }
     }
 
+    /// Whether a manager stops, as a process.
+    pub fn stops_manager(&self) -> bool {
+        matches!(self, Fault::Killed(part, _) | Fault::Paused(part, _) if is_manager(part))
+    }
+
     /// Whether it takes a manager from somebody.
     fn takes_manager(&self) -> bool {
-        let is_manager = |part: &str| part.starts_with("manager");
         match self {
-            Fault::Killed(part, _) | Fault::Paused(part, _) => is_manager(part),
+            Fault::Killed(..) | Fault::Paused(..) => self.stops_manager(),
             Fault::Network(one, other, ..) | Fault::Dropped(one, other, ..) => {
                 is_manager(one) || is_manager(other)
             }
@@ -302,7 +322,9 @@ impl Fault {
         match self {
             // A new life, in which every connection is claimed again, by managers that are told of it.
             Fault::Paused(part, _) => Some((relay(part)?, Duration::from_secs(4))),
-            Fault::PostgresKilled(_) => Some((Place::Everywhere, Duration::from_secs(3))),
+            Fault::PostgresKilled(_) | Fault::PostgresApart(..) => {
+                Some((Place::Everywhere, Duration::from_secs(3)))
+            }
             Fault::Clients(of, _, _) => Some((relay(of)?, Duration::from_secs(1))),
             // Whose packets were dropped sends again as long after as it has waited.
             Fault::Dropped(of, other, _, time) if other == CLIENTS => {
@@ -322,6 +344,7 @@ impl fmt::Display for Fault {
                 write!(f, "{}, back after {time:?}", self.kind())
             }
             Fault::RedisEmptied | Fault::RollingRestart => f.write_str(&self.kind()),
+            Fault::PostgresApart(_, time) => write!(f, "{} for {time:?}", self.kind()),
             Fault::Network(one, other, trouble, time) => {
                 write!(f, "network {one}–{other} {} for {time:?}", trouble.kind())
             }
@@ -335,6 +358,14 @@ impl fmt::Display for Fault {
     }
 }
 
+fn is_manager(part: &str) -> bool {
+    part.starts_with("manager")
+}
+
+fn heals(system: &System, one: &str, other: &str) {
+    system.network().between(one, other, Flow::Pass, Flow::Pass);
+}
+
 fn told(loss: Loss) -> &'static str {
     match loss {
         Loss::BothWays => "both ways",
@@ -344,6 +375,20 @@ fn told(loss: Loss) -> &'static str {
 }
 
 impl Trouble {
+    fn begins(self, system: &System, one: &str, other: &str) {
+        match (self, self.flows()) {
+            (Trouble::Forgotten, _) => system.network().forgets_between(one, other),
+            (_, Some((forth, back))) => system.network().between(one, other, forth, back),
+            (_, None) => system.network().cut_between(one, other),
+        }
+    }
+
+    /// Also what only who dials a store is known to find out.
+    fn of_a_store(dice: &mut Dice) -> Trouble {
+        let any = Trouble::any(dice);
+        if dice.once_in(3) { Trouble::Forgotten } else { any }
+    }
+
     fn any(dice: &mut Dice) -> Trouble {
         let slow = Trouble::Slow(Duration::from_millis(dice.one_of(&[50, 300, 1000])));
         dice.one_of(&[Trouble::HalfOpen, Trouble::DeafForth, Trouble::DeafBack, slow, Trouble::Cut])
@@ -352,7 +397,7 @@ impl Trouble {
     /// From the first to the second, and back; none where there is no connection any more.
     fn flows(self) -> Option<(Flow, Flow)> {
         match self {
-            Trouble::HalfOpen => Some((Flow::Stall, Flow::Stall)),
+            Trouble::HalfOpen | Trouble::Forgotten => Some((Flow::Stall, Flow::Stall)),
             Trouble::DeafForth => Some((Flow::Stall, Flow::Pass)),
             Trouble::DeafBack => Some((Flow::Pass, Flow::Stall)),
             Trouble::Slow(by) => Some((Flow::Delay(by), Flow::Delay(by))),
@@ -367,6 +412,7 @@ impl Trouble {
             Trouble::DeafBack => "dropped back",
             Trouble::Slow(_) => "delayed",
             Trouble::Cut => "cut",
+            Trouble::Forgotten => "forgotten",
         }
     }
 }
@@ -410,6 +456,8 @@ mod tests {
         assert!(!killed("relay-1").goes_with(&paused));
         assert!(killed("relay-2").goes_with(&paused));
         assert!(killed("relay-1").goes_with(&network) && network.goes_with(&network));
+        let apart = Fault::PostgresApart(Trouble::Forgotten, Duration::ZERO);
+        assert!(!apart.goes_with(&Fault::PostgresKilled(Duration::ZERO)) && apart.goes_with(&paused));
         assert!(!Fault::RedisEmptied.goes_with(&Fault::RedisKilled(Duration::ZERO)));
         assert!(!Fault::RollingRestart.goes_with(&network) && !network.goes_with(&Fault::RollingRestart));
     }

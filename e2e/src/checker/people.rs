@@ -30,7 +30,10 @@ const HOUSEHOLDS: [&[Kind]; 5] = [
 /// Everybody's devices. Accounts count from 0.
 #[derive(Clone, Debug)]
 pub struct People {
+    /// The pair among them.
     accounts: usize,
+    /// The first account of the pair that is in a hurry, if there is one.
+    pair: Option<usize>,
     devices: Vec<(usize, Kind)>,
 }
 
@@ -41,7 +44,21 @@ impl People {
             let kinds = HOUSEHOLDS[account % HOUSEHOLDS.len()];
             kinds.iter().map(move |kind| (account, *kind))
         };
-        People { accounts, devices: (0..accounts).flat_map(devices).collect() }
+        People { accounts, pair: None, devices: (0..accounts).flat_map(devices).collect() }
+    }
+
+    /// And two accounts more, with a device each, who write to each other as fast as they can when there is a rush.
+    #[must_use]
+    pub fn and_a_pair(mut self) -> People {
+        let first = self.accounts;
+        self.devices.extend([(first, Kind::Default), (first + 1, Kind::Default)]);
+        People { accounts: first + 2, pair: Some(first), ..self }
+    }
+
+    /// To whom this device writes as fast as it can when there is a rush; none: it is in no hurry.
+    pub fn partner(&self, device: Device) -> Option<usize> {
+        let (first, own) = (self.pair?, self.account(device));
+        (own >= first).then(|| if own == first { first + 1 } else { first })
     }
 
     /// How many accounts there are.
@@ -124,5 +141,14 @@ mod tests {
         assert_eq!(people.addressed("orang3@localhost/laptop"), Some(3));
         assert_eq!((people.addressed("orang1"), people.addressed("orang4")), (Some(1), Some(4)));
         assert_eq!(people.addressed("orang6"), None);
+    }
+
+    #[test]
+    fn a_pair_is_two_accounts_more_who_have_each_other() {
+        let people = People::of(3).and_a_pair();
+        assert_eq!((people.accounts(), people.accounts_of_devices()), (5, vec![0, 1, 1, 2, 2, 2, 3, 4]));
+        let partners: Vec<_> = (0..8).map(|device| people.partner(device)).collect();
+        assert_eq!(partners, [None, None, None, None, None, None, Some(4), Some(3)]);
+        assert_eq!(People::of(3).partner(5), None);
     }
 }

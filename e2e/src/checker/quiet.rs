@@ -39,11 +39,19 @@ impl Quiet {
 
     /// The longest time without a break that counts for this device between two moments.
     pub fn longest(&self, device: Device, from: Duration, to: Duration) -> Duration {
+        self.within(device, from, to).max().unwrap_or_default()
+    }
+
+    /// All the time that counts for this device between two moments.
+    pub fn total(&self, device: Device, from: Duration, to: Duration) -> Duration {
+        self.within(device, from, to).sum()
+    }
+
+    fn within(&self, device: Device, from: Duration, to: Duration) -> impl Iterator<Item = Duration> {
         let stretches = &self.0[device];
         let first = stretches.partition_point(|(_, end)| *end <= from);
-        let within = stretches[first..].iter().take_while(|(begin, _)| *begin < to);
-        let lengths = within.map(|(begin, end)| (*end).min(to).saturating_sub((*begin).max(from)));
-        lengths.max().unwrap_or_default()
+        let within = stretches[first..].iter().take_while(move |(begin, _)| *begin < to);
+        within.map(move |(begin, end)| (*end).min(to).saturating_sub((*begin).max(from)))
     }
 }
 
@@ -94,5 +102,8 @@ mod tests {
         assert_eq!(quiet.longest(0, s(45), s(70)), s(8));
         assert_eq!(quiet.longest(0, s(0), s(100)), s(38));
         assert_eq!(quiet.longest(0, s(7), s(3)), s(0));
+        assert_eq!(quiet.total(0, s(12), s(20)), s(3) + s(2));
+        assert_eq!(quiet.total(0, s(0), s(100)), s(5) + s(12) + s(10) + s(38));
+        assert_eq!(quiet.total(0, s(30), s(40)), s(0));
     }
 }

@@ -221,9 +221,12 @@ impl Device {
                     }
                 }
                 () = sleep_until(next), if writes => {
-                    // Oneself too: a note for one's other devices.
-                    let to = partner.unwrap_or_else(|| self.dice.below(self.people.accounts()));
-                    self.outgoing.push(to);
+                    match partner {
+                        // At once, or it would have no more under way than come between two acks.
+                        Some(to) => (self.outgoing.len()..most).for_each(|_| self.outgoing.push(to)),
+                        // Oneself too: a note for one's other devices.
+                        None => self.outgoing.push(self.dice.below(self.people.accounts())),
+                    }
                     next = Instant::now() + self.until_next();
                 }
                 () = sleep_until(retry), if held => self.outgoing.retry(),

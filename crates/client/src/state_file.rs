@@ -202,7 +202,12 @@ fn locate(path: &Path) -> Result<PathBuf, StateError> {
 
 /// A file of its own with all of this, on disk, at its end.
 fn write_new(path: &Path, all: &[u8]) -> io::Result<File> {
-    let mut file = private().create(true).truncate(true).open(path)?;
+    // What an earlier start has left there may be anything: a link to another file, or one that others can read.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = private().create_new(true).open(path)?;
     file.write_all(all)?;
     file.sync_all()?;
     Ok(file)

@@ -44,6 +44,8 @@ pub(crate) struct Tracking {
     /// Senders who wait for the next write, and for the one under way. Nobody waits for a receipt.
     next: Vec<(MessageId, Option<Done>)>,
     writing: Vec<(MessageId, Option<Done>)>,
+    /// What such a write takes out of the queue, by whom it waits for: without the write it stays.
+    taken: Vec<(MessageId, Queued)>,
     place: Resume,
     writing_place: Option<Resume>,
     write_again: Option<Instant>,
@@ -107,6 +109,7 @@ impl Tracking {
             keeper: Keeper::new(file),
             next: Vec::new(),
             writing: Vec::new(),
+            taken: Vec::new(),
             place: kept.place.unwrap_or_else(none),
             writing_place: None,
             write_again: None,
@@ -175,20 +178,25 @@ impl Tracking {
         if !self.queue.has_room() {
             return refuse(Some(done), SendError::QueueFull);
         }
-        let read = |queued: Queued| NewMessage::read(&queued.stanza);
-        let Some(message) = self.queue.take_expired(old).and_then(read) else {
+        let Some(queued) = self.queue.take_expired(old) else {
+            return refuse(Some(done), SendError::NotExpired);
+        };
+        let Some(message) = NewMessage::read(&queued.stanza) else {
+            self.queue.restore_expired(queued);
             return refuse(Some(done), SendError::NotExpired);
         };
         // One write has both: neither twice nor never.
+        self.taken.push((new, queued));
         self.send(new, message.stanza(&self.username, new), Some(done));
         self.keeper.put(&Record::Done { id: old }, true);
     }
 
     /// Gives up a message that has expired.
     pub(crate) fn discard(&mut self, id: MessageId, done: Done) {
-        if self.queue.take_expired(id).is_none() {
+        let Some(queued) = self.queue.take_expired(id) else {
             return refuse(Some(done), SendError::NotExpired);
-        }
+        };
+        self.taken.push((id, queued));
         self.keeper.put(&Record::Done { id }, true);
         self.next.push((id, Some(done)));
     }
@@ -315,6 +323,7 @@ impl Tracking {
             self.session_is_kept |= self.writing_session;
             for (id, done) in self.writing.drain(..) {
                 self.queue.saved(id);
+                self.taken.retain(|(by, _)| *by != id);
                 // Whoever sent it may not want to know.
                 let _ = done.map(|done| done.send(Ok(id)));
             }
@@ -330,6 +339,9 @@ impl Tracking {
                 continue;
             };
             self.queue.settle(id);
+            for (_, queued) in self.taken.extract_if(.., |(by, _)| *by == id) {
+                self.queue.restore_expired(queued);
+            }
             let kind = error.kind();
             let refusal = if left { SendError::PerhapsKept { kind } } else { SendError::NotKept { kind } };
             refuse(Some(done), refusal);
@@ -466,6 +478,42 @@ mod tests {
         assert_eq!(sends(&mut full, 2).await, Ok(MessageId::numbered(2)));
         drop(full);
         assert_eq!(waiting(&tracking(&path, false).await), [MessageId::numbered(2)]);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_sent_again_or_given_up_now_stays() {
+        let (old, new) = (MessageId::numbered(1), MessageId::numbered(2));
+        let again: fn(&mut Tracking, Done) =
+            |tracking, done| tracking.send_again(MessageId::numbered(1), MessageId::numbered(2), done);
+        let given_up: fn(&mut Tracking, Done) =
+            |tracking, done| tracking.discard(MessageId::numbered(1), done);
+        for (act, left) in [(again, vec![new]), (given_up, vec![])] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("esa.jsonl");
+            let mut full = tracking(&path, true).await;
+            let stanza = NewMessage::text("fajar", "halo").stanza("esa", old);
+            full.queue.push(Queued { id: old, since_ms: 0, stanza }).unwrap();
+            full.queue.saved(old);
+            full.connected();
+            assert!(matches!(full.next_to_send(), Next::Ask(_)));
+            full.queue.expire(old).unwrap();
+            let does = async |tracking: &mut Tracking| {
+                let (done, mut kept) = oneshot::channel();
+                act(tracking, done);
+                tracking.keep();
+                let written = tracking.write().await;
+                tracking.written(written);
+                kept.try_recv().unwrap()
+            };
+            let refused = does(&mut full).await;
+            assert_eq!(refused, Err(SendError::NotKept { kind: io::ErrorKind::StorageFull }));
+            assert_eq!(waiting(&full), [old]);
+            // The disk has room again.
+            does(&mut full).await.unwrap();
+            assert_eq!(waiting(&full), left);
+            drop(full);
+            assert_eq!(waiting(&tracking(&path, false).await), left);
+        }
     }
 
     #[tokio::test]

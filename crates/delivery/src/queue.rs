@@ -234,6 +234,12 @@ impl<Id: Copy + Eq> Queue<Id> {
         Some(queued)
     }
 
+    /// What [`Queue::take_expired`] has taken stays after all. It is older than everything that is to be sent.
+    pub fn restore_expired(&mut self, queued: Queued<Id>) {
+        self.bytes += queued.stanza.len();
+        self.entries.push_front(Slot::new(queued, Step::Expired));
+    }
+
     fn unsend(&mut self) {
         for slot in &mut self.entries {
             if matches!(slot.step, Step::Sent | Step::Wait) {

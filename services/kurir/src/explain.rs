@@ -275,12 +275,13 @@ fn table(events: &[TrailEvent]) -> String {
     format!("{day}message {message}\n{}", status::aligned(&lines).trim_end())
 }
 
-/// Whose log has it, where everybody has answered and nothing is known of any device of theirs.
-fn waiting(Answers { events, silent, .. }: &Answers) -> Option<&str> {
-    if !silent.is_empty() {
+/// Whose log has it, where everybody has answered and remembers that time, and nothing is known of any device of theirs.
+fn waiting(Answers { events, silent, off, since_us }: &Answers) -> Option<&str> {
+    let received = events.iter().find(|event| Step::of(&event.step) == Some(Step::Announced))?;
+    let all_remember = off.is_empty() && since_us.is_some_and(|since| since <= received.at_us);
+    if !silent.is_empty() || !all_remember {
         return None;
     }
-    let received = events.iter().find(|event| Step::of(&event.step) == Some(Step::Announced))?;
     let at_device =
         |event: &TrailEvent| event.user == received.user && Step::of(&event.step) >= Some(Step::Connected);
     (!events.iter().any(at_device)).then_some(&received.user)
@@ -435,6 +436,7 @@ mod tests {
         };
         let told = |events: &[(Step, &str)]| Answers {
             events: events.iter().map(|(step, user)| event(*step, user)).collect(),
+            since_us: Some(1),
             ..Answers::default()
         };
         let accepted = [(Step::Accepted, "esa"), (Step::Committed, "esa")];
@@ -448,6 +450,12 @@ mod tests {
         assert_eq!(waiting(&told(&to_oneself)), Some("esa"));
         let silent = Silent { component: "relay-2".into(), error: "no answer in time".into() };
         assert_eq!(waiting(&Answers { silent: vec![silent], ..told(&stored) }), None);
+        assert_eq!(waiting(&Answers { off: vec!["relay-2".into()], ..told(&stored) }), None);
+        assert_eq!(
+            waiting(&Answers { since_us: Some(2), ..told(&stored) }),
+            None,
+            "forgotten at one of them"
+        );
     }
 
     #[test]

@@ -30,11 +30,10 @@ for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
   if string.sub(field, 1, 2) == 'e:' then over[#over + 1] = field else live = true end
 end
 if #over > tonumber(ARGV[8]) then
-  local oldest, least
-  for i, login in ipairs(redis.call('HMGET', KEYS[1], unpack(over))) do
-    if not least or tonumber(login) < least then oldest, least = over[i], tonumber(login) end
-  end
-  redis.call('HDEL', KEYS[1], oldest)
+  local logins = {}
+  for _, field in ipairs(over) do logins[field] = tonumber(redis.call('HGET', KEYS[1], field)) end
+  table.sort(over, function(one, other) return logins[one] < logins[other] end)
+  for i = 1, #over - tonumber(ARGV[8]) do redis.call('HDEL', KEYS[1], over[i]) end
 end
 if live then redis.call('PERSIST', KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 return 1";

@@ -2,8 +2,8 @@
 //!
 //! It is as close to a network as connections that end at the proxy allow: while a direction stalls, neither bytes nor the
 //! connection's end pass it, so a part that died behind it seems to be there (half-open). What a stall has held back
-//! goes on when it is over, as after a network's outage. Connections can be forgotten, too, as by a firewall that was started again: they are
-//! never heard of any more, and new ones are served. What it can't do is to leave a new connection without an answer.
+//! goes on when it is over, as after a network's outage. Connections can be forgotten, too, as by a firewall that was
+//! started again: they are never heard of any more, and new ones are served. What it can't do is to leave a new connection without an answer.
 
 #[cfg(test)]
 mod tests;

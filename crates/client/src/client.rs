@@ -185,7 +185,8 @@ impl Client {
         Ok(conversations.into_iter().map(with).collect())
     }
 
-    /// What became of a message that this account has sent, as far as the servers remember it (an hour as a rule). `stanza_id` is in its [`Event::Stored`](crate::Event::Stored). For people who wonder.
+    /// What became of a message that this account has sent, as far as the servers remember it (an hour as a rule).
+    /// `stanza_id` is in its [`Event::Stored`](crate::Event::Stored). For people who wonder.
     pub async fn explain(&self, stanza_id: &str) -> Result<Explanation, RequestError> {
         match self.request(Ask::Explain { stanza_id: stanza_id.to_owned() }).await? {
             Answer::Explained(explanation) => Ok(explanation),

@@ -105,6 +105,10 @@ impl Terminal {
         assert!(found.unwrap_or(false), "{} was to show {what:?}, but showed {seen:#?}", self.who);
     }
 
+    async fn shows_that_the_relay_is_lost(&mut self) {
+        self.shows_one("that the relay is lost", |shown| shown.starts_with("* relay lost: ")).await;
+    }
+
     /// The messages shown from now on are these, of whatever time, and no other.
     async fn shows_messages(&mut self, from: &str, bodies: impl IntoIterator<Item = String>) {
         for body in bodies {
@@ -133,6 +137,19 @@ impl Terminal {
         let output = output.expect("its exit status");
         (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
     }
+}
+
+/// Both are new and online; what esa types next goes to fajar.
+async fn esa_writes_to_fajar(system: &System) -> (Terminal, Terminal) {
+    let start = async |who: &str| {
+        let mut terminal = Terminal::start(system, who, &["--register"]);
+        terminal.shows(&format!("* you are online as {who}")).await;
+        terminal
+    };
+    let fajar = start("fajar").await;
+    let mut esa = start("esa").await;
+    esa.types("/to fajar").await;
+    (fajar, esa)
 }
 
 #[tokio::test]
@@ -258,17 +275,13 @@ async fn chat_says_why_it_cannot_start() {
 #[tokio::test]
 async fn what_was_typed_outlives_a_killed_terminal() {
     let mut system = Plan::new(Topology::Separate).managers(1).relays(2).cheap_passwords().start().await;
-    let mut fajar = Terminal::start(&system, "fajar", &["--register"]);
-    fajar.shows("* you are online as fajar").await;
-    let mut esa = Terminal::start(&system, "esa", &["--register"]);
-    esa.shows("* you are online as esa").await;
-    esa.types("/to fajar").await;
+    let (mut fajar, mut esa) = esa_writes_to_fajar(&system).await;
     esa.types("satu").await;
     esa.shows("[1] read").await;
     for relay in ["relay-1", "relay-2"] {
         system.kill(relay);
     }
-    esa.shows_one("that the relay is lost", |shown| shown.starts_with("* relay lost: ")).await;
+    esa.shows_that_the_relay_is_lost().await;
     for (number, body) in [(2, "dua"), (3, "tiga")] {
         esa.types(body).await;
         esa.shows(&format!("[{number}] waits for a connection")).await;
@@ -377,13 +390,9 @@ async fn what_is_typed_while_relays_die_is_shown_once_and_in_order() {
 async fn a_pipe_waits_while_the_queue_is_full() {
     const LINES: usize = 300;
     let mut system = Plan::new(Topology::Separate).managers(1).relays(1).cheap_passwords().start().await;
-    let mut fajar = Terminal::start(&system, "fajar", &["--register"]);
-    fajar.shows("* you are online as fajar").await;
-    let mut esa = Terminal::start(&system, "esa", &["--register"]);
-    esa.shows("* you are online as esa").await;
-    esa.types("/to fajar").await;
+    let (mut fajar, mut esa) = esa_writes_to_fajar(&system).await;
     system.kill("relay-1");
-    esa.shows_one("that the relay is lost", |shown| shown.starts_with("* relay lost: ")).await;
+    esa.shows_that_the_relay_is_lost().await;
     let body = |number: usize| format!("{number} {}", "x".repeat(60_000));
     let mut input = esa.input.take().expect("an open input");
     let writing = tokio::spawn(async move {
@@ -411,7 +420,7 @@ async fn a_pipe_waits_while_the_queue_is_full() {
     let mut esa = Terminal::start(&system, "esa", &["--no-state"]);
     esa.shows("* you are online as esa").await;
     system.kill("relay-1");
-    esa.shows_one("that the relay is lost", |shown| shown.starts_with("* relay lost: ")).await;
+    esa.shows_that_the_relay_is_lost().await;
     esa.types("/to fajar").await;
     esa.types("halo").await;
     esa.shows("[1] waits for a connection").await;
@@ -451,13 +460,9 @@ async fn what_is_typed_does_not_wait_for_a_manager_that_is_silent() {
 #[tokio::test]
 async fn a_full_disk_is_said_in_a_line_and_loses_nothing() {
     let mut system = Plan::new(Topology::Separate).managers(1).relays(1).cheap_passwords().start().await;
-    let mut fajar = Terminal::start(&system, "fajar", &["--register"]);
-    fajar.shows("* you are online as fajar").await;
-    let mut esa = Terminal::start(&system, "esa", &["--register"]);
-    esa.shows("* you are online as esa").await;
-    esa.types("/to fajar").await;
+    let (mut fajar, mut esa) = esa_writes_to_fajar(&system).await;
     system.kill("relay-1");
-    esa.shows_one("that the relay is lost", |shown| shown.starts_with("* relay lost: ")).await;
+    esa.shows_that_the_relay_is_lost().await;
     esa.types("satu").await;
     esa.shows("[1] waits for a connection").await;
     esa.is_killed().await;

@@ -165,7 +165,8 @@ async fn run(system: &System) {
     // To another relay, and to a device that goes by places and acknowledges.
     fajar.resumes(system, 2, 1).await;
     let stanza_id = esa.writes("2", "fajar").await;
-    let delivered = json!({"seq": 2, "ts": NUMBER, "stanza_id": stanza_id, "stanza": "message", "from": "esa", "to": "fajar", "lang": "id", "body": "2", "id": "2"});
+    let delivered = json!({"seq": 2, "ts": NUMBER, "stanza_id": stanza_id, "stanza": "message",
+        "from": "esa", "to": "fajar", "lang": "id", "body": "2", "id": "2"});
     fajar.relay.receives(delivered).await;
     fajar.relay.sends(json!({"stanza": "ack", "seq": 2})).await;
     let events = explained(system, &[&stanza_id], &["written fajar", "acked fajar"]).await;
@@ -213,7 +214,10 @@ async fn run(system: &System) {
     esa.relay.receives(with(not_delivered("esa"), "id", "4")).await;
     explained(system, &["--from", "Esa", "--id", "4"], &["refused esa no-account"]).await;
     esa.relay.sends(with(message("esa", "fajar", "not 1"), "id", "1")).await;
-    esa.relay.receives(json!({"stanza": "message", "type": "error", "from": "relay", "to": "esa", "id": "1", "error": {"type": "cancel", "condition": "conflict"}})).await;
+    esa.relay
+        .receives(json!({"stanza": "message", "type": "error", "from": "relay", "to": "esa",
+        "id": "1", "error": {"type": "cancel", "condition": "conflict"}}))
+        .await;
     explained(system, &["--from", "esa", "--id", "1"], &["refused esa conflict", "written fajar"]).await;
 }
 

@@ -6,7 +6,7 @@ use kurir_protocol::{
     iq::Condition,
     manager::{ExplainRequest, ExplainedStep, Explanation},
 };
-use kurir_rpc::v1::TrailEvent;
+use kurir_rpc::v1::{ExplainResponse, TrailEvent};
 use kurir_trail::{Asked, Asker, Device, Event, Kept, Reason, Step, now_us};
 use rand::RngExt;
 use tokio::time::timeout;
@@ -36,24 +36,26 @@ const FORGET_EVERY: Duration = Duration::from_mins(1);
 const DELETE_EVERY: Duration = Duration::from_mins(10);
 
 impl Manager {
-    /// What is known here of a message, and in the database where trails are kept there; true: it was not
-    /// to be read there.
-    pub(crate) async fn explain(&self, asked: Asked) -> (Vec<Kept>, bool) {
+    /// What is known here of a message, and in the database where trails are kept there.
+    pub(crate) async fn explain(&self, asked: Asked) -> ExplainResponse {
         let id = self.member.id().as_str();
-        let here = |event| Kept { component: id.to_owned(), event };
-        let mut known: Vec<Kept> =
-            self.trail.explain(asked.clone(), now_us()).await.into_iter().map(here).collect();
+        let here = self.trail.explain(asked.clone(), now_us()).await.into_iter();
+        let mut events: Vec<TrailEvent> = here.map(|event| Kept::encode(id, event)).collect();
+        let mut incomplete = false;
         if self.trail_life.is_some() {
             match self.store.trail(&asked).await {
-                Ok(kept) => known.extend(resolved(&asked, kept)),
+                Ok(kept) => {
+                    events
+                        .extend(resolved(&asked, kept).map(|kept| Kept::encode(&kept.component, kept.event)));
+                }
                 // What is remembered is better than nothing.
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "a trail was not read");
-                    return (known, true);
+                    incomplete = true;
                 }
             }
         }
-        (known, false)
+        ExplainResponse { events, off: !self.trail.is_on(), since_us: self.trail.since_us(), incomplete }
     }
 
     /// Answers a user who asks what became of an own message.

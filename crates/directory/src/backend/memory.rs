@@ -44,10 +44,10 @@ struct User {
 impl User {
     fn forget_oldest_ended(&mut self) {
         let ended = || self.fields.iter().filter(|(field, _)| field.starts_with("e:"));
-        if ended().count() > MOST_ENDED {
-            let oldest = ended().min_by_key(|(_, login)| login.parse::<u64>().ok());
-            let oldest = oldest.map(|(field, _)| field.clone());
-            self.fields.remove(&oldest.unwrap_or_default());
+        let oldest =
+            ended().min_by_key(|(_, login)| login.parse::<u64>().ok()).map(|(field, _)| field.clone());
+        if let Some(oldest) = oldest.filter(|_| ended().count() > MOST_ENDED) {
+            self.fields.remove(&oldest);
         }
     }
 }

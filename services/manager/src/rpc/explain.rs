@@ -34,14 +34,7 @@ impl explain_server::Explain for Explain {
     ) -> Result<Response<v1::ExplainResponse>, Status> {
         let asked = Asked::decode(request.into_inner())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let (events, incomplete) = self.0.explain(asked).await;
-        let encoded = |kept: Kept| Kept::encode(&kept.component, kept.event);
-        Ok(Response::new(v1::ExplainResponse {
-            events: events.into_iter().map(encoded).collect(),
-            incomplete,
-            off: !self.0.trail.is_on(),
-            since_us: self.0.trail.since_us(),
-        }))
+        Ok(Response::new(self.0.explain(asked).await))
     }
 }
 

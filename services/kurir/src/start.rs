@@ -38,6 +38,21 @@ pub(crate) async fn open_store(start: &StartConfig, database: &DatabaseConfig) -
     retry(start, connect, passing).await.with_context(|| format!("database.url {}", database.url))
 }
 
+/// From now on metrics say how fast these answer.
+pub(crate) fn watch(shell: &Shell, directory: &Directory, store: Option<&Store>) {
+    if !directory.is_in_process() {
+        let requests = directory.requests();
+        shell
+            .metrics
+            .register(|registry| requests.register(registry, "redis_request", "round trips to Redis"));
+    }
+    let Some(store) = store else { return };
+    let requests = store.requests();
+    shell.metrics.register(|registry| {
+        requests.register(registry, "database_request", "requests to the database, all statements of each");
+    });
+}
+
 /// What `opening` gives, or nothing if the process is told to stop before. Until then `/readyz` says why it is not ready.
 pub(crate) async fn unless_stopped<T>(
     shell: &Shell,

@@ -24,6 +24,7 @@ pub(crate) fn register_shell(shell: &Shell) {
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What runs here", version);
     });
+    shell.health.register_metrics(metrics);
     let connections = shell.connections.clone();
     metrics.register_reading(
         "listener_connections_limit",

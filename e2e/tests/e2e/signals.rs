@@ -1,12 +1,15 @@
-//! What an operator's tools see: metrics.
+//! What an operator's tools see: metrics, readiness, traces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use kurir_e2e::{System, Topology};
+use kurir_e2e::packets::refusal;
+use kurir_e2e::{PATIENCE, Plan, System, Topology};
+use serde_json::{Value, json};
 
 kurir_e2e::shows! {
     every_metric_is_documented_and_every_documented_one_is_there: "";
+    readiness_follows_redis_and_the_database: "";
 }
 
 /// Type, where it is shown, and labels, by name.
@@ -91,4 +94,56 @@ fn documented() -> Metrics {
         Some((name.to_string(), (cells[2].to_string(), words(cells[3]), words(cells[4]))))
     };
     page.lines().filter_map(row).collect()
+}
+
+#[tokio::test]
+async fn readiness_follows_redis_and_the_database() {
+    let mut system = Plan::new(Topology::Separate).managers(1).relays(1).start().await;
+    let mut esa = system.person("esa").registers().await;
+    let mut fajar = system.person("fajar").registers().await;
+    esa.befriends(&mut fajar).await;
+
+    system.redis().kill();
+    for name in ["manager-1", "relay-1"] {
+        is_without(&system, name, "redis").await;
+    }
+    system.is_ready("tracker").await;
+    // Who is connected is served, and newcomers are told to come again.
+    esa.reaches(&mut fajar, "without Redis").await;
+    let mut newcomer = system.at_manager("ida", 1).await;
+    newcomer.sends(json!({"type": "auth", "username": "esa", "password": "12345"})).await;
+    newcomer.receives(refusal(503, "Temporary failure")).await;
+    system.redis().start_again().await;
+    for name in ["manager-1", "relay-1"] {
+        system.is_ready(name).await;
+    }
+
+    system.postgres().stop().await;
+    is_without(&system, "manager-1", "database").await;
+    system.is_ready("relay-1").await;
+    esa.reaches(&mut fajar, "without PostgreSQL").await;
+    system.postgres().start_again().await;
+    system.is_ready("manager-1").await;
+    system.person("ida").registers().await.logs_out().await;
+    esa.reaches(&mut fajar, "with everything").await;
+    system.stops().await;
+}
+
+/// Waits until a component says in readiness, on a line of its own and with the reason, that a dependency is away. It is alive.
+async fn is_without(system: &System, name: &str, dependency: &str) {
+    let says_so = async || {
+        let (status, body) = system.admin_says(name, "/readyz").await?;
+        let report: Value = serde_json::from_str(&body).expect("JSON");
+        let why = report["dependencies"][dependency].as_str()?;
+        let line = format!("\"{dependency}\": \"{why}\"");
+        let has_a_line = body.lines().any(|shown| shown.trim().trim_end_matches(',') == line);
+        (status == 503 && why.starts_with("no answer for 5 s or more: ") && has_a_line).then_some(report)
+    };
+    let what = format!("/readyz of {name} names {dependency}");
+    let (report, _) = kurir_e2e::until(PATIENCE * 2, &what, says_so).await;
+    let role = name.trim_end_matches("-1");
+    assert_eq!(report["parts"], json!({role: "ready"}), "{report}");
+    assert_eq!(system.gauge(name, &format!("kurir_ready{{part=\"{dependency}\"}}")).await, Some(0));
+    let (status, _) = system.admin_says(name, "/livez").await.expect("an answer");
+    assert_eq!(status, 200, "{name} is alive");
 }

@@ -121,6 +121,7 @@ mod tests {
         let mut registry = Registry::default();
         registry.register("messages", "Messages", messages.clone());
         messages.of(Outcome::NotDelivered).inc();
+        assert_eq!(messages.of(Outcome::Delivered).get(), 0);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         assert_eq!(

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn away_is_who_was_silent_for_long_and_back_who_answers_without_a_gap() {
-        assert_eq!(away("+------+-+++++"), "......AAAAAA..");
+        assert_eq!(away("+------+-+++++"), "......AAAAA...");
     }
 
     #[tokio::test(start_paused = true)]
@@ -131,7 +131,8 @@ mod tests {
             r#"{"ready":false,"parts":{"relay":"ready"},"dependencies":{"redis":"no answer for 5 s or more: refused"}}"#
         );
         answers.store(true, Ordering::Relaxed);
-        sleep(BACK_AFTER + EVERY).await;
+        // An answer that was refused at this very moment may come before the first.
+        sleep(BACK_AFTER + EVERY * 2).await;
         assert!(shell.health.report().is_ready());
         shell.shutdown.begin();
         shell.shutdown.tracker.close();

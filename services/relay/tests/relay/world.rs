@@ -354,6 +354,7 @@ impl Manager {
             jti: login.to_string(),
             iat: now,
             exp: now + 60,
+            trace: None,
         }
     }
 

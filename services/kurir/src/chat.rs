@@ -38,7 +38,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use self::command::HELP;
-use self::contacts::Contacts;
+use self::contacts::{Answer, Contacts};
 use self::lines::{Line, Lines};
 use self::own::{Own, Said};
 use self::reading::Reading;
@@ -141,8 +141,8 @@ type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Something for the queue of messages: it is written to the file at most.
 type UnderWay = Doing<Done>;
 
-/// A question to the manager, which ends with something to say, or not.
-type Asked = Doing<Option<String>>;
+/// A question to the manager.
+type Asked = Doing<Answer>;
 
 /// How a change of the queue ended.
 enum Done {
@@ -183,7 +183,7 @@ enum Happened {
     Event(Option<Event>),
     Line(Option<Line>),
     Done(Done),
-    Answered(Option<String>),
+    Answered(Answer),
     Interrupted,
     /// Nothing more to come after the end of the input.
     Quiet,
@@ -231,7 +231,7 @@ impl Chat {
                 }
                 Happened::Answered(answer) => {
                     self.asked.pop_front();
-                    self.say_all(answer.as_deref())?;
+                    self.say_all(self.contacts.shown(answer).as_deref())?;
                 }
                 Happened::Line(line) => {
                     reading = match line {
@@ -349,7 +349,7 @@ impl Chat {
         }
         while let Some(asked) = self.asked.pop_front() {
             let answer = asked.await;
-            self.say_all(answer.as_deref())?;
+            self.say_all(self.contacts.shown(answer).as_deref())?;
         }
         self.say_left()?;
         let lost = if self.keeps { 0 } else { self.own.unsettled() };

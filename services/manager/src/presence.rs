@@ -155,11 +155,7 @@ impl Manager {
             return;
         }
         let at_ms = now_ms();
-        let device = &online.device;
-        if let Err(error) = self.member.release_session(&online.user, device, online.login, end).await {
-            // The member goes on trying by itself.
-            tracing::debug!(user = %online.user, error = &error as &dyn std::error::Error, "session not released yet");
-        }
+        self.release(online, end).await;
         if end == SessionEnd::Ended {
             self.end_relay_connection(online, EndOfRelay::Ended).await;
         }
@@ -167,7 +163,7 @@ impl Manager {
             account: online.account,
             user: online.user.clone(),
             username: online.username.clone(),
-            device: device.clone(),
+            device: online.device.clone(),
             login: online.login,
             end,
             version: online.last_version(),
@@ -175,6 +171,15 @@ impl Manager {
         };
         if !self.tell_departure(&departure).await {
             self.differences.departed(departure);
+        }
+    }
+
+    /// Takes a session off record.
+    pub(crate) async fn release(&self, online: &Online, end: SessionEnd) {
+        let Online { user, device, login, .. } = online;
+        if let Err(error) = self.member.release_session(user, device, *login, end).await {
+            // The member goes on trying by itself.
+            tracing::debug!(%user, error = &error as &dyn std::error::Error, "session not released yet");
         }
     }
 

@@ -463,7 +463,7 @@ impl Model {
     /// What comes on record is of a login that was not ended before.
     fn assert_not_ended(&mut self) {
         for (device, before) in self.devices.iter().zip(&self.on_record) {
-            let now = self.on_record(device);
+            let now = self.now_on_record(device);
             let Some(ended) = before.ended.min(now.ended) else { continue };
             for (old, new) in [(before.session, now.session), (before.route, now.route)] {
                 let new = new.filter(|new| old.is_none_or(|old| old.unique != new.unique));
@@ -477,10 +477,10 @@ impl Model {
     }
 
     fn note_records(&mut self) {
-        self.on_record = self.devices.iter().map(|device| self.on_record(device)).collect();
+        self.on_record = self.devices.iter().map(|device| self.now_on_record(device)).collect();
     }
 
-    fn on_record(&self, device: &Device) -> OnRecord {
+    fn now_on_record(&self, device: &Device) -> OnRecord {
         let record = Record::new(self.memory.tables().fields(&device.user));
         let resource = device.resource();
         OnRecord {

@@ -1,0 +1,46 @@
+# Compiles with the host's toolchain, from the crates that its cargo has fetched.
+# src: the sources; buildPhase, installPhase: instead of the usual ones; libraries: what programs are to be linked to;
+# hostTarget: a target directory and profile (…/target/debug) whose dependencies are taken; hostFlags: for cargo build.
+
+# An empty one would be taken for a relative path.
+[[ -n "$CARGO_HOME" ]] || unset CARGO_HOME
+[[ -n "$RUSTUP_HOME" ]] || unset RUSTUP_HOME
+export CARGO_TARGET_DIR="$PWD/target"
+profile=release
+
+# Hooks are nixpkgs'.
+runHook() { :; }
+
+build() {
+  # shellcheck disable=SC2086 # lists of words
+  cargo build --frozen --profile "${profile/debug/dev}" $cargoBuildFlags $hostFlags
+}
+
+installs() {
+  mkdir -p "$out/bin"
+  find "target/$profile" -maxdepth 1 -type f -executable -exec cp -t "$out/bin" {} +
+}
+
+# Without the names of the places where it was built, and linked to what is in the store.
+fixup() {
+  local program
+  for program in "$out"/bin/*; do
+    strip --strip-debug "$program"
+    patchelf --set-interpreter "$(echo "$libraries"/lib/ld-linux-*)" --set-rpath "$libraries/lib" "$program"
+  done
+}
+
+# Cargo knows the dependencies again; what was compiled of the workspace itself is older than the sources' copy.
+borrow() {
+  profile=${hostTarget##*/}
+  mkdir -p "target/$profile/deps"
+  cp -a --reflink=auto "$hostTarget"/{.fingerprint,build} "target/$profile/"
+  find "$hostTarget/deps" \( -name 'lib*' -o -name '*.d' \) -exec cp -a --reflink=auto -t "target/$profile/deps" {} +
+}
+
+[[ -z "$hostTarget" ]] || borrow
+cp -r "$src" source
+chmod -R u+w source
+(cd source && eval "${buildPhase:-build}")
+eval "${installPhase:-installs}"
+[[ ! -d "$out/bin" ]] || fixup

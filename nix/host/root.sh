@@ -1,6 +1,6 @@
 # What an image is beside the store: the root of its last layer, links to the contents, and its configuration.
 mkdir -p "$out/root"
 for content in $contents; do
-  cp -rs --no-preserve=mode "$content/." "$out/root/"
+  cp -rs --no-preserve=mode "$content"/* "$out/root/"
 done
 cp "$configPath" "$out/config.json"

@@ -1,5 +1,6 @@
 //! A real `PostgreSQL`.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -120,15 +121,27 @@ fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(' ').map(String::from)
 }
 
-/// The newest version's programs; they are not on the PATH.
+/// The server's programs: those on the PATH, as in a shell of the flake, or the newest of Debian's, which are not on it.
 fn programs() -> PathBuf {
-    let found =
-        std::fs::read_dir(VERSIONS).into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
-    let newest =
-        found.filter(|programs| programs.join("initdb").exists()).max_by_key(|programs| version(programs));
-    newest.unwrap_or_else(|| {
-        panic!("no PostgreSQL under {VERSIONS}: apt-get install postgresql (./test does it)")
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    on_path(&path).or_else(|| newest(Path::new(VERSIONS))).unwrap_or_else(|| {
+        panic!("no PostgreSQL on the PATH or under {VERSIONS}: apt-get install postgresql (./test does it)")
     })
+}
+
+fn on_path(path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path).find(|programs| has_server(programs))
+}
+
+fn newest(versions: &Path) -> Option<PathBuf> {
+    let found = std::fs::read_dir(versions).into_iter().flatten().flatten();
+    let programs = found.map(|entry| entry.path().join("bin"));
+    programs.filter(|programs| has_server(programs)).max_by_key(|programs| version(programs))
+}
+
+/// Debian has psql on the PATH without them.
+fn has_server(programs: &Path) -> bool {
+    ["initdb", "postgres"].iter().all(|program| programs.join(program).is_file())
 }
 
 fn version(programs: &Path) -> u32 {
@@ -147,4 +160,39 @@ fn unprivileged(data: &Path) -> Option<&'static str> {
     let [uid, gid] = ids[..] else { panic!("/etc/passwd: {entry}") };
     std::os::unix::fs::chown(data, Some(uid), Some(gid)).expect("giving the data directory to postgres");
     Some("postgres")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory with these programs in it.
+    fn directory(at: &Path, programs: &[&str]) -> PathBuf {
+        std::fs::create_dir_all(at).expect("a directory");
+        for program in programs {
+            std::fs::write(at.join(program), "").expect("a file");
+        }
+        at.to_path_buf()
+    }
+
+    #[test]
+    fn the_server_is_where_the_path_has_it_and_not_where_only_its_clients_are() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let clients = directory(&dir.path().join("clients"), &["psql", "pg_isready"]);
+        let server = directory(&dir.path().join("server"), &["psql", "initdb", "postgres"]);
+        let path = |entries: &[&PathBuf]| std::env::join_paths(entries).expect("a PATH");
+        assert_eq!(on_path(&path(&[&clients])), None);
+        assert_eq!(on_path(&path(&[&clients, &server])), Some(server));
+    }
+
+    #[test]
+    fn of_debians_versions_it_is_the_newest_that_has_the_server() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let version = |name: &str, programs| directory(&dir.path().join(name).join("bin"), programs);
+        assert_eq!(newest(dir.path()), None);
+        version("9", &["initdb", "postgres"]);
+        let fifteen = version("15", &["initdb", "postgres"]);
+        version("17", &["psql"]);
+        assert_eq!(newest(dir.path()), Some(fifteen));
+    }
 }

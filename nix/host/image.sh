@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # the variables are the derivation's
 # An archive as `docker save` writes it. last: root of the last layer and configuration; closure: all that these refer to.
 
 # layer ARGUMENT…: packs what tar is told to, adds it to the image.
@@ -20,10 +21,11 @@ joined() {
 
 layers=() sums=() history=()
 mkdir -p image store/nix/store
-for path in $(grep "^$NIX_STORE/" closure | sort -u); do
+grep "^$NIX_STORE/" closure | sort -u >paths
+while read -r path; do
   [[ "$path" != "$last" ]] || continue
   layer -C "$PWD/store" --no-recursion nix nix/store -C / --recursion "${path#/}"
-done
+done <paths
 layer -C "$last/root" .
 
 printf '{"created":"%s","architecture":"%s","os":"linux","config":%s,"rootfs":{"type":"layers","diff_ids":%s},"history":%s}' \

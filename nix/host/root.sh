@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # the variables are the derivation's
 # What an image is beside the store: the root of its last layer, links to the contents, and its configuration.
 mkdir -p "$out/root"
 for content in $contents; do

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # the variables are the derivation's
 # Compiles with the host's toolchain, from the crates that its cargo has fetched.
 # src: the sources; buildPhase, installPhase: instead of the usual ones; libraries: what programs are to be linked to;
 # hostTarget: a target directory and profile (…/target/debug) whose dependencies are taken; hostFlags: for cargo build.

@@ -1,13 +1,15 @@
 //! A real `PostgreSQL`.
 
 use std::ffi::OsStr;
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
+use crate::containers::Containers;
 use crate::deadline::{PATIENCE, until, within};
-use crate::ports::Ports;
 use crate::process::{Launch, Process};
 
 /// Where Debian puts the server's programs, one directory a version.
@@ -16,15 +18,15 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 /// A cluster of its own, made anew.
 #[derive(Debug)]
 pub struct Postgres {
-    port: u16,
+    at: SocketAddr,
     programs: PathBuf,
     pub(crate) process: Process,
 }
 
 impl Postgres {
     /// Makes a cluster, starts it and waits until it takes connections.
-    pub async fn start(ports: &Ports, dir: &Path) -> Postgres {
-        let (port, programs) = (ports.postgres(), programs());
+    pub async fn start(at: SocketAddr, dir: &Path, containers: Option<&Containers>) -> Postgres {
+        let programs = programs();
         let data = dir.join("postgres");
         std::fs::create_dir_all(&data).expect("a directory for PostgreSQL");
         let user = unprivileged(&data);
@@ -47,18 +49,22 @@ impl Postgres {
             std::fs::read_to_string(dir.join("initdb.log")).unwrap_or_default()
         );
 
-        let options =
-            "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=100";
-        let args = words(options).chain(["-p".into(), port.to_string(), "-D".into(), data]).collect();
-        let process = launch("postgres", "postgres", args).start();
-        let postgres = Postgres { port, programs, process };
+        admits_neighbours(Path::new(&data));
+
+        let options = "-c unix_socket_directories= -c fsync=off -c max_connections=100";
+        let at_address =
+            ["-c".into(), format!("listen_addresses={}", at.ip()), "-p".into(), at.port().to_string()];
+        let args = words(options).chain(at_address).chain(["-D".into(), data]).collect();
+        let launch = launch("postgres", "postgres", args);
+        let launch = containers.map_or(launch.clone(), |containers| containers.holding(launch, at.ip()));
+        let postgres = Postgres { at, programs, process: launch.start() };
         postgres.answers().await;
         postgres
     }
 
     /// As the configuration key `database.url` takes it.
     pub fn url(&self) -> String {
-        format!("postgres://kurir@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://kurir@{}/postgres", self.at)
     }
 
     /// Runs a statement behind everybody's back.
@@ -106,15 +112,22 @@ impl Postgres {
                     "-d",
                     "postgres",
                     "-h",
-                    "127.0.0.1",
+                    &self.at.ip().to_string(),
                     "-p",
-                    &self.port.to_string(),
+                    &self.at.port().to_string(),
                 ])
                 .stdout(Stdio::null());
             command.status().ok()?.success().then_some(())
         };
         until(PATIENCE * 2, "PostgreSQL", ready).await;
     }
+}
+
+/// Not only this machine: where it is in a container, others of its network connect. On loopback there are none.
+fn admits_neighbours(data: &Path) {
+    let mut file =
+        std::fs::OpenOptions::new().append(true).open(data.join("pg_hba.conf")).expect("pg_hba.conf");
+    file.write_all(b"host all all samenet trust\n").expect("a line in pg_hba.conf");
 }
 
 fn words(text: &str) -> impl Iterator<Item = String> {

@@ -6,7 +6,7 @@
 # An empty one would be taken for a relative path.
 [[ -n "$CARGO_HOME" ]] || unset CARGO_HOME
 [[ -n "$RUSTUP_HOME" ]] || unset RUSTUP_HOME
-export CARGO_TARGET_DIR="$PWD/target"
+export CARGO_TARGET_DIR="$PWD/target" CARGO_INCREMENTAL=0
 profile=release
 
 # Hooks are nixpkgs'.

@@ -15,6 +15,9 @@ use crate::process::{Launch, Process};
 /// Where Debian puts the server's programs, one directory a version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 
+/// Those that are used here.
+const PROGRAMS: [&str; 4] = ["initdb", "pg_isready", "postgres", "psql"];
+
 /// A cluster of its own, made anew.
 #[derive(Debug)]
 pub struct Postgres {
@@ -152,9 +155,9 @@ fn newest(versions: &Path) -> Option<PathBuf> {
     programs.filter(|programs| has_server(programs)).max_by_key(|programs| version(programs))
 }
 
-/// Debian has psql on the PATH without them.
+/// Debian has wrappers of the clients on the PATH, and some machines links to the server alone.
 fn has_server(programs: &Path) -> bool {
-    ["initdb", "postgres"].iter().all(|program| programs.join(program).is_file())
+    PROGRAMS.iter().all(|program| programs.join(program).is_file())
 }
 
 fn version(programs: &Path) -> u32 {
@@ -189,13 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_where_the_path_has_it_and_not_where_only_its_clients_are() {
+    fn the_server_is_where_the_path_has_all_of_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let clients = directory(&dir.path().join("clients"), &["psql", "pg_isready"]);
-        let server = directory(&dir.path().join("server"), &["psql", "initdb", "postgres"]);
+        let links = directory(&dir.path().join("links"), &["initdb", "postgres"]);
+        let server = directory(&dir.path().join("server"), &PROGRAMS);
         let path = |entries: &[&PathBuf]| std::env::join_paths(entries).expect("a PATH");
-        assert_eq!(on_path(&path(&[&clients])), None);
-        assert_eq!(on_path(&path(&[&clients, &server])), Some(server));
+        assert_eq!(on_path(&path(&[&clients, &links])), None);
+        assert_eq!(on_path(&path(&[&clients, &links, &server])), Some(server));
     }
 
     #[test]
@@ -203,8 +207,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let version = |name: &str, programs| directory(&dir.path().join(name).join("bin"), programs);
         assert_eq!(newest(dir.path()), None);
-        version("9", &["initdb", "postgres"]);
-        let fifteen = version("15", &["initdb", "postgres"]);
+        version("9", &PROGRAMS);
+        let fifteen = version("15", &PROGRAMS);
         version("17", &["psql"]);
         assert_eq!(newest(dir.path()), Some(fifteen));
     }

@@ -11,12 +11,14 @@ let
       fileset = lib.fileset.unions files;
     };
 
-  # A change of anything else builds nothing anew.
+  # A change of anything else builds nothing anew. Of e2e cargo only wants to see that it is there.
   compiled = [
     ../Cargo.lock
     ../Cargo.toml
     ../crates
-    ../e2e
+    ../e2e/Cargo.toml
+    ../e2e/src/lib.rs
+    ../e2e/tests/e2e/main.rs
     ../proto
     ../rust-toolchain.toml
     ../services
@@ -34,6 +36,7 @@ rec {
     ++ [
       ../clippy.toml
       ../deny.toml
+      ../e2e
       ../rustfmt.toml
     ]
   );

@@ -38,7 +38,7 @@ let
         ExposedPorts = lib.genAttrs (map (port: "${toString port}/tcp") (lib.attrValues ports)) (_: { });
         Labels = {
           "org.opencontainers.image.title" = "kurir-${role}";
-          "org.opencontainers.image.description" = "Kurir's ${role}. ${kurir.meta.description}";
+          "org.opencontainers.image.description" = "${kurir.meta.description}: the ${role}";
           "org.opencontainers.image.licenses" = kurir.meta.license.spdxId;
           "org.opencontainers.image.version" = version;
           "org.opencontainers.image.revision" = revision;

@@ -64,7 +64,7 @@ rec {
     # The checks do it (checks.nix), without compiling everything as a release.
     doCheck = false;
     meta = {
-      description = "Chat middleware: XMPP's meaning, JSON stanzas over TCP";
+      description = "Chat middleware, XMPP's meaning in JSON over TCP";
       license = lib.licenses.asl20;
       mainProgram = "kurir";
       platforms = lib.platforms.linux;

@@ -54,8 +54,8 @@ let
       sums = map (builtins.hashFile "sha256") (builtins.filter builtins.pathExists files);
     };
 
-  # The only one that compiles. With a profile and a target directory of the host's in the environment (nix/check) it takes
-  # the dependencies that are built there, rather than build a release from nothing.
+  # The only one that compiles: a release from nothing, or, with a target directory of the host's in the environment (nix/check),
+  # what is not there yet.
   buildRustPackage =
     {
       pname,

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154 # the variables are the derivation's
 # Compiles with the host's toolchain, from the crates that its cargo has fetched.
 # src: the sources; buildPhase, installPhase: instead of the usual ones; libraries: what programs are to be linked to;
-# hostTarget: a target directory and profile (…/target/debug) whose dependencies are taken; hostFlags: for cargo build.
+# hostTarget: a target directory and profile (…/target/debug) whose contents are taken; hostFlags: for cargo build.
 
 # An empty one would be taken for a relative path.
 [[ -n "$CARGO_HOME" ]] || unset CARGO_HOME
@@ -31,16 +31,17 @@ fixup() {
   done
 }
 
-# Cargo knows the dependencies again; what was compiled of the workspace itself is older than the sources' copy.
+# Cargo goes by times, and files of the store are older than anything: it compiles what of the sources is not there, and takes
+# the rest as it finds it. Whoever gives a target directory has seen to it that it is up to date.
 borrow() {
   profile=${hostTarget##*/}
   mkdir -p "target/$profile/deps"
   cp -a --reflink=auto "$hostTarget"/{.fingerprint,build} "target/$profile/"
-  find "$hostTarget/deps" \( -name 'lib*' -o -name '*.d' \) -exec cp -a --reflink=auto -t "target/$profile/deps" {} +
+  find "$hostTarget/deps" \( -name 'lib*' -o -name '*.d' -o -name "$pname-*" \) -exec cp -a --reflink=auto -t "target/$profile/deps" {} +
 }
 
 [[ -z "$hostTarget" ]] || borrow
-cp -r "$src" source
+cp -r --preserve=timestamps "$src" source
 chmod -R u+w source
 (cd source && eval "${buildPhase:-build}")
 eval "${installPhase:-installs}"

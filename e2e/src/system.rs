@@ -24,7 +24,7 @@ use crate::deadline::{PATIENCE, until, within};
 use crate::island::Island;
 use crate::network::Network;
 use crate::person::{Login, Person};
-use crate::ports::{Ports, local};
+use crate::ports::Ports;
 use crate::postgres::Postgres;
 use crate::process::{Launch, Process};
 use crate::raw::{Raw, Speaks};

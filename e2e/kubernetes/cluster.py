@@ -3,6 +3,8 @@
 import asyncio
 import json
 import pathlib
+import re
+import shlex
 import subprocess
 import time
 
@@ -34,7 +36,7 @@ configMapGenerator:
 
 
 class Cluster:
-    """What `options` name: `kubectl`, `namespace`, `host`, `image` (of each name in the manifests another one)."""
+    """What `options` name: `kubectl`, `namespace`, `host`, `image` (of each name in the manifests another one), `no_validation`, `kill`."""
 
     def __init__(self, options):
         self.options = options
@@ -69,7 +71,8 @@ class Cluster:
         if not images:
             text = text.replace("images:\n", "")
         (FOLDER / "kustomization.yaml").write_text(text, encoding="utf-8")
-        await self.kubectl("apply", "--kustomize", str(FOLDER))
+        validate = "false" if self.options.no_validation else "strict"
+        await self.kubectl("apply", f"--validate={validate}", "--kustomize", str(FOLDER))
 
     async def ready(self, *workloads):
         """Waits until these are rolled out."""
@@ -81,24 +84,38 @@ class Cluster:
         found = await self.get("pods", "--selector", f"app.kubernetes.io/component={component}")
         return [each for each in found["items"] if not each["metadata"].get("deletionTimestamp")]
 
+    async def users(self, pod):
+        """How many users a manager or relay has."""
+        path = f"/api/v1/namespaces/{self.options.namespace}/pods/{pod['metadata']['name']}:5090/proxy/metrics"
+        metrics = await self.kubectl("get", "--raw", path)
+        return sum(int(line.split()[1]) for line in metrics.splitlines() if re.match(r"kurir_(relay|manager)_users ", line))
+
     async def kill(self, component):
-        """Kills one pod of it at once, without a word to its process, and waits until another one is ready."""
-        pod = (await self.pods(component))[-1]["metadata"]
-        await self.kubectl("delete", "pod", pod["name"], "--grace-period=0", "--force")
+        """Kills the pod with the most users, and waits until all are there again: its name, its users, seconds."""
+        pods = await self.pods(component)
+        users = [await self.users(each) for each in pods]
+        victim = pods[users.index(max(users))]
         began = time.monotonic()
+        await self.end(victim)
         while True:
-            pods = [each for each in await self.pods(component) if each["metadata"]["uid"] != pod["uid"]]
-            wanted = len(pods) >= self.replicas[component]
-            if wanted and all(is_ready(each) for each in pods):
-                return pod["name"], time.monotonic() - began
+            alive = [life(each) for each in await self.pods(component) if is_ready(each)]
+            if life(victim) not in alive and len(alive) >= len(pods):
+                return victim["metadata"]["name"], max(users), time.monotonic() - began
             if time.monotonic() - began > 120:
-                raise RuntimeError(f"nothing has taken the place of {pod['name']}")
+                raise RuntimeError(f"nothing has taken the place of {victim['metadata']['name']}")
             await asyncio.sleep(0.5)
 
-    replicas = {"relay": 1, "manager": 1}
+    async def end(self, pod):
+        """At once where `options.kill` says how. Else the pod is deleted by force: its process is told and has two seconds."""
+        if not self.options.kill:
+            await self.kubectl("delete", "pod", pod["metadata"]["name"], "--grace-period=0", "--force")
+            return
+        container = pod["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
+        process = await asyncio.create_subprocess_exec(*shlex.split(self.options.kill), container)
+        if await process.wait() != 0:
+            raise RuntimeError(f"{self.options.kill} {container}: exit code {process.returncode}")
 
     async def scale(self, workload, count):
-        self.replicas[workload.partition("/")[2]] = count
         await self.kubectl("scale", workload, f"--replicas={count}")
         await self.ready(workload)
 
@@ -119,6 +136,11 @@ class Cluster:
 
     async def remove(self):
         await self.kubectl("delete", "namespace", self.options.namespace, "--ignore-not-found", "--timeout=180s")
+
+
+def life(pod):
+    """What tells a pod from the one before it, of the same name or not, and a container from the one before it."""
+    return pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]
 
 
 def is_ready(pod):

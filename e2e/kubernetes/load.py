@@ -60,7 +60,7 @@ class Person:
             if isinstance(packet, list):
                 continue
             # The relay has let it in: what is typed now goes out.
-            if packet.get("type") == "ready":
+            if packet.get("stanza") == "stream" and packet.get("type") == "ready":
                 self.online.set()
             if packet.get("event") == "refused":
                 self.refused += 1

@@ -88,7 +88,7 @@ class Cluster:
         """How many users a manager or relay has."""
         path = f"/api/v1/namespaces/{self.options.namespace}/pods/{pod['metadata']['name']}:5090/proxy/metrics"
         metrics = await self.kubectl("get", "--raw", path)
-        return sum(int(line.split()[1]) for line in metrics.splitlines() if re.match(r"kurir_(relay|manager)_users ", line))
+        return sum(int(line.split()[1]) for line in metrics.splitlines() if re.match(r"kurir_(relay_users|manager_connections) ", line))
 
     async def kill(self, component):
         """Kills the pod with the most users, and waits until all are there again: its name, its users, seconds."""

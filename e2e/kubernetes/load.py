@@ -36,6 +36,7 @@ class Person:
         self.process, self.reading = None, None
         self.online = asyncio.Event()
         self.hears = {}
+        self.place = 0
         self.refused = 0
 
     async def start(self):
@@ -66,7 +67,10 @@ class Person:
                 self.refused += 1
             counted = self.hears.get(packet.get("from", "").partition("/")[0])
             if counted and packet.get("stanza") == "message" and (packet.get("body") or "").isdecimal():
-                counted.arrived(int(packet["body"]))
+                # What comes again from a place passed is what a new connection begins with, and is shown to nobody.
+                if packet["seq"] > self.place:
+                    self.place = packet["seq"]
+                    counted.arrived(int(packet["body"]))
         # Nobody is to wait for one who has gone.
         self.online.set()
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import pathlib
-import re
 import shlex
 import subprocess
 import time
@@ -84,11 +83,22 @@ class Cluster:
         found = await self.get("pods", "--selector", f"app.kubernetes.io/component={component}")
         return [each for each in found["items"] if not each["metadata"].get("deletionTimestamp")]
 
+    async def metrics(self, pod, *names):
+        """The values of metrics without labels."""
+        path = f"/api/v1/namespaces/{self.options.namespace}/pods/{pod['metadata']['name']}:5090/proxy/metrics"
+        lines = [line.split() for line in (await self.kubectl("get", "--raw", path)).splitlines()]
+        return [float(line[1]) for name in names for line in lines if line[0] == name]
+
     async def users(self, pod):
         """How many users a manager or relay has."""
-        path = f"/api/v1/namespaces/{self.options.namespace}/pods/{pod['metadata']['name']}:5090/proxy/metrics"
-        metrics = await self.kubectl("get", "--raw", path)
-        return sum(int(line.split()[1]) for line in metrics.splitlines() if re.match(r"kurir_(relay_users|manager_connections) ", line))
+        return int((await self.metrics(pod, "kurir_relay_users", "kurir_manager_connections"))[0])
+
+    async def costs(self):
+        """Of each role: the memory in MiB of the pod that has most, the processor time in seconds of all that are there."""
+        for component in ("tracker", "manager", "relay"):
+            names = ("process_resident_memory_bytes", "process_cpu_seconds_total")
+            found = [await self.metrics(each, *names) for each in await self.pods(component)]
+            yield component, max(each[0] for each in found) / 2**20, sum(each[1] for each in found)
 
     async def kill(self, component):
         """Kills the pod with the most users, and waits until all are there again: its name, its users, seconds."""

@@ -191,6 +191,17 @@ def autoscalers(overlay, _):
             yield f"{target['kind']} {target['name']}: replicas, which an autoscaler decides"
 
 
+def resources(overlay, _):
+    """Where relays are counted by an autoscaler, every pod says what it needs, and none is throttled."""
+    if not overlay.of("HorizontalPodAutoscaler"):
+        return
+    for pod in overlay.pods():
+        for container in pod.containers:
+            needed = container.get("resources", {})
+            if set(needed.get("requests", {})) != {"cpu", "memory"} or set(needed.get("limits", {})) != {"memory"}:
+                yield f"{pod}: wanted are requests of cpu and memory, and a limit of memory alone"
+
+
 def probes(overlay, _):
     """Liveness asks nothing that a restart would not mend; readiness says all."""
     for pod in overlay.pods():
@@ -239,6 +250,7 @@ RULES = (
     reachable,
     budgets,
     autoscalers,
+    resources,
     probes,
     references,
     grace,

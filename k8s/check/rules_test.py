@@ -168,6 +168,14 @@ class Rules(unittest.TestCase):
 
         self.broken("production", change, "StatefulSet relay: replicas, which an autoscaler decides")
 
+    def test_a_pod_that_does_not_say_what_it_needs_or_is_throttled(self):
+        def change(objects):
+            del pod(objects, "Job", "migrate")["containers"][0]["resources"]
+            pod(objects, "StatefulSet", "relay")["containers"][0]["resources"]["limits"]["cpu"] = "1"
+
+        wanted = "wanted are requests of cpu and memory, and a limit of memory alone"
+        self.broken("production", change, f"Job migrate: {wanted}", f"StatefulSet relay: {wanted}")
+
     def test_a_liveness_probe_that_asks_for_readiness(self):
         def change(objects):
             pod(objects, "Deployment", "manager")["containers"][0]["livenessProbe"]["httpGet"]["path"] = "/readyz"

@@ -332,7 +332,7 @@ impl System {
 
     /// Waits until a relay has a stream to so many other relays.
     pub async fn is_linked(&self, relay: u16, others: u16) {
-        self.shows(&format!("relay-{relay}"), "kurir_relay_links", others.into()).await;
+        self.shows(&format!("relay-{relay}"), r#"kurir_relay_streams{peer="relay"}"#, others.into()).await;
     }
 
     /// Cuts a person's relay connection, without a goodbye, and waits until the relay has noticed.

@@ -30,6 +30,9 @@ pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, DirectoryE
 pub(crate) type Fields = Vec<(String, String)>;
 
 pub(crate) trait Backend: fmt::Debug + Send + Sync {
+    /// Whether the store answers at all.
+    fn ping(&self) -> Answer<'_, ()>;
+
     /// One user's fields, and how `me` stands.
     fn look<'a>(&'a self, me: &'a ComponentId, user: &'a UserKey) -> Answer<'a, (Fields, Standing)>;
 

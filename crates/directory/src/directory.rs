@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kurir_metrics::Requests;
 use kurir_protocol::name::{Resource, UserKey};
 
 use crate::backend::memory::Memory;
@@ -25,6 +26,8 @@ pub struct Directory {
     pub(crate) backend: Arc<dyn Backend>,
     timing: Timing,
     patience: Duration,
+    requests: Requests,
+    in_process: bool,
     /// Who reads.
     member: Option<Arc<Membership>>,
 }
@@ -34,13 +37,14 @@ impl Directory {
     ///
     /// Fails with [`DirectoryError::Away`] if it can't be reached, with [`DirectoryError::BadUrl`] if it never will.
     pub async fn connect(url: &str, prefix: &str, timing: Timing) -> Result<Self, DirectoryError> {
-        let redis = Redis::connect(url, prefix, timing).await?;
-        Ok(Self::on(Arc::new(redis), timing))
+        let requests = Requests::default();
+        let redis = Redis::connect(url, prefix, timing, requests.clone()).await?;
+        Ok(Self { requests, ..Self::on(Arc::new(redis), timing) })
     }
 
     /// Tables in this process; clones share them, and they end with the last one.
     pub fn in_process(timing: Timing) -> Self {
-        Self::on(Arc::new(Memory::new(Clock::Boot, timing)), timing)
+        Self { in_process: true, ..Self::on(Arc::new(Memory::new(Clock::Boot, timing)), timing) }
     }
 
     /// The same tables, where who joins goes on trying for so long while they are away. Not at all unless told.
@@ -54,7 +58,8 @@ impl Directory {
     }
 
     pub(crate) fn on(backend: Arc<dyn Backend>, timing: Timing) -> Self {
-        Self { backend, timing, patience: Duration::ZERO, member: None }
+        let (patience, requests) = (Duration::ZERO, Requests::default());
+        Self { backend, timing, patience, requests, in_process: false, member: None }
     }
 
     pub(crate) fn read_by(&self, member: Arc<Membership>) -> Self {
@@ -64,6 +69,21 @@ impl Directory {
     /// The durations this directory was made with.
     pub fn timing(&self) -> Timing {
         self.timing
+    }
+
+    /// Whether the tables are in this process: nothing is asked elsewhere.
+    pub fn is_in_process(&self) -> bool {
+        self.in_process
+    }
+
+    /// How long its round trips to Redis take; those that failed gave no answer in time. Tables in this process make none.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// One round trip: whether the tables can be reached.
+    pub async fn ping(&self) -> Result<(), DirectoryError> {
+        self.backend.ping().await
     }
 
     /// What stands for one user.

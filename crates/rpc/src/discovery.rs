@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::Status;
 
 use crate::{
-    ConnectError, connect,
+    ConnectError, Peer, Streams, connect,
     transport::{CONNECT_TIMEOUT, chain},
     v1::{Component, JoinRequest, Load, join_request, tracker_client::TrackerClient},
 };
@@ -43,6 +43,7 @@ struct Shared {
     /// The last list of each tracker that has ever answered, by its address.
     lists: Mutex<HashMap<String, Vec<Component>>>,
     joined: watch::Sender<bool>,
+    streams: Streams,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,10 +60,11 @@ enum JoinError {
 
 impl Discovery {
     /// Joins every tracker of `trackers` (`http://host:port`) as `me`, and keeps joined until `shutdown`. Its tasks
-    /// are `tracker`'s.
+    /// are `tracker`'s, and counted in `streams`.
     pub fn start(
         trackers: Vec<String>,
         me: Component,
+        streams: Streams,
         shutdown: &CancellationToken,
         tracker: &TaskTracker,
     ) -> Discovery {
@@ -72,6 +74,7 @@ impl Discovery {
             components: watch::Sender::new(Arc::default()),
             lists: Mutex::default(),
             joined: watch::Sender::new(false),
+            streams,
         });
         for url in trackers {
             let shared = Arc::clone(&shared);
@@ -107,6 +110,7 @@ impl Discovery {
 
 impl Shared {
     async fn keep_joined(&self, url: &str) {
+        let _wanted = self.streams.wanted(Peer::Tracker);
         let mut reported = false;
         loop {
             let mut me = self.me.subscribe();
@@ -139,6 +143,7 @@ impl Shared {
         let _ = requests.try_send(register);
         let joined = timeout(CONNECT_TIMEOUT, client.join(ReceiverStream::new(outgoing))).await;
         let mut lists = joined.map_err(|_| JoinError::Silent)??.into_inner();
+        let _open = self.streams.open(Peer::Tracker);
         let mut every = tokio::time::interval(REPORT_EVERY);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

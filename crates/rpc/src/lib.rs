@@ -5,13 +5,16 @@
 //!
 //! - [`v1`]: generated messages, clients and servers
 //! - [`transport`]: channels and servers with the deadlines and keepalives that every internal stream needs
+//! - [`streams`]: how many of those there are, as metrics
 //! - [`discovery`]: membership at every configured tracker
 #![warn(missing_docs)]
 
 pub mod discovery;
+pub mod streams;
 pub mod transport;
 
 pub use discovery::Discovery;
+pub use streams::{Peer, Streams};
 pub use transport::{ConnectError, chain, connect, incoming, server};
 
 /// Generated from `proto/kurir/v1`; the `.proto` files hold the documentation.

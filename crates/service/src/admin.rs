@@ -80,7 +80,8 @@ fn router(health: Health, metrics: Metrics) -> Router {
 async fn readyz(State(health): State<Health>) -> impl IntoResponse {
     let report = health.report();
     let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = serde_json::to_string(&report).unwrap_or_default();
+    // A line for each part, for people.
+    let body = serde_json::to_string_pretty(&report).unwrap_or_default() + "\n";
     (status, [(CONTENT_TYPE, "application/json")], body)
 }
 
@@ -127,12 +128,15 @@ mod tests {
         relay.not_ready("waiting for a tracker");
         let (status, body) = get(&admin, "/readyz").await;
         assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
-        assert_eq!(body, r#"{"ready":false,"parts":{"relay":"waiting for a tracker"}}"#);
+        let expected = serde_json::json!({"ready": false, "parts": {"relay": "waiting for a tracker"}});
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), expected);
+        assert!(body.lines().any(|line| line.trim() == r#""relay": "waiting for a tracker""#), "{body}");
 
         relay.ready();
         let (status, body) = get(&admin, "/readyz").await;
         assert_eq!(status, "HTTP/1.1 200 OK");
-        assert_eq!(body, r#"{"ready":true,"parts":{"relay":"ready"}}"#);
+        let expected = serde_json::json!({"ready": true, "parts": {"relay": "ready"}});
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), expected);
 
         shell.health.stopping();
         let (status, _) = get(&admin, "/readyz").await;

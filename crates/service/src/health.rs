@@ -1,9 +1,16 @@
 //! Readiness: each part of the process says for itself whether it can serve; the process is ready when all can.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, gauge::ConstGauge},
+};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use tokio::sync::watch;
+
+use crate::Metrics;
 
 /// The readiness of this process, by part. Cheap to clone; clones are the same.
 #[derive(Clone, Debug)]
@@ -32,7 +39,22 @@ impl Health {
             }
             report.parts.insert(name.clone(), State::NotReady("starting".to_owned()));
         });
-        Ready { report: Arc::clone(&self.report), name }
+        Ready { report: Arc::clone(&self.report), kind: Report::parts, name }
+    }
+
+    /// Adds what the process depends on, not ready until it says otherwise. However ready it is, without a part the process is
+    /// not.
+    pub fn register_dependency(&self, name: &str) -> Ready {
+        let dependency =
+            Ready { report: Arc::clone(&self.report), kind: Report::dependencies, name: name.to_owned() };
+        dependency.not_ready("starting");
+        dependency
+    }
+
+    /// Shows readiness among the metrics.
+    pub(crate) fn register_metrics(&self, metrics: &Metrics) {
+        let health = self.clone();
+        metrics.register(|registry| registry.register_collector(Box::new(health)));
     }
 
     pub(crate) fn child(&self, scope: &str) -> Self {
@@ -64,8 +86,11 @@ impl Health {
 #[derive(Debug)]
 pub struct Ready {
     report: Arc<watch::Sender<Report>>,
+    kind: fn(&mut Report) -> &mut States,
     name: String,
 }
+
+type States = BTreeMap<String, State>;
 
 impl Ready {
     /// This part can serve.
@@ -81,15 +106,16 @@ impl Ready {
     /// This part is no longer asked, as when what it stood for was to be waited for and has come.
     pub fn withdraw(self) {
         self.report.send_modify(|report| {
-            report.parts.remove(&self.name);
+            (self.kind)(report).remove(&self.name);
         });
     }
 
     fn set(&self, state: State) {
         self.report.send_if_modified(|report| {
-            let changed = report.parts.get(&self.name) != Some(&state);
+            let states = (self.kind)(report);
+            let changed = states.get(&self.name) != Some(&state);
             if changed {
-                report.parts.insert(self.name.clone(), state);
+                states.insert(self.name.clone(), state);
             }
             changed
         });
@@ -100,17 +126,31 @@ impl Ready {
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     stopping: bool,
-    parts: BTreeMap<String, State>,
+    parts: States,
+    dependencies: States,
 }
 
 impl Report {
+    fn parts(&mut self) -> &mut States {
+        &mut self.parts
+    }
+
+    fn dependencies(&mut self) -> &mut States {
+        &mut self.dependencies
+    }
+
+    fn states(&self) -> impl Iterator<Item = (&String, &State)> {
+        self.parts.iter().chain(&self.dependencies)
+    }
+
     /// Whether newcomers should be sent here.
     pub fn is_ready(&self) -> bool {
-        !self.stopping && !self.parts.is_empty() && self.parts.values().all(|state| *state == State::Ready)
+        !self.stopping && !self.parts.is_empty() && self.states().all(|(_, state)| *state == State::Ready)
     }
 }
 
-/// `{"ready": false, "parts": {"relay": "ready", "directory": "the reason why not"}}`, with `"stopping": true` once it is.
+/// `{"ready": false, "parts": {"relay": "ready"}, "dependencies": {"redis": "the reason why not"}}`, with `"stopping": true` once
+/// it is.
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -119,6 +159,9 @@ impl Serialize for Report {
             map.serialize_entry("stopping", &true)?;
         }
         map.serialize_entry("parts", &self.parts)?;
+        if !self.dependencies.is_empty() {
+            map.serialize_entry("dependencies", &self.dependencies)?;
+        }
         map.end()
     }
 }
@@ -135,6 +178,20 @@ impl Serialize for State {
             Self::Ready => "ready",
             Self::NotReady(reason) => reason,
         })
+    }
+}
+
+/// One gauge for each part and dependency: 1 while it is ready.
+impl Collector for Health {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let report = self.report();
+        let help = "Whether this part or dependency is ready, as /readyz says.";
+        let mut family = encoder.encode_descriptor("ready", help, None, MetricType::Gauge)?;
+        for (name, state) in report.states() {
+            let ready = ConstGauge::new(i64::from(*state == State::Ready && !report.stopping));
+            ready.encode(family.encode_family(&[("part", name.as_str())])?)?;
+        }
+        Ok(())
     }
 }
 
@@ -190,6 +247,25 @@ mod tests {
         let health = Health::default();
         health.register("start").withdraw();
         assert_eq!(json(&health), r#"{"ready":false,"parts":{}}"#);
+    }
+
+    #[test]
+    fn what_a_process_depends_on_makes_it_unready_and_never_ready() {
+        let health = Health::default();
+        let redis = health.register_dependency("redis");
+        redis.ready();
+        assert!(!health.report().is_ready());
+        health.register("relay").ready();
+        assert!(health.report().is_ready());
+        redis.not_ready("away");
+        assert_eq!(
+            json(&health),
+            r#"{"ready":false,"parts":{"relay":"ready"},"dependencies":{"redis":"away"}}"#
+        );
+        let metrics = Metrics::default();
+        health.register_metrics(&metrics);
+        let text = metrics.encode();
+        assert!(text.contains("\nkurir_ready{part=\"relay\"} 1\nkurir_ready{part=\"redis\"} 0\n"), "{text}");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@
 //! | [`mod@run`] | process start, signals, bounded drain |
 //! | [`shell`] | what `serve` is given: [`Shell`], [`Shutdown`] |
 //! | [`health`] | readiness, by part |
+//! | [`dependency`] | and by what the process depends on |
 //! | [`metrics`] | one registry for the process, labelled by role when several share it |
 //! | [`admin`] | `/livez`, `/readyz`, `/metrics` |
 //! | [`listener`] | binding and accepting client sockets, never more than the open-file limit allows |
@@ -18,6 +19,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod dependency;
 pub mod health;
 pub mod listener;
 pub mod metrics;

@@ -2,11 +2,16 @@
 
 use std::{
     collections::HashMap,
-    fmt::Write,
+    fmt::{self, Write},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use prometheus_client::{encoding::text::encode_registry, registry::Registry};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text::encode_registry},
+    metrics::gauge::ConstGauge,
+    registry::Registry,
+};
 
 /// What the name of every metric of ours begins with.
 const PREFIX: &str = "kurir";
@@ -34,6 +39,17 @@ impl Metrics {
         });
     }
 
+    /// Registers a gauge that is read whenever metrics are asked for. `read` is called with the registry locked, so it may be
+    /// as slow as a scrape may be, and must not come back here.
+    pub fn register_reading(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> usize + Send + Sync + 'static,
+    ) {
+        self.register(|registry| registry.register_collector(Box::new(Reading { name, help, read })));
+    }
+
     pub(crate) fn with_registry<R>(&self, act: impl FnOnce(&mut Registry) -> R) -> R {
         // A panic while registering leaves at worst a metric out.
         act(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))
@@ -49,6 +65,28 @@ impl Metrics {
         // Writing to a string fails only if a collector of ours does, and then the rest is still worth having.
         let _ = self.with_registry(|registry| encode_registry(&mut text, registry));
         one_family_per_name(&text)
+    }
+}
+
+/// A gauge that is not kept but read.
+struct Reading<F> {
+    name: &'static str,
+    help: &'static str,
+    read: F,
+}
+
+impl<F> fmt::Debug for Reading<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<F: Fn() -> usize + Send + Sync + 'static> Collector for Reading<F> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let gauge = ConstGauge::new(i64::try_from((self.read)()).unwrap_or(i64::MAX));
+        // The registry ends a metric's help with a full stop and a collector's not.
+        let help = format!("{}.", self.help);
+        gauge.encode(encoder.encode_descriptor(self.name, &help, None, gauge.metric_type())?)
     }
 }
 
@@ -111,6 +149,19 @@ mod tests {
              # TYPE kurir_users gauge\n\
              kurir_users{component=\"relay-1\"} 0\n\
              kurir_users{component=\"relay-2\"} 0\n\
+             # EOF\n"
+        );
+    }
+
+    #[test]
+    fn a_gauge_that_is_read_looks_like_any_other() {
+        let metrics = Metrics::default();
+        metrics.child("relay-1").register_reading("waiting_bytes", "What waits", || 17);
+        assert_eq!(
+            metrics.encode(),
+            "# HELP kurir_waiting_bytes What waits.\n\
+             # TYPE kurir_waiting_bytes gauge\n\
+             kurir_waiting_bytes{component=\"relay-1\"} 17\n\
              # EOF\n"
         );
     }

@@ -6,15 +6,31 @@ use std::fs;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    metrics::{counter::ConstCounter, gauge::ConstGauge, info::Info},
 };
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::Metrics;
+use crate::{Metrics, Shell};
 
 pub(crate) fn register(metrics: &Metrics) {
     // The standard names, without our prefix, that dashboards know.
     metrics.with_registry(|registry| registry.register_collector(Box::new(Process)));
+}
+
+/// What of ours every process shows.
+pub(crate) fn register_shell(shell: &Shell) {
+    let metrics = &shell.metrics;
+    metrics.register(|registry| {
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "What runs here", version);
+    });
+    shell.health.register_metrics(metrics);
+    let connections = shell.connections.clone();
+    metrics.register_reading(
+        "listener_connections_limit",
+        "Client connections that the open-file limit allows, of all listeners together",
+        move || connections.limit(),
+    );
 }
 
 #[derive(Debug)]

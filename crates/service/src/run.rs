@@ -97,6 +97,7 @@ where
 
     let shell = Shell { connections, ..Shell::new(0) };
     own_process::register(&shell.metrics);
+    own_process::register_shell(&shell);
     let admin = Admin::start(&settings.admin, &shell).await?;
     if let Some(address) = admin.address() {
         tracing::info!(%address, "admin port open");

@@ -26,6 +26,7 @@ use tokio_util::{
 };
 
 use crate::{
+    ended::Ended,
     outbox::{Closing, Outbox},
     writer::Writer,
 };
@@ -94,23 +95,6 @@ pub trait Session: Send {
     fn deadline(&self) -> Option<Instant> {
         None
     }
-}
-
-/// Why a connection ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// The client closed it.
-    ByClient,
-    /// The session, a limit of the protocol or the outbox's owner closed it.
-    ByServer,
-    /// The session's deadline passed.
-    Deadline,
-    /// The client did not read what was sent to it.
-    TooSlow,
-    /// The process stops.
-    Shutdown,
-    /// The network did.
-    Failed(io::Error),
 }
 
 /// Serves one connection until it is over, and closes it as PROTOCOL section 0 says.

@@ -7,13 +7,16 @@
 //! Not here: what the stanzas mean (`kurir-protocol`, the services) and accepting sockets (`kurir-service`).
 //!
 //! - [`connection`]: [`run`], the task of one connection from its first byte to its close
+//! - [`ended`]: why it ended
 //! - [`outbox`]: what waits to be written
 //! - `writer`: from canonical stanzas to the bytes of the client's framing
 #![warn(missing_docs)]
 
 pub mod connection;
+pub mod ended;
 pub mod outbox;
 mod writer;
 
-pub use connection::{Ended, Flow, Options, Pace, Session, run};
+pub use connection::{Flow, Options, Pace, Session, run};
+pub use ended::{End, Ended};
 pub use outbox::{Closed, Outbox};

@@ -131,6 +131,11 @@ impl Outbox {
         }
     }
 
+    /// How many bytes wait to be taken by the connection's task.
+    pub fn waiting_bytes(&self) -> usize {
+        self.lock().lines.len()
+    }
+
     /// How many bytes of [`Outbox::push_replies`] wait to be taken.
     pub(crate) fn reply_bytes(&self) -> usize {
         self.lock().reply_bytes
@@ -322,6 +327,7 @@ mod tests {
         assert_eq!(take(&outbox), None);
         outbox.push(b"one\n").unwrap();
         outbox.push_quietly(b"two\n").unwrap();
+        assert_eq!(outbox.waiting_bytes(), 8);
         assert_eq!(take(&outbox), Some((b"one\ntwo\n".to_vec(), None)));
         assert_eq!(take(&outbox), None);
     }

@@ -20,6 +20,7 @@
 //! | [`load`], [`bench`] | a thousand users, `kurir bench` |
 //! | [`hostile`] | clients that mean harm |
 //! | [`operations`] | configuration, ports, stores that are away, stopping |
+//! | [`signals`] | metrics, readiness, traces |
 //! | [`report`] | that every row T1–U15 has a test |
 #![allow(
     clippy::unwrap_used,
@@ -50,6 +51,7 @@ mod pauses;
 mod relays;
 mod report;
 mod sessions;
+mod signals;
 mod soak;
 mod tickets;
 mod tracked;

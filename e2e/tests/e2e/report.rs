@@ -26,6 +26,7 @@ const TABLES: &[&[Shown]] = &[
     crate::bench::SHOWN,
     crate::hostile::SHOWN,
     crate::operations::SHOWN,
+    crate::signals::SHOWN,
     crate::soak::SHOWN,
     SHOWN,
 ];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use kurir_directory::{Directory, DirectoryError, Timing};
 use kurir_manager::store::{DatabaseConfig, Store, StoreError};
-use kurir_service::Shell;
+use kurir_service::{Shell, dependency};
 use tokio::time::{Instant, sleep};
 
 use crate::config::{Config, IN_PROCESS, StartConfig};
@@ -36,6 +36,31 @@ pub(crate) async fn open_store(start: &StartConfig, database: &DatabaseConfig) -
     let connect = async || Store::connect(database).await;
     let passing = |error: &StoreError| matches!(error, StoreError::Unavailable(_));
     retry(start, connect, passing).await.with_context(|| format!("database.url {}", database.url))
+}
+
+/// From now on readiness says whether these answer, and metrics how fast.
+pub(crate) fn watch(shell: &Shell, directory: &Directory, store: Option<&Store>) {
+    if !directory.is_in_process() {
+        let requests = directory.requests();
+        shell
+            .metrics
+            .register(|registry| requests.register(registry, "redis_request", "round trips to Redis"));
+        let asked = directory.clone();
+        dependency::watch(shell, "redis", move || {
+            let asked = asked.clone();
+            async move { asked.ping().await }
+        });
+    }
+    let Some(store) = store else { return };
+    let requests = store.requests();
+    shell.metrics.register(|registry| {
+        requests.register(registry, "database_request", "requests to the database, all statements of each");
+    });
+    let asked = store.clone();
+    dependency::watch(shell, "database", move || {
+        let asked = asked.clone();
+        async move { asked.ping().await }
+    });
 }
 
 /// What `opening` gives, or nothing if the process is told to stop before. Until then `/readyz` says why it is not ready.

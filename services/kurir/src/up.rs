@@ -91,6 +91,7 @@ async fn serve(plan: Plan, shell: Shell) -> anyhow::Result<()> {
     let opened = Box::pin(async { tokio::try_join!(start::store(config), start::directory(config)) });
     let Some((store, directory)) = start::unless_stopped(&shell, opened).await? else { return Ok(()) };
 
+    start::watch(&shell, &directory, Some(&store));
     // Every role has its place in readiness before the first can say that it is ready.
     let tracker = shell.child("tracker");
     let managers: Vec<_> = plan.managers.iter().map(|role| (role.clone(), shell.child(&role.id))).collect();

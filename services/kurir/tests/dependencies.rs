@@ -19,6 +19,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("kurir-socket", &["kurir-service", "kurir-rpc", "kurir-directory", "sea-orm", "tonic"]),
     ("kurir-rpc", &["kurir-service", "kurir-directory", "sea-orm", "figment"]),
     ("kurir-trail", &["kurir-service", "kurir-directory", "sea-orm", "figment"]),
+    ("kurir-metrics", &["tokio", "tonic", "tracing"]),
     ("kurir-service", &["kurir-protocol", "kurir-rpc", "kurir-directory"]),
     ("kurir-directory", &["sea-orm", "kurir-rpc"]),
     ("kurir-relay", &["sea-orm", "kurir-tracker", "kurir-manager"]),

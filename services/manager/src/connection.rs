@@ -44,6 +44,7 @@ pub(crate) async fn serve(manager: Arc<Manager>, stream: TcpStream, address: Soc
     let manager = Arc::clone(&connection.manager);
     let ended = kurir_socket::run(stream, &mut connection, &outbox, &manager.options, &manager.closing).await;
     tracing::debug!(%address, ?ended, "connection ended");
+    manager.metrics.closed.of(ended.label()).inc();
     if let Some(online) = connection.online.take() {
         Box::pin(manager.depart(&online, SessionEnd::Lost)).await;
     }

@@ -1,94 +1,86 @@
 //! What the manager counts.
 
+use std::sync::Arc;
+
 use kurir_directory::ComponentId;
+use kurir_metrics::ByLabel;
+use kurir_rpc::Streams;
 use kurir_service::Metrics as Registry;
+use kurir_socket::End;
 use kurir_trail::Counts;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 
-use crate::store::log::Appended;
+use crate::{manager::Manager, store::log::Appended};
 
 /// Counters and gauges of one manager. Clones count together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Metrics {
-    auth: Family<AuthLabels, Counter>,
-    offers: Family<OfferLabels, Counter>,
-    reclaimed: Family<ReclaimLabels, Counter>,
+    auth: ByLabel<AuthResult, Counter>,
+    offers: ByLabel<OfferResult, Counter>,
+    reclaimed: ByLabel<ReclaimResult, Counter>,
     temporary_failures: Counter,
     notices_sent: Counter,
     notices_received: Counter,
     notices_dropped: Counter,
-    appended: Family<AppendLabels, Counter>,
+    appended: ByLabel<AppendResult, Counter>,
     append_failures: Counter,
     dropped: Counter,
     dropped_unread: Counter,
     pub(crate) trail: Counts,
+    pub(crate) streams: Streams,
+    /// Client connections that are over.
+    pub(crate) closed: ByLabel<End, Counter>,
     sessions: Gauge,
     connections: Gauge,
     relays: Gauge,
     relay_load: Family<RelayLabels, Gauge>,
 }
 
-/// What became of a registration or login.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum AuthResult {
-    Created,
-    LoggedIn,
-    CameBack,
-    UsernameUsed,
-    BadRequest,
-    UserNotFound,
-    Unauthorized,
-    AlreadyLoggedIn,
-    TooManyDevices,
-    Temporary,
+kurir_metrics::label! {
+    /// What became of a registration or login.
+    pub(crate) enum AuthResult as "result" {
+        Created = "created",
+        LoggedIn = "logged_in",
+        CameBack = "came_back",
+        UsernameUsed = "username_used",
+        BadRequest = "bad_request",
+        UserNotFound = "user_not_found",
+        Unauthorized = "unauthorized",
+        AlreadyLoggedIn = "already_logged_in",
+        TooManyDevices = "too_many_devices",
+        Temporary = "temporary",
+    }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AuthLabels {
-    result: AuthResult,
+kurir_metrics::label! {
+    enum OfferResult as "result" {
+        Given = "given",
+        NoRelay = "no_relay",
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum OfferResult {
-    Given,
-    NoRelay,
+kurir_metrics::label! {
+    enum ReclaimResult as "result" {
+        Kept = "kept",
+        Lost = "lost",
+    }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfferLabels {
-    result: OfferResult,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum ReclaimResult {
-    Kept,
-    Lost,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReclaimLabels {
-    result: ReclaimResult,
+kurir_metrics::label! {
+    enum AppendResult as "result" {
+        Stored = "stored",
+        Repeated = "repeated",
+        Conflict = "conflict",
+        NoAccount = "no_account",
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RelayLabels {
     relay: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum AppendResult {
-    Stored,
-    Repeated,
-    Conflict,
-    NoAccount,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AppendLabels {
-    result: AppendResult,
 }
 
 impl Metrics {
@@ -144,6 +136,12 @@ impl Metrics {
                 "Connections of each relay that users are given, with those promised here",
                 self.relay_load.clone(),
             );
+            self.streams.register(registry, "manager");
+            registry.register(
+                "manager_connections_closed",
+                "Client connections that are over, by why",
+                self.closed.clone(),
+            );
             registry.register("manager_auth", "Registrations and logins by result", self.auth.clone());
             registry.register(
                 "manager_messages_appended",
@@ -160,17 +158,17 @@ impl Metrics {
     }
 
     pub(crate) fn authenticated(&self, result: AuthResult) {
-        self.auth.get_or_create(&AuthLabels { result }).inc();
+        self.auth.of(result).inc();
     }
 
     pub(crate) fn relay_offered(&self, given: bool) {
         let result = if given { OfferResult::Given } else { OfferResult::NoRelay };
-        self.offers.get_or_create(&OfferLabels { result }).inc();
+        self.offers.of(result).inc();
     }
 
     pub(crate) fn session_reclaimed(&self, kept: bool) {
         let result = if kept { ReclaimResult::Kept } else { ReclaimResult::Lost };
-        self.reclaimed.get_or_create(&ReclaimLabels { result }).inc();
+        self.reclaimed.of(result).inc();
     }
 
     pub(crate) fn temporary_failure(&self) {
@@ -196,7 +194,7 @@ impl Metrics {
             Appended::Conflict => AppendResult::Conflict,
             Appended::NoAccount => AppendResult::NoAccount,
         };
-        self.appended.get_or_create(&AppendLabels { result }).inc();
+        self.appended.of(result).inc();
     }
 
     pub(crate) fn append_failed(&self) {
@@ -206,6 +204,34 @@ impl Metrics {
     pub(crate) fn dropped(&self, entries: u64, unread: u64) {
         self.dropped.inc_by(entries);
         self.dropped_unread.inc_by(unread);
+    }
+
+    /// What is read whenever it is asked for.
+    pub(crate) fn register_readings(registry: &Registry, manager: &Arc<Manager>) {
+        let reading = |read: fn(&Manager) -> usize| {
+            // The registry outlives the manager.
+            let manager = Arc::downgrade(manager);
+            move || manager.upgrade().map_or(0, |manager| read(&manager))
+        };
+        registry.register_reading(
+            "manager_outbox_bytes",
+            "Waiting to be written to users who are logged in, all together",
+            reading(|manager| manager.sessions.all().iter().map(|online| online.outbox_bytes()).sum()),
+        );
+        registry.register_reading(
+            "manager_passwords_waiting",
+            "Passwords that wait for their turn to be hashed",
+            reading(|manager| manager.passwords.waiting()),
+        );
+        registry.register_reading(
+            "manager_passwords_hashing",
+            "Passwords that are being hashed",
+            reading(|manager| manager.passwords.hashing()),
+        );
+        let passwords = manager.passwords.requests();
+        registry.register(|registry| {
+            passwords.register(registry, "manager_password", "passwords hashed or checked, waiting included");
+        });
     }
 
     /// What is true at the moment.

@@ -171,6 +171,11 @@ impl Online {
         std::mem::take(&mut self.lock().owes_news)
     }
 
+    /// What waits to be written to the user.
+    pub(crate) fn outbox_bytes(&self) -> usize {
+        self.outbox.waiting_bytes()
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.outbox.is_closed()
     }

@@ -6,6 +6,7 @@ use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
     password_hash::{self, phc},
 };
+use kurir_metrics::Requests;
 use sea_orm::DeriveValueType;
 use tokio::{sync::Semaphore, time::timeout};
 
@@ -74,6 +75,15 @@ pub struct Passwords {
     places: Arc<Semaphore>,
     /// One for each that is being worked on; given out in the order of asking.
     turns: Arc<Semaphore>,
+    limits: Limits,
+    /// From asking to the answer, waiting for a turn included; those that were refused failed.
+    requests: Requests,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    places: usize,
+    turns: usize,
 }
 
 impl Passwords {
@@ -89,7 +99,25 @@ impl Passwords {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
             places: Arc::new(Semaphore::new(places)),
             turns: Arc::new(Semaphore::new(threads)),
+            limits: Limits { places, turns: threads },
+            requests: Requests::default(),
         })
+    }
+
+    /// How long they take, and how many are refused.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// How many are being worked on now.
+    pub(crate) fn hashing(&self) -> usize {
+        self.limits.turns.saturating_sub(self.turns.available_permits())
+    }
+
+    /// How many wait for their turn now.
+    pub(crate) fn waiting(&self) -> usize {
+        let places = self.limits.places.saturating_sub(self.places.available_permits());
+        places.saturating_sub(self.hashing())
     }
 
     /// Hashes a new password with a random salt.
@@ -123,6 +151,13 @@ impl Passwords {
     }
 
     async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        self.requests.timed(self.work_in_turn(work), Result::is_err).await
+    }
+
+    async fn work_in_turn<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
@@ -227,6 +262,7 @@ mod tests {
         }
         let mut waiting = Box::pin(passwords.hash("12345"));
         assert!(futures_are_pending(&mut waiting).await);
+        assert_eq!((passwords.hashing(), passwords.waiting()), (1, 1));
         assert!(matches!(passwords.hash("12345").await, Err(PasswordError::Busy)));
         assert!(matches!(passwords.verify("12345", &stored()).await, Err(PasswordError::Busy)));
 
@@ -234,6 +270,7 @@ mod tests {
         waiting.await.unwrap();
         working.await.unwrap().unwrap().unwrap();
         passwords.hash("12345").await.unwrap();
+        assert_eq!((passwords.hashing(), passwords.waiting()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -229,6 +229,7 @@ impl Peers {
 impl Peer {
     /// One stream after the other for as long as that manager is alive.
     async fn keep_telling(&self, member: &Member, metrics: &Metrics) {
+        let _wanted = metrics.streams.wanted(kurir_rpc::Peer::Manager);
         let mut wait = FIRST_WAIT;
         loop {
             match self.stream(member, metrics, &mut wait).await {
@@ -262,6 +263,7 @@ impl Peer {
         let _ = requests.try_send(v1::NotifyRequest { message: Some(Message::Hello(hello)) });
         let opened = timeout(CONNECT_TIMEOUT, client.notify(ReceiverStream::new(outgoing))).await;
         let mut acknowledgements = opened.map_err(|_| StreamError::Silent)??.into_inner();
+        let _open = metrics.streams.open(kurir_rpc::Peer::Manager);
         self.queue().said(missed);
         *wait = FIRST_WAIT;
         let mut handled = 0;

@@ -108,7 +108,9 @@ impl Bound {
         };
         let shutdown = &self.shell.shutdown;
         let trackers = self.config.trackers.clone();
-        let discovery = Discovery::start(trackers, me.clone(), &shutdown.token, &shutdown.tracker);
+        Metrics::register_readings(&self.shell.metrics, &manager);
+        let streams = manager.metrics.streams.clone();
+        let discovery = Discovery::start(trackers, me.clone(), streams, &shutdown.token, &shutdown.tracker);
         let running = Running { manager, discovery, tasks, stop };
         running.start(self.components, events, me, &self.config);
         running.report_ready(self.ready, self.config.trackers.is_empty(), &shutdown.token);

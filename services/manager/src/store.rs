@@ -35,6 +35,7 @@ mod migration;
 
 use std::{sync::Arc, time::Duration};
 
+use kurir_metrics::Requests;
 use kurir_service::config::Secret;
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait,
@@ -47,7 +48,7 @@ pub use error::StoreError;
 pub use roster::{Added, Contact, Item, Profile, Removed, RosterError};
 pub use subscription::Subscription;
 
-use error::DeadlineExceeded;
+use error::{DeadlineExceeded, MayBeStoreError};
 
 /// Section `database` of the configuration: where accounts and rosters are kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,6 +86,7 @@ struct ImpossibleTimeout(f64);
 pub struct Store {
     database: DatabaseConnection,
     timeout: Duration,
+    requests: Requests,
     /// `SQLite` has one writer: here they queue in order, inside it they would poll for their turn.
     writer: Option<Arc<Mutex<()>>>,
 }
@@ -101,22 +103,36 @@ impl Store {
         }
         let opened = connection::open(config, timeout).await?;
         let writer = opened.one_writer.then(Arc::default);
-        let store = Store { database: opened.database, timeout, writer };
+        let store = Store { database: opened.database, timeout, requests: Requests::default(), writer };
         if config.migrate {
             store.migrate().await?;
         }
         Ok(store)
     }
 
+    /// How long its requests take; those that failed had no answer, or one that is a defect.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// One round trip: whether the database can be reached.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.within(self.timeout, async { Ok(self.database.ping().await?) }).await
+    }
+
     /// Gives `work` up when the deadline has passed.
-    async fn within<T, E: From<StoreError>>(
+    async fn within<T, E: From<StoreError> + MayBeStoreError>(
         &self,
         deadline: Duration,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        tokio::time::timeout(deadline, work)
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Unavailable(DeadlineExceeded.into()).into()))
+        let bounded = async {
+            tokio::time::timeout(deadline, work)
+                .await
+                .unwrap_or_else(|_| Err(StoreError::Unavailable(DeadlineExceeded.into()).into()))
+        };
+        let failed = |outcome: &Result<T, E>| outcome.as_ref().is_err_and(E::is_store_error);
+        self.requests.timed(bounded, failed).await
     }
 
     /// Waits for the turn to write, where only one can.

@@ -8,7 +8,7 @@ use std::{
 
 use kurir_protocol::name::LoginId;
 use kurir_rpc::{
-    ConnectError, connect,
+    ConnectError, Peer, connect,
     v1::{
         AttachRequest, AttachResponse, Component, RelayHello, attach_request, attach_response,
         manager_client::ManagerClient,
@@ -60,6 +60,7 @@ enum AttachError {
 /// Keeps attached to `manager` until `over`. This relay speaks as `me`.
 pub(crate) async fn keep(relay: Arc<Relay>, manager: Component, me: RelayHello, over: CancellationToken) {
     let attached = async {
+        let _wanted = relay.metrics.streams.wanted(Peer::Manager);
         let mut pause = RETRY.0;
         loop {
             let mut attached = None;
@@ -99,6 +100,7 @@ async fn session<'a>(
     let _ = requests.try_send(request(attach_request::Message::Hello(me.clone())));
     let opening = timeout(ANSWER, client.attach(ReceiverStream::new(outgoing))).await;
     let mut incoming = opening.map_err(|_| AttachError::Silent)??.into_inner();
+    let _open = relay.metrics.streams.open(Peer::Manager);
     let _place = relay.managers.add(&manager.id, channel);
     let mut changes = relay.load.changes();
     let mut every = interval(REPORT_EVERY);

@@ -8,7 +8,10 @@ use std::{
 };
 
 use kurir_directory::{ComponentId, Directory, Generation};
-use kurir_rpc::v1::{Component, LinkHello};
+use kurir_rpc::{
+    Peer,
+    v1::{Component, LinkHello},
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -218,9 +221,9 @@ impl Links {
             return Duration::ZERO;
         }
         tracing::info!(peer = %link.peer, "link is up");
-        self.metrics.links.inc();
+        let open = self.metrics.streams.open(Peer::Relay);
         let ended = streams::run(self, link, &turn, incoming, outgoing).await;
-        self.metrics.links.dec();
+        drop(open);
         self.end(link, Standing::Down);
         match ended {
             Ok(()) => tracing::info!(peer = %link.peer, "link is closed"),
@@ -249,6 +252,7 @@ impl Links {
 
     /// One life's task: its patience, and its stream if that is ours to dial.
     async fn keep(&self, link: &Arc<Link>, dials: bool) {
+        let _wanted = self.metrics.streams.wanted(Peer::Relay);
         let kept = async {
             let dialled = async {
                 if dials {
@@ -258,6 +262,8 @@ impl Links {
             tokio::join!(self.wait_until_open(link), dialled);
         };
         let _: Option<()> = link.over.run_until_cancelled(kept).await;
+        // Who waits to be dialled has nothing more to do, and still wants its stream.
+        link.over.cancelled().await;
     }
 
     /// Messages wait for the first stream no longer than that, whatever an attempt to get one takes.

@@ -1,97 +1,83 @@
 //! What `/metrics` shows of a relay.
 
-use kurir_service::Shell;
-use kurir_trail::Counts;
-use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-};
+use std::sync::Arc;
 
-use crate::lookup::Answer;
+use kurir_metrics::ByLabel;
+use kurir_rpc::Streams;
+use kurir_service::{Metrics as Registry, Shell};
+use kurir_socket::End;
+use kurir_trail::Counts;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+
+use crate::{lookup::Answer, relay::Relay};
 
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
     /// Admitted and not over.
     pub(crate) users: Gauge,
-    pub(crate) links: Gauge,
+    pub(crate) streams: Streams,
+    /// Client connections that are over.
+    pub(crate) closed: ByLabel<End, Counter>,
     /// On a link that broke: reported to their senders, delivered or not.
     pub(crate) lost: Counter,
     pub(crate) trail: Counts,
-    tracked: Family<TrackedLabels, Counter>,
-    hellos: Family<HelloLabels, Counter>,
-    lookups: Family<LookupLabels, Counter>,
-    pub(crate) here: Counter,
-    pub(crate) linked: Counter,
-    pub(crate) waiting: Counter,
-    pub(crate) refused: Counter,
+    tracked: ByLabel<TrackedOutcome, Counter>,
+    hellos: ByLabel<HelloOutcome, Counter>,
+    lookups: ByLabel<LookupAnswer, Counter>,
+    messages: ByLabel<Way, Counter>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct HelloLabels {
-    outcome: HelloOutcome,
+kurir_metrics::label! {
+    pub(crate) enum HelloOutcome as "outcome" {
+        Admitted = "admitted",
+        Unauthorized = "unauthorized",
+        TemporaryFailure = "temporary_failure",
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum HelloOutcome {
-    Admitted,
-    Unauthorized,
-    TemporaryFailure,
+kurir_metrics::label! {
+    pub(crate) enum TrackedOutcome as "outcome" {
+        Stored = "stored",
+        NoAccount = "no_account",
+        Conflict = "conflict",
+        Refused = "refused",
+    }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TrackedLabels {
-    outcome: TrackedOutcome,
+kurir_metrics::label! {
+    enum LookupAnswer as "answer" {
+        Relay = "relay",
+        Here = "here",
+        Nobody = "nobody",
+        Failed = "failed",
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum TrackedOutcome {
-    Stored,
-    NoAccount,
-    Conflict,
-    Refused,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LookupLabels {
-    answer: LookupAnswer,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum LookupAnswer {
-    Relay,
-    Here,
-    Nobody,
-    Failed,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct MessageLabels {
-    way: Way,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum Way {
-    Here,
-    Linked,
-    Waiting,
-    Refused,
+kurir_metrics::label! {
+    /// How a message goes to its receiver.
+    pub(crate) enum Way as "way" {
+        /// Into the outbox of a device that is connected here.
+        Here = "here",
+        /// Over a link, by a route that was cached.
+        Linked = "linked",
+        /// In line: the directory is asked, or what is on its way to the receiver comes first.
+        Waiting = "waiting",
+        /// Nowhere.
+        Refused = "refused",
+    }
 }
 
 impl Metrics {
     pub(crate) fn register(shell: &Shell) -> Self {
         let metrics = Self::default();
-        let messages: Family<MessageLabels, Counter> = Family::default();
-        let way = |way| messages.get_or_create(&MessageLabels { way }).clone();
-        let metrics = Self {
-            here: way(Way::Here),
-            linked: way(Way::Linked),
-            waiting: way(Way::Waiting),
-            refused: way(Way::Refused),
-            ..metrics
-        };
         shell.metrics.register(|registry| {
             registry.register("relay_users", "Connections that have said hello", metrics.users.clone());
-            registry.register("relay_links", "Streams to other relays", metrics.links.clone());
+            metrics.streams.register(registry, "relay");
+            registry.register(
+                "relay_connections_closed",
+                "Client connections that are over, by why",
+                metrics.closed.clone(),
+            );
             registry.register(
                 "relay_lost_messages",
                 "Answered because their link broke",
@@ -119,17 +105,52 @@ impl Metrics {
                 &trail.not_kept,
             );
             registry.register("relay_trail_kept", "Events that are remembered", trail.kept.clone());
-            registry.register("relay_messages", "Messages from clients, by their way", messages.clone());
+            registry.register(
+                "relay_messages",
+                "Untracked messages from clients, by their way",
+                metrics.messages.clone(),
+            );
         });
         metrics
     }
 
+    /// What is read whenever it is asked for.
+    pub(crate) fn register_readings(registry: &Registry, relay: &Arc<Relay>) {
+        let reading = |read: fn(&Relay) -> usize| {
+            // The registry outlives the relay.
+            let relay = Arc::downgrade(relay);
+            move || relay.upgrade().map_or(0, |relay| read(&relay))
+        };
+        registry.register_reading(
+            "relay_outbox_bytes",
+            "Waiting to be written to users, all together",
+            reading(|relay| {
+                let connections = relay.router.table.connections().flatten();
+                connections.map(|connection| connection.outbox.waiting_bytes()).sum()
+            }),
+        );
+        registry.register_reading(
+            "relay_cached_routes",
+            "Users elsewhere whose relay is remembered",
+            reading(|relay| relay.router.table.routes()),
+        );
+        registry.register_reading(
+            "relay_waiting_bytes",
+            "Messages whose receiver is being looked up or whose link settles",
+            reading(|relay| relay.router.waiting_bytes()),
+        );
+    }
+
     pub(crate) fn hello(&self, outcome: HelloOutcome) {
-        self.hellos.get_or_create(&HelloLabels { outcome }).inc();
+        self.hellos.of(outcome).inc();
     }
 
     pub(crate) fn tracked(&self, outcome: TrackedOutcome, count: u64) {
-        self.tracked.get_or_create(&TrackedLabels { outcome }).inc_by(count);
+        self.tracked.of(outcome).inc_by(count);
+    }
+
+    pub(crate) fn sent(&self, way: Way, count: u32) {
+        self.messages.of(way).inc_by(count.into());
     }
 
     pub(crate) fn looked_up(&self, answer: &Answer) {
@@ -139,6 +160,6 @@ impl Metrics {
             Answer::Nobody => LookupAnswer::Nobody,
             Answer::Failed => LookupAnswer::Failed,
         };
-        self.lookups.get_or_create(&LookupLabels { answer }).inc();
+        self.lookups.of(answer).inc();
     }
 }

@@ -67,6 +67,11 @@ impl Router {
         Self { table, lookups, waiting }
     }
 
+    /// What all messages that wait here weigh.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting.bytes()
+    }
+
     /// R14: where the message to `to` (case-mapped), to all of its devices or to one, goes. `write` appends it as a canonical
     /// line.
     pub(crate) fn route(

@@ -86,10 +86,12 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
     };
     let announced = announced(&me, &member, config.private);
     let tasks = shell.shutdown.tracker.clone();
-    let discovery =
-        Discovery::start(config.trackers.clone(), announced.clone(), &shell.shutdown.token, &tasks);
+    let metrics = Arc::new(Metrics::register(&shell));
+    let (trackers, streams) = (config.trackers.clone(), metrics.streams.clone());
+    let discovery = Discovery::start(trackers, announced.clone(), streams, &shell.shutdown.token, &tasks);
     let (handovers, questions) = Handovers::new();
-    let relay = assemble(&config, member, discovery, &shell, (handovers, over.clone()));
+    let relay = assemble(&config, member, discovery, &metrics, (handovers, over.clone()));
+    Metrics::register_readings(&shell.metrics, &relay);
     let server = kurir_rpc::server()
         .add_service(Rpc::server(Arc::clone(&relay.links)))
         .add_service(ExplainRpc::server(Arc::clone(&relay)))
@@ -153,11 +155,10 @@ fn assemble(
     config: &Config,
     member: Member,
     discovery: Discovery,
-    shell: &Shell,
+    metrics: &Arc<Metrics>,
     (handovers, over): (Handovers, CancellationToken),
 ) -> Arc<Relay> {
     let handovers = Arc::new(handovers);
-    let metrics = Arc::new(Metrics::register(shell));
     let fence = Arc::new(Fence::new(member.clone()));
     let lookups = LookUps::new(config.max_lookups);
     let waiting = Waiting::new(config.line_bytes, config.waiting_bytes);
@@ -172,7 +173,7 @@ fn assemble(
         handovers: Arc::clone(&handovers),
         directory: member.directory().clone(),
         components: discovery.components(),
-        metrics: Arc::clone(&metrics),
+        metrics: Arc::clone(metrics),
         shutdown: over.clone(),
         tasks: tasks.clone(),
     });
@@ -193,7 +194,7 @@ fn assemble(
         trail: Arc::new(Trail::new(config.trail_bounds(), metrics.trail.clone(), kurir_trail::now_us())),
         trail_is_kept: AtomicBool::new(false),
         claims: Claims::new(),
-        metrics,
+        metrics: Arc::clone(metrics),
         next_connection: AtomicU64::new(1),
         settings: Settings {
             bare_hello: config.bare_hello,

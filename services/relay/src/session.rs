@@ -22,8 +22,8 @@ use tokio::{net::TcpStream, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::Refused, connection::Connection, link::Link, readers, relay::Relay, router::Routed,
-    tracked::quoted,
+    admission::Refused, connection::Connection, link::Link, metrics::Way, readers, relay::Relay,
+    router::Routed, tracked::quoted,
 };
 
 /// Two in a row is a receiver that reconnects; more is one that never reads.
@@ -51,6 +51,7 @@ pub(crate) async fn serve(
     };
     let ended = kurir_socket::run(stream, &mut client, &outbox, &options, &shutdown).await;
     tracing::debug!(%peer, ?ended, "connection closed");
+    client.relay.metrics.closed.of(ended.label()).inc();
     let at_us = kurir_trail::now_us();
     if let Some(me) = client.me.take() {
         Box::pin(client.relay.dismiss(&me)).await;
@@ -363,13 +364,13 @@ impl Client {
     fn count(&self, batch: &Batch) {
         let metrics = &self.relay.metrics;
         let counts = [
-            (&metrics.here, batch.here),
-            (&metrics.linked, batch.linked),
-            (&metrics.waiting, batch.waiting),
-            (&metrics.refused, batch.refused),
+            (Way::Here, batch.here),
+            (Way::Linked, batch.linked),
+            (Way::Waiting, batch.waiting),
+            (Way::Refused, batch.refused),
         ];
-        for (counter, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
-            counter.inc_by(count.into());
+        for (way, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            metrics.sent(way, count);
         }
     }
 }

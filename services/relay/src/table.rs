@@ -121,6 +121,11 @@ impl Table {
         })
     }
 
+    /// Users elsewhere whose relay is remembered.
+    pub(crate) fn routes(&self) -> usize {
+        self.shards.iter().map(|shard| Shard::of(shard).users.routes).sum()
+    }
+
     /// R25: forgets the routes over a link that is over.
     pub(crate) fn forget(&self, link: &Arc<Link>) {
         for shard in &self.shards {
@@ -420,12 +425,16 @@ impl Waiting {
         Arc::new(Self { bytes: AtomicUsize::new(0), line_bytes, limit_bytes })
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) >= self.limit_bytes
+        self.bytes() >= self.limit_bytes
     }
 
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) == 0
+        self.bytes() == 0
     }
 }

@@ -24,7 +24,7 @@ use anyhow::Context;
 pub use config::Config;
 use kurir_rpc::v1::tracker_server::TrackerServer;
 use kurir_service::{Listener, Shell};
-use kurir_socket::Outbox;
+use kurir_socket::{Ended, Outbox};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -65,17 +65,23 @@ async fn serve_on(
     ready();
     let accepting = clients.run(shell, |stream, _| {
         let client = Client::new(roll.clone(), metrics.clone(), Instant::now() + config.hello_deadline());
-        connection(stream, client, config.clone(), shell.clone())
+        let closed = metrics.closed.clone();
+        let (config, shell) = (config.clone(), shell.clone());
+        async move {
+            let ended = connection(stream, client, &config, &shell).await;
+            closed.of(ended.label()).inc();
+        }
     });
     let ((), served) = tokio::join!(accepting, grpc);
     served.context("tracker.grpc_listen")
 }
 
-async fn connection(stream: TcpStream, mut client: Client, config: Config, shell: Shell) {
+async fn connection(stream: TcpStream, mut client: Client, config: &Config, shell: &Shell) -> Ended {
     let outbox = Outbox::new(config.outbox_bytes);
     let options = config.connection();
     let ended = kurir_socket::run(stream, &mut client, &outbox, &options, &shell.shutdown.token).await;
     tracing::debug!(?ended, "client connection over");
+    ended
 }
 
 #[cfg(test)]

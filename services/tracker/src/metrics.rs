@@ -1,9 +1,9 @@
 //! What the tracker counts.
 
+use kurir_metrics::ByLabel;
 use kurir_rpc::v1::{Component, ComponentKind};
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use kurir_socket::End;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 /// The tracker's metrics; clones are the same.
@@ -17,19 +17,16 @@ pub(crate) struct Metrics {
     pub(crate) joins: Counter,
     /// Components that were refused.
     pub(crate) refused: Counter,
-    active: Family<Labels, Gauge>,
+    /// Client connections that are over.
+    pub(crate) closed: ByLabel<End, Counter>,
+    active: ByLabel<Kind, Gauge>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(non_camel_case_types, reason = "the names are the labels")]
-enum Kind {
-    manager,
-    relay,
+kurir_metrics::label! {
+    enum Kind as "kind" {
+        Manager = "manager",
+        Relay = "relay",
+    }
 }
 
 impl Metrics {
@@ -44,15 +41,20 @@ impl Metrics {
             );
             registry.register("tracker_joins", "Components that joined", this.joins.clone());
             registry.register("tracker_joins_refused", "Components that were refused", this.refused.clone());
+            registry.register(
+                "tracker_connections_closed",
+                "Client connections that are over, by why",
+                this.closed.clone(),
+            );
             registry.register("tracker_active_components", "Components that are active", this.active.clone());
         });
         this
     }
 
     pub(crate) fn set_active(&self, components: &[Component]) {
-        for (kind, is) in [(Kind::manager, ComponentKind::Manager), (Kind::relay, ComponentKind::Relay)] {
+        for (kind, is) in [(Kind::Manager, ComponentKind::Manager), (Kind::Relay, ComponentKind::Relay)] {
             let count = components.iter().filter(|component| component.kind() == is).count();
-            self.active.get_or_create(&Labels { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.active.of(kind).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 }

@@ -367,7 +367,8 @@ async fn trackers_are_independent_of_each_other() {
     let (one, two) = (Running::start().await, Running::start().await);
     let urls = [one.grpc, two.grpc].map(|address| format!("http://{address}")).to_vec();
     let stop = Shell::new(0).shutdown;
-    let discovery = kurir_rpc::Discovery::start(urls, relay("relay-1", 5010), &stop.token, &stop.tracker);
+    let (me, streams) = (relay("relay-1", 5010), kurir_rpc::Streams::default());
+    let discovery = kurir_rpc::Discovery::start(urls, me, streams, &stop.token, &stop.tracker);
     let (mut at_one, mut at_two) =
         (one.join(manager("manager-1", 5001)).await, two.join(manager("manager-2", 5002)).await);
     at_one.sees(&["manager-1", "relay-1"]).await;

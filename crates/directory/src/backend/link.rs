@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kurir_metrics::Requests;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, Script, Value};
 use thiserror::Error;
@@ -19,6 +20,7 @@ pub(crate) struct Link {
     shown: String,
     timeout: Duration,
     scripts: Vec<Script>,
+    requests: Requests,
     state: Mutex<State>,
 }
 
@@ -34,17 +36,22 @@ impl Link {
         url: &str,
         timeout: Duration,
         scripts: Vec<Script>,
+        requests: Requests,
     ) -> Result<Self, DirectoryError> {
         let shown = without_password(url);
         let client = Client::open(url)
             .map_err(|e| DirectoryError::BadUrl { url: shown.clone(), source: Box::new(e) })?;
-        let link = Self { client, shown, timeout, scripts, state: Mutex::new(State::Closed) };
+        let link = Self { client, shown, timeout, scripts, requests, state: Mutex::new(State::Closed) };
         link.run(redis::pipe().cmd("PING")).await?;
         Ok(link)
     }
 
     /// Carries out the commands in one round trip.
     pub(crate) async fn run(&self, commands: &Pipeline) -> Result<Replies, DirectoryError> {
+        self.requests.timed(self.carry_out(commands), Result::is_err).await
+    }
+
+    async fn carry_out(&self, commands: &Pipeline) -> Result<Replies, DirectoryError> {
         match tokio::time::timeout(self.timeout, self.attempt_twice(commands)).await {
             Ok(Ok((values, server))) => Ok(Replies { values: values.into_iter(), server }),
             Ok(Err(error)) => Err(self.away(Shared(error))),

@@ -202,6 +202,10 @@ impl Tables {
 }
 
 impl Backend for Memory {
+    fn ping(&self) -> Answer<'_, ()> {
+        ready(())
+    }
+
     fn look<'a>(&'a self, me: &'a ComponentId, user: &'a UserKey) -> Answer<'a, (Fields, Standing)> {
         let tables = self.tables();
         ready((tables.fields(user), tables.standing(Some(me))))

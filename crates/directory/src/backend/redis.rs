@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kurir_metrics::Requests;
 use kurir_protocol::name::{LoginId, UserKey};
 use redis::{Pipeline, Script};
 use serde::Serialize;
@@ -96,7 +97,12 @@ struct Scripts {
 }
 
 impl Redis {
-    pub(crate) async fn connect(url: &str, prefix: &str, timing: Timing) -> Result<Self, DirectoryError> {
+    pub(crate) async fn connect(
+        url: &str,
+        prefix: &str,
+        timing: Timing,
+        requests: Requests,
+    ) -> Result<Self, DirectoryError> {
         let scripts = Scripts {
             swap: Script::new(SWAP),
             acquire: Script::new(ACQUIRE),
@@ -113,7 +119,7 @@ impl Redis {
             &scripts.resign,
             &scripts.begin_epoch,
         ];
-        let link = Link::open(url, timing.timeout, all.map(Script::clone).to_vec()).await?;
+        let link = Link::open(url, timing.timeout, all.map(Script::clone).to_vec(), requests).await?;
         Ok(Self { link, prefix: prefix.to_owned(), timing, scripts })
     }
 
@@ -174,6 +180,10 @@ impl Redis {
 }
 
 impl Backend for Redis {
+    fn ping(&self) -> Answer<'_, ()> {
+        Box::pin(async move { self.link.run(redis::pipe().cmd("PING")).await.map(drop) })
+    }
+
     fn look<'a>(&'a self, me: &'a ComponentId, user: &'a UserKey) -> Answer<'a, (Fields, Standing)> {
         Box::pin(async move {
             let mut commands = redis::pipe();

@@ -92,6 +92,10 @@ pub(super) fn now<T>(mut future: Answer<'_, T>) -> Result<T, DirectoryError> {
 }
 
 impl Backend for Wire {
+    fn ping(&self) -> Answer<'_, ()> {
+        self.send(|memory| now(memory.ping()))
+    }
+
     fn look<'a>(&'a self, me: &'a ComponentId, user: &'a UserKey) -> Answer<'a, (Fields, Standing)> {
         let (me, user) = (me.clone(), user.clone());
         self.send(move |memory| now(memory.look(&me, &user)))

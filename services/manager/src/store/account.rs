@@ -7,6 +7,7 @@ use sea_orm::{
     sea_query::{Expr, Func},
 };
 
+use super::error::MayBeStoreError;
 use super::{
     Store, StoreError,
     device::{self, Login, LoginError, LoginSession, NewSession},
@@ -56,6 +57,12 @@ pub enum CreateError {
     Taken,
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl MayBeStoreError for CreateError {
+    fn is_store_error(&self) -> bool {
+        matches!(self, CreateError::Store(_))
+    }
 }
 
 /// A row that this version of Kurir did not write, or a row that is gone.

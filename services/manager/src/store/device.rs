@@ -13,6 +13,7 @@ use sea_orm::{
     sea_query::{Alias, Expr, LockType, OnConflict},
 };
 
+use super::error::MayBeStoreError;
 use super::{
     AccountId, Store, StoreError,
     entity::{device, log},
@@ -59,6 +60,12 @@ pub enum LoginError {
     SessionOver,
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl MayBeStoreError for LoginError {
+    fn is_store_error(&self) -> bool {
+        matches!(self, LoginError::Store(_))
+    }
 }
 
 /// The first token of a login with the password.

@@ -20,6 +20,17 @@ pub enum StoreError {
 #[error("no answer within the deadline")]
 pub(super) struct DeadlineExceeded;
 
+/// What a request ends with where it did not succeed: the database's fault, or an answer about what was asked for.
+pub(super) trait MayBeStoreError {
+    fn is_store_error(&self) -> bool;
+}
+
+impl MayBeStoreError for StoreError {
+    fn is_store_error(&self) -> bool {
+        true
+    }
+}
+
 impl StoreError {
     /// Two transactions met and this one was chosen to give way: run again at once, it will likely succeed.
     pub(super) fn is_collision(&self) -> bool {

@@ -9,6 +9,7 @@ use sea_orm::{
     sea_query::{LockType, OnConflict},
 };
 
+use super::error::MayBeStoreError;
 use super::{
     Account, AccountId, Store, StoreError, Subscription,
     account::{BrokenRow, key_of},
@@ -79,6 +80,12 @@ pub enum RosterError {
     NotAllowed,
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl MayBeStoreError for RosterError {
+    fn is_store_error(&self) -> bool {
+        matches!(self, RosterError::Store(_))
+    }
 }
 
 impl Store {

@@ -93,7 +93,7 @@ impl Node {
 
     /// Waits until so many logins were not done, for nobody's fault.
     pub(crate) async fn answers_for_now(&self, count: u64) {
-        let sample = format!("kurir_manager_auth_total{{result=\"Temporary\"}} {count}");
+        let sample = format!("kurir_manager_auth_total{{result=\"temporary\"}} {count}");
         let counted = async {
             while !self.shell.metrics.encode().lines().any(|line| line == sample) {
                 tokio::task::yield_now().await;

@@ -6,9 +6,11 @@
 //! - [`v1`]: generated messages, clients and servers
 //! - [`transport`]: channels and servers with the deadlines and keepalives that every internal stream needs
 //! - [`discovery`]: membership at every configured tracker
+//! - [`drain`]: `kurir.v1.Drain`, which relays and managers offer alike
 #![warn(missing_docs)]
 
 pub mod discovery;
+pub mod drain;
 pub mod transport;
 
 pub use discovery::Discovery;

@@ -67,7 +67,9 @@ impl Plan {
             Topology::OneProcess => (1, 2),
             Topology::Separate => (2, 3),
         };
-        Plan { topology, managers, relays, env: Vec::new(), proxied: false, island: false }
+        let plan = Plan { topology, managers, relays, env: Vec::new(), proxied: false, island: false };
+        // Only who wants to see it waits for users to leave in their turn.
+        plan.setting("shutdown.spread_seconds", 0)
     }
 
     /// How many managers.

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 /// The connection is closing: nothing more is written to it.
@@ -34,6 +34,7 @@ pub enum Fill {
 pub struct Outbox {
     limit_bytes: usize,
     closed: AtomicBool,
+    parted: AtomicBool,
     abandoned: AtomicBool,
     state: Mutex<State>,
 }
@@ -44,6 +45,7 @@ struct State {
     /// How many bytes of `lines` answer the client itself.
     reply_bytes: usize,
     closing: Option<Closing>,
+    parting: Option<Box<Parting>>,
     waker: Option<Waker>,
     /// Of a task whose socket takes nothing: it is only to know of the close.
     close_waker: Option<Waker>,
@@ -56,6 +58,13 @@ struct State {
     /// Of who waits until everything is taken.
     taken_waker: Option<Waker>,
     written_at: WrittenAt,
+}
+
+/// How a connection ends that is served to its client's last word: see [`Outbox::part`].
+struct Parting {
+    /// As [`Outbox::close`] has it.
+    last: String,
+    patience: Duration,
 }
 
 /// When everything was written, for whoever wants to know. Nobody else pays for a clock.
@@ -80,8 +89,8 @@ pub enum Closing {
 impl Outbox {
     /// An empty outbox that holds at most `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Arc<Outbox> {
-        let (closed, abandoned) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Outbox { limit_bytes, closed, abandoned, state: Mutex::default() })
+        let [closed, parted, abandoned] = [(); 3].map(|()| AtomicBool::new(false));
+        Arc::new(Outbox { limit_bytes, closed, parted, abandoned, state: Mutex::default() })
     }
 
     /// Appends canonical stanzas (each ended by LF) and wakes the connection's task.
@@ -100,7 +109,7 @@ impl Outbox {
     /// Like [`Outbox::push_quietly`], written in place by `write`, which may only append.
     pub fn push_with(&self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Fill, Closed> {
         let mut state = self.lock();
-        if state.closing.is_some() {
+        if state.closing.is_some() || state.parting.is_some() {
             return Err(Closed);
         }
         let is_first = state.lines.len() == state.reply_bytes;
@@ -163,6 +172,8 @@ impl Outbox {
         let mut state = self.lock();
         if state.closing.is_none() {
             state.closing = Some(Closing::Asked);
+            let parting = state.parting.take();
+            let last = parting.as_ref().map_or(last, |parting| parting.last.as_str());
             if !last.is_empty() {
                 state.lines.extend_from_slice(last.as_bytes());
                 state.lines.push(b'\n');
@@ -171,6 +182,32 @@ impl Outbox {
         drop(state);
         self.closed.store(true, Ordering::Release);
         self.wake_to_close();
+    }
+
+    /// Like [`Outbox::close`] for a client that has done nothing wrong: pushes are refused at once, but what it has sent, and
+    /// sends within `patience`, is handled and answered before `last`. It ends that itself by closing its side.
+    pub fn part(&self, last: String, patience: Duration) {
+        let mut state = self.lock();
+        if state.closing.is_none() && state.parting.is_none() {
+            state.parting = Some(Box::new(Parting { last, patience }));
+            self.parted.store(true, Ordering::Release);
+        }
+        drop(state);
+        self.closed.store(true, Ordering::Release);
+        self.wake_to_close();
+    }
+
+    /// Whether the connection ends by [`Outbox::part`]. Takes no lock.
+    pub fn has_parted(&self) -> bool {
+        self.parted.load(Ordering::Acquire)
+    }
+
+    /// How long the client is still served. None: it is not parting, or no more.
+    pub(crate) fn parting(&self) -> Option<Duration> {
+        if !self.has_parted() {
+            return None;
+        }
+        self.lock().parting.as_ref().map(|parting| parting.patience)
     }
 
     /// Whether pushes are refused. Takes no lock.

@@ -305,7 +305,9 @@ impl Manager {
         let login = self.store.record_login(account.id, &login, None).await?;
         let device = (&device, Older::GivesWay);
         let claimed = self.claim(&account.username, device, login, client.address).await?;
-        Ok(self.go_online(&account, claimed, &next, client).await)
+        let welcome = self.go_online(&account, claimed, &next, client).await;
+        welcome.online.used_part_two();
+        Ok(welcome)
     }
 
     /// Who has this token is not alone in that.

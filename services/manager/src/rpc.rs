@@ -187,6 +187,7 @@ fn decode_report(report: v1::LoadReport) -> Report {
         connections: report.connections,
         redeemed: report.redeemed,
         loop_delay: Duration::from_micros(report.loop_delay_us),
+        draining: report.draining,
     }
 }
 

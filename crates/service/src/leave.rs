@@ -54,7 +54,9 @@ pub async fn let_go<G: Guest>(
         let over = turns.began.elapsed() >= times.stay;
         turns.give(&here);
         if over {
-            here.iter().for_each(|guest| guest.send_away());
+            for guest in &here {
+                guest.send_away();
+            }
         } else {
             turns.send_away();
         }

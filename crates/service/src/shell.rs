@@ -121,7 +121,8 @@ impl ShutdownConfig {
     /// How users are let go within the grace.
     pub fn times(&self) -> Times {
         let grace = self.grace();
-        let stay = if self.spread_seconds == 0 { Duration::ZERO } else { grace - LAST_STEPS.min(grace / 2) };
+        let stay = grace.saturating_sub(LAST_STEPS).max(grace / 2);
+        let stay = if self.spread_seconds == 0 { Duration::ZERO } else { stay };
         Times { spread: Duration::from_secs(self.spread_seconds).min(stay), stay }
     }
 }

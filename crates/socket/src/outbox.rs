@@ -57,6 +57,10 @@ struct State {
     takes: u64,
     /// Of who waits until everything is taken.
     taken_waker: Option<Waker>,
+    /// Of who waits until everything is written.
+    flushed_waker: Option<Waker>,
+    /// Nobody takes any more.
+    over: bool,
     written_at: WrittenAt,
 }
 
@@ -243,6 +247,9 @@ impl Outbox {
                 Some(waker) => waker.clone_from(context.waker()),
                 none => *none = Some(context.waker().clone()),
             }
+            let flushed = state.flushed_waker.take();
+            drop(state);
+            flushed.into_iter().for_each(Waker::wake);
             return Poll::Pending;
         }
         mem::swap(&mut state.lines, into);
@@ -281,6 +288,23 @@ impl Outbox {
         .await;
     }
 
+    /// Resolves when the socket has accepted everything that was pushed, or the connection is over. Of several who wait only the
+    /// last one is woken. Cancel-safe.
+    pub async fn flushed(&self) {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if state.over || (state.lines.is_empty() && !state.writing) {
+                return Poll::Ready(());
+            }
+            match &mut state.flushed_waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Ready when the connection is to be closed, whatever waits to be written.
     pub(crate) fn poll_closing(&self, context: &mut Context<'_>) -> Poll<Closing> {
         let mut state = self.lock();
@@ -310,7 +334,11 @@ impl Outbox {
 
     /// What was taken last is written, though nobody will take more.
     pub(crate) fn written(&self) {
-        self.lock().is_written();
+        let mut state = self.lock();
+        state.is_written();
+        let flushed = state.flushed_waker.take();
+        drop(state);
+        flushed.into_iter().for_each(Waker::wake);
     }
 
     /// The connection is over: what was not written is dropped.
@@ -318,6 +346,10 @@ impl Outbox {
         let mut state = self.lock();
         state.dropped |= !state.lines.is_empty();
         state.lines = Vec::new();
+        state.over = true;
+        let flushed = state.flushed_waker.take();
+        drop(state);
+        flushed.into_iter().for_each(Waker::wake);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -348,6 +380,8 @@ impl fmt::Debug for Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     fn take(outbox: &Outbox) -> Option<(Vec<u8>, Option<Closing>)> {
@@ -406,6 +440,26 @@ mod tests {
         take(&outbox);
         outbox.written();
         assert!(!outbox.is_written());
+    }
+
+    #[test]
+    fn flushed_is_what_is_written_or_over() {
+        let flushed =
+            |outbox: &Outbox| pin!(outbox.flushed()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        let outbox = Outbox::new(100);
+        assert!(flushed(&outbox));
+        outbox.push(b"{}\n").unwrap();
+        outbox.part(String::new(), Duration::ZERO);
+        assert!(!flushed(&outbox));
+        take(&outbox);
+        assert!(!flushed(&outbox), "taken and not written");
+        take(&outbox);
+        assert!(flushed(&outbox));
+        let outbox = Outbox::new(100);
+        outbox.push(b"{}\n").unwrap();
+        take(&outbox);
+        outbox.clear();
+        assert!(flushed(&outbox), "nobody writes it any more");
     }
 
     #[test]

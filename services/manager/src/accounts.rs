@@ -305,9 +305,7 @@ impl Manager {
         let login = self.store.record_login(account.id, &login, None).await?;
         let device = (&device, Older::GivesWay);
         let claimed = self.claim(&account.username, device, login, client.address).await?;
-        let welcome = self.go_online(&account, claimed, &next, client).await;
-        welcome.online.used_part_two();
-        Ok(welcome)
+        Ok(self.go_online(&account, claimed, &next, client).await)
     }
 
     /// Who has this token is not alone in that.

@@ -33,7 +33,8 @@ const PACE: Duration = Duration::from_millis(400);
 /// Between two faults, once everybody is back: so much goes its normal way.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// So many messages are under way when a manager stops: a relay's batch is full (`kurir_delivery::storing`).
+/// So many messages are under way when a manager stops: all that the pair may have, as many as a relay's batch takes
+/// (`kurir_delivery::storing`). At two relays that is half of one each.
 const RUSH: usize = 512;
 
 /// How many random faults the short form ends with.
@@ -133,8 +134,9 @@ impl Soak {
         println!("{:7.2} s  {named}", self.began.elapsed().as_secs_f64());
         if faults.iter().any(Fault::stops_manager) {
             self.phase.send_replace(Phase::Rush);
-            let full = async || Some(self.journal.pending().0).filter(|under_way| *under_way >= RUSH);
-            let (under_way, took) = until(BACK_WITHIN, "a full batch is under way", full).await;
+            let rushed = async || Some(self.journal.pending().0).filter(|under_way| *under_way >= RUSH);
+            let (under_way, took) =
+                until(BACK_WITHIN, "the pair has all under way that it may", rushed).await;
             println!("           {under_way} messages are under way after {took:.1?}");
         }
         happen(faults, apart, &mut self.system, &self.journal).await;

@@ -389,7 +389,7 @@ impl Manager {
                 older.close_for_conflict();
                 self.end_relay_connection(&older, EndOfRelay::Conflict).await;
             }
-            Err(over) => self.over_at_once(&online, over).await,
+            Err(over) => Box::pin(self.over_at_once(&online, over)).await,
         }
         for older in displaced.iter().filter(|older| older.generation != generation) {
             self.peers.displaced(older.generation, &online, older.login);

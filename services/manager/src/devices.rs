@@ -79,7 +79,11 @@ impl Manager {
         let user = &online.user;
         // First: whoever cannot be found could not be told of the end.
         let known = self.entries_of(user).await?;
-        if !self.store.remove_device(online.account, device).await? {
+        let removed = self.store.remove_device(online.account, device).await?;
+        // A removal that was broken off here is done to its end when it is asked for again.
+        let is_there = known.sessions.iter().any(|(known, _)| known == device)
+            || known.routes.iter().any(|(known, _)| known == device);
+        if !removed && !is_there {
             return Ok(false);
         }
         let newest = self.account_of(online).await?.login;
@@ -101,7 +105,7 @@ impl Manager {
             // The member goes on trying by itself.
             tracing::debug!(%user, error = &error as &dyn std::error::Error, "end of a device not on record yet");
         }
-        let entries = self.member.directory().user(user).await.unwrap_or(known);
+        let entries = self.entries_of(user).await.unwrap_or(known);
         let sessions = entries.sessions.iter().filter(|(known, _)| known == device);
         for (_, session) in sessions.filter(|(_, session)| session.login <= newest) {
             if let Some(asker) = asker.filter(|asker| asker.login == session.login) {

@@ -152,19 +152,20 @@ impl Manager {
         }
     }
 
-    /// The same for one that was over before it was served: nobody has been told of it.
+    /// The same for one that was over before it was served.
     pub(crate) async fn over_at_once(&self, online: &Online, over: Over) {
-        let end = match over {
+        match over {
+            // Nobody has been told of it, and whoever has its device is there.
             Over::Displaced => {
                 online.close_for_conflict();
-                SessionEnd::Lost
+                self.release(online, SessionEnd::Lost).await;
             }
+            // It may have displaced one that contacts were shown, of which they were not told that it is gone.
             Over::Removed => {
                 online.close_for_removal();
-                SessionEnd::Ended
+                self.departed(online, SessionEnd::Ended).await;
             }
-        };
-        self.release(online, end).await;
+        }
     }
 
     /// Puts one session back on record, however long it takes.

@@ -151,9 +151,13 @@ impl Manager {
     /// M29–M31: the user goes offline, and its contacts are told. After a logout the relay connection is closed as well.
     /// Does nothing for a session that is over already.
     pub(crate) async fn depart(&self, online: &Online, end: SessionEnd) {
-        if !self.sessions.remove(online) {
-            return;
+        if self.sessions.remove(online) {
+            self.departed(online, end).await;
         }
+    }
+
+    /// The same for one that is not among the sessions, or not any more.
+    pub(crate) async fn departed(&self, online: &Online, end: SessionEnd) {
         let at_ms = now_ms();
         self.release(online, end).await;
         if end == SessionEnd::Ended {

@@ -168,7 +168,10 @@ impl Session {
                 }
             },
         };
-        // This login has displaced nobody.
+        // A login that takes its device from older ones is only refused for a newer one.
+        let newer = matches!(failure, Failure::StillLoggedIn) && self.account.displaces();
+        // Or this login has displaced nobody.
+        let conflict = conflict || newer;
         if conflict && !self.is_in_doubt() {
             return Err(Over(Ended::Refused(Refusal::Displaced)));
         }

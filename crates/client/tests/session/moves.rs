@@ -267,6 +267,17 @@ async fn a_device_that_another_has_taken_over_does_not_come_back() {
     }
 }
 
+/// It was under way when another took the device.
+#[tokio::test]
+async fn a_device_whose_login_is_answered_conflict_does_not_come_back() {
+    let mut person = Person::start(|_| {}).await;
+    person.at_manager.closes().await;
+    knows(&person.tracker, &[&person.manager]).await;
+    let mut coming = is_asked(&person.manager, &by_session(1)).await;
+    coming.writes(&json!({"error": true, "msg": "Conflict", "code": 409})).await;
+    is_over(&mut person.events).await;
+}
+
 #[tokio::test]
 async fn a_relay_where_the_login_is_over_is_followed_by_a_new_login() {
     let mut person = Person::start(|_| {}).await;

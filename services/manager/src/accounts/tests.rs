@@ -1,5 +1,6 @@
 //! A device that is removed while it logs in: the test decides how far the login is by then.
 
+use kurir_directory::SessionEnd;
 use kurir_protocol::manager::FromClient;
 use serde_json::json;
 
@@ -7,7 +8,7 @@ use super::*;
 use crate::{
     sessions::Over,
     store::session::SessionToken,
-    tests::{manager, registered},
+    tests::{esa_and_fajar, manager, registered},
 };
 
 /// Esa's phone, whose login is put down and not on record yet.
@@ -102,6 +103,42 @@ async fn a_device_that_is_removed_elsewhere_before_its_login_is_served_does_not_
     assert!(manager.store.remove_device(phone.account.id, &phone.device).await.unwrap());
     manager.session_over(&phone.account.key, &phone.device, phone.login, Over::Removed).await;
     let online = phone.goes_online(&manager, claimed).await;
+    assert!(online.is_closed());
+    phone.is_not_there(&manager).await;
+}
+
+/// They were shown its older connection, which goes without a word as the newer one takes its place.
+#[tokio::test]
+async fn contacts_hear_of_a_device_that_is_removed_while_it_comes_back() {
+    let manager = manager().await;
+    let (esa, fajar) = esa_and_fajar(&manager).await;
+    let older = Phone::logs_in(&manager, &esa).await;
+    let claimed = older.claim(&manager).await.unwrap();
+    let older = older.goes_online(&manager, claimed).await;
+    manager.announce(&older).await.unwrap();
+    manager.depart(&esa, SessionEnd::Lost).await;
+    assert!(!fajar.shown(&esa.user).is_empty());
+
+    let newer = Phone::logs_in(&manager, &esa).await;
+    let claimed = newer.claim(&manager).await.unwrap();
+    manager.session_over(&esa.user, &older.device, older.login, Over::Displaced).await;
+    assert!(manager.store.remove_device(newer.account.id, &newer.device).await.unwrap());
+    manager.session_over(&esa.user, &newer.device, newer.login, Over::Removed).await;
+    newer.goes_online(&manager, claimed).await;
+    newer.is_not_there(&manager).await;
+    assert!(fajar.shown(&esa.user).is_empty(), "she is gone");
+}
+
+/// The manager was killed, or its database went, when only the row of the table was gone.
+#[tokio::test]
+async fn a_removal_that_was_broken_off_can_be_asked_for_again() {
+    let manager = manager().await;
+    let esa = registered(&manager, "esa").await;
+    let phone = Phone::logs_in(&manager, &esa).await;
+    let claimed = phone.claim(&manager).await.unwrap();
+    let online = phone.goes_online(&manager, claimed).await;
+    assert!(manager.store.remove_device(phone.account.id, &phone.device).await.unwrap());
+    removes_the_phone(&manager, &esa).await;
     assert!(online.is_closed());
     phone.is_not_there(&manager).await;
 }

@@ -234,7 +234,7 @@ def grace(overlay, configured):
             if workload != pod.name or pod.kind == "Job":
                 continue
             shutdown = config["shutdown"]
-            wanted = sum(shutdown.get(key, 0) for key in ("pause_seconds", "spread_seconds", "grace_seconds"))
+            wanted = sum(shutdown.get(key, 0) for key in ("pause_seconds", "grace_seconds"))
             given = pod.spec.get("terminationGracePeriodSeconds", 30)
             if given < wanted + 5:
                 yield f"{pod}: is killed after {given} s, and may take {wanted:g} s to stop"

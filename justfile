@@ -1,5 +1,3 @@
-# One command a recipe; CI uses the same names.
-
 # Format everything.
 fmt:
     cargo fmt --all
@@ -28,6 +26,10 @@ simulate:
 # Fuzz a target of crates/protocol for a minute (needs cargo-fuzz and nightly).
 fuzz target="decode":
     cd crates/protocol && cargo +nightly fuzz run {{target}} -- -max_total_time=60
+
+# The flake's binary and images built twice, with the host's toolchain: the same, bit for bit? (docs/nix.md)
+reproducible:
+    nix/check twice
 
 # Load: just bench flood --pairs 1000 --window 8 --vs forwarder
 bench *args:

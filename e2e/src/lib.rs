@@ -9,6 +9,7 @@
 //! | [`ports`] | a block of free ports, laid out as `kurir up` lays out its own |
 //! | [`process`] | one process: its log, signals, memory |
 //! | [`redis`], [`postgres`] | the real servers, in a temporary directory |
+//! | [`containers`] | the parts in containers, where that is asked for |
 //! | [`proxy`], [`dialler`], [`network`] | what lies between the parts, to be broken |
 //! | [`island`] | a network namespace of its own for one relay, where packets are dropped |
 //! | [`disk`] | a small disk, to be filled |
@@ -33,6 +34,7 @@
 
 pub mod checker;
 pub mod collector;
+pub mod containers;
 pub mod crowd;
 pub mod deadline;
 pub mod dialler;

@@ -1,6 +1,6 @@
 //! A user with a manager connection and a relay connection.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::deadline::{PATIENCE, until};
 use crate::packets;
 use crate::pattern::ANY;
-use crate::ports::local;
 use crate::raw::{Raw, Speaks};
 use crate::system::System;
 
@@ -265,6 +264,7 @@ async fn relay_offer(manager: &mut Raw) -> Value {
 
 /// Where an offered relay is.
 pub fn offered(offer: &Value) -> SocketAddr {
+    let ip = offer["ip_local"].as_str().and_then(|ip| ip.parse::<IpAddr>().ok());
     let port = offer["port"].as_u64().and_then(|port| u16::try_from(port).ok());
-    local(port.unwrap_or_else(|| panic!("no relay is offered: {offer}")))
+    ip.zip(port).unwrap_or_else(|| panic!("no relay is offered: {offer}")).into()
 }

@@ -50,6 +50,11 @@ impl Ports {
             .expect("the ports below those of the kernel are fewer than 256 blocks")
     }
 
+    /// Which port of the block this is, from 0.
+    pub fn index(&self, port: u16) -> u16 {
+        port - self.base
+    }
+
     /// Managers count from 1.
     pub fn manager(&self, number: u16) -> u16 {
         self.base + number
@@ -67,7 +72,7 @@ impl Ports {
 
     /// Where the proxy listens that passes on to a port of this block, one of a component's two or a store's.
     pub fn proxied(&self, port: u16) -> u16 {
-        match port - self.base {
+        match self.index(port) {
             client @ ..20 => self.base + 120 + client,
             grpc @ 100..120 => self.base + 40 + grpc,
             store @ 180..190 => self.base + store - 20,

@@ -1,29 +1,35 @@
 //! A real `PostgreSQL`.
 
+use std::ffi::OsStr;
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
+use crate::containers::Containers;
 use crate::deadline::{PATIENCE, until, within};
-use crate::ports::Ports;
 use crate::process::{Launch, Process};
 
 /// Where Debian puts the server's programs, one directory a version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 
+/// Those that are used here.
+const PROGRAMS: [&str; 4] = ["initdb", "pg_isready", "postgres", "psql"];
+
 /// A cluster of its own, made anew.
 #[derive(Debug)]
 pub struct Postgres {
-    port: u16,
+    at: SocketAddr,
     programs: PathBuf,
     pub(crate) process: Process,
 }
 
 impl Postgres {
     /// Makes a cluster, starts it and waits until it takes connections.
-    pub async fn start(ports: &Ports, dir: &Path) -> Postgres {
-        let (port, programs) = (ports.postgres(), programs());
+    pub async fn start(at: SocketAddr, dir: &Path, containers: Option<&Containers>) -> Postgres {
+        let programs = programs();
         let data = dir.join("postgres");
         std::fs::create_dir_all(&data).expect("a directory for PostgreSQL");
         let user = unprivileged(&data);
@@ -46,18 +52,22 @@ impl Postgres {
             std::fs::read_to_string(dir.join("initdb.log")).unwrap_or_default()
         );
 
-        let options =
-            "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c max_connections=100";
-        let args = words(options).chain(["-p".into(), port.to_string(), "-D".into(), data]).collect();
-        let process = launch("postgres", "postgres", args).start();
-        let postgres = Postgres { port, programs, process };
+        admits_neighbours(Path::new(&data));
+
+        let options = "-c unix_socket_directories= -c fsync=off -c max_connections=100";
+        let at_address =
+            ["-c".into(), format!("listen_addresses={}", at.ip()), "-p".into(), at.port().to_string()];
+        let args = words(options).chain(at_address).chain(["-D".into(), data]).collect();
+        let launch = launch("postgres", "postgres", args);
+        let launch = containers.map_or(launch.clone(), |containers| containers.holding(launch, at.ip()));
+        let postgres = Postgres { at, programs, process: launch.start() };
         postgres.answers().await;
         postgres
     }
 
     /// As the configuration key `database.url` takes it.
     pub fn url(&self) -> String {
-        format!("postgres://kurir@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://kurir@{}/postgres", self.at)
     }
 
     /// Runs a statement behind everybody's back.
@@ -105,9 +115,9 @@ impl Postgres {
                     "-d",
                     "postgres",
                     "-h",
-                    "127.0.0.1",
+                    &self.at.ip().to_string(),
                     "-p",
-                    &self.port.to_string(),
+                    &self.at.port().to_string(),
                 ])
                 .stdout(Stdio::null());
             command.status().ok()?.success().then_some(())
@@ -116,19 +126,38 @@ impl Postgres {
     }
 }
 
+/// Not only this machine: where it is in a container, others of its network connect. On loopback there are none.
+fn admits_neighbours(data: &Path) {
+    let mut file =
+        std::fs::OpenOptions::new().append(true).open(data.join("pg_hba.conf")).expect("pg_hba.conf");
+    file.write_all(b"host all all samenet trust\n").expect("a line in pg_hba.conf");
+}
+
 fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(' ').map(String::from)
 }
 
-/// The newest version's programs; they are not on the PATH.
+/// The server's programs: those on the PATH, as in a shell of the flake, or the newest of Debian's, which are not on it.
 fn programs() -> PathBuf {
-    let found =
-        std::fs::read_dir(VERSIONS).into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
-    let newest =
-        found.filter(|programs| programs.join("initdb").exists()).max_by_key(|programs| version(programs));
-    newest.unwrap_or_else(|| {
-        panic!("no PostgreSQL under {VERSIONS}: apt-get install postgresql (./test does it)")
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    on_path(&path).or_else(|| newest(Path::new(VERSIONS))).unwrap_or_else(|| {
+        panic!("no PostgreSQL on the PATH or under {VERSIONS}: apt-get install postgresql (./test does it)")
     })
+}
+
+fn on_path(path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path).find(|programs| has_server(programs))
+}
+
+fn newest(versions: &Path) -> Option<PathBuf> {
+    let found = std::fs::read_dir(versions).into_iter().flatten().flatten();
+    let programs = found.map(|entry| entry.path().join("bin"));
+    programs.filter(|programs| has_server(programs)).max_by_key(|programs| version(programs))
+}
+
+/// Debian has wrappers of the clients on the PATH, and some machines links to the server alone.
+fn has_server(programs: &Path) -> bool {
+    PROGRAMS.iter().all(|program| programs.join(program).is_file())
 }
 
 fn version(programs: &Path) -> u32 {
@@ -147,4 +176,40 @@ fn unprivileged(data: &Path) -> Option<&'static str> {
     let [uid, gid] = ids[..] else { panic!("/etc/passwd: {entry}") };
     std::os::unix::fs::chown(data, Some(uid), Some(gid)).expect("giving the data directory to postgres");
     Some("postgres")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory with these programs in it.
+    fn directory(at: &Path, programs: &[&str]) -> PathBuf {
+        std::fs::create_dir_all(at).expect("a directory");
+        for program in programs {
+            std::fs::write(at.join(program), "").expect("a file");
+        }
+        at.to_path_buf()
+    }
+
+    #[test]
+    fn the_server_is_where_the_path_has_all_of_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let clients = directory(&dir.path().join("clients"), &["psql", "pg_isready"]);
+        let links = directory(&dir.path().join("links"), &["initdb", "postgres"]);
+        let server = directory(&dir.path().join("server"), &PROGRAMS);
+        let path = |entries: &[&PathBuf]| std::env::join_paths(entries).expect("a PATH");
+        assert_eq!(on_path(&path(&[&clients, &links])), None);
+        assert_eq!(on_path(&path(&[&clients, &links, &server])), Some(server));
+    }
+
+    #[test]
+    fn of_debians_versions_it_is_the_newest_that_has_the_server() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let version = |name: &str, programs| directory(&dir.path().join(name).join("bin"), programs);
+        assert_eq!(newest(dir.path()), None);
+        version("9", &PROGRAMS);
+        let fifteen = version("15", &PROGRAMS);
+        version("17", &["psql"]);
+        assert_eq!(newest(dir.path()), Some(fifteen));
+    }
 }

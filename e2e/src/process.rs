@@ -132,9 +132,7 @@ impl Process {
 
     /// Resident memory in KiB.
     pub fn memory_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
-        resident.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+        status_kib(self.child.id(), "VmRSS:").unwrap_or(0)
     }
 
     /// Everything it has written to standard output.
@@ -192,4 +190,15 @@ fn tail(path: &Path) -> String {
         .seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))
         .and_then(|_| file.read_to_end(&mut bytes));
     read.map(|_| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+}
+
+/// The most memory that a running process has had resident, in KiB.
+pub fn most_memory_kib(process: u32) -> u64 {
+    status_kib(process, "VmHWM:").expect("a process that runs")
+}
+
+fn status_kib(process: u32, field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
+    value.trim().trim_end_matches(" kB").parse().ok()
 }

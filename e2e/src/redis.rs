@@ -1,5 +1,6 @@
 //! A real Redis.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,28 +8,29 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::containers::Containers;
 use crate::deadline::{PATIENCE, until, within};
-use crate::ports::{Ports, local};
 use crate::process::{Launch, Process};
 
 /// A redis-server that keeps nothing on disk unless it is asked to.
 #[derive(Debug)]
 pub struct Redis {
-    port: u16,
+    at: SocketAddr,
     pub(crate) process: Process,
 }
 
 impl Redis {
     /// Starts it and waits until it answers.
-    pub async fn start(ports: &Ports, dir: &Path) -> Redis {
-        let port = ports.redis();
+    pub async fn start(at: SocketAddr, dir: &Path, containers: Option<&Containers>) -> Redis {
+        let (ip, port) = (at.ip().to_string(), at.port().to_string());
         let data = dir.join("redis");
         std::fs::create_dir_all(&data).expect("a directory for Redis");
-        let args = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-            .into_iter()
-            .chain(["--dir", data.to_str().expect("a path in UTF-8"), "--daemonize", "no"])
-            .map(String::from)
-            .collect();
+        let args =
+            ["--port", &port, "--bind", &ip, "--protected-mode", "no", "--save", "", "--appendonly", "no"]
+                .into_iter()
+                .chain(["--dir", data.to_str().expect("a path in UTF-8"), "--daemonize", "no"])
+                .map(String::from)
+                .collect();
         let launch = Launch {
             name: "redis".into(),
             program: "redis-server".into(),
@@ -37,14 +39,15 @@ impl Redis {
             user: None,
             logs: dir.to_path_buf(),
         };
-        let redis = Redis { port, process: launch.start() };
+        let launch = containers.map_or(launch.clone(), |containers| containers.holding(launch, at.ip()));
+        let redis = Redis { at, process: launch.start() };
         redis.answers().await;
         redis
     }
 
     /// As the configuration key `directory.url` takes it.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}", self.at)
     }
 
     /// Empties it.
@@ -85,7 +88,7 @@ impl Redis {
 
     /// One inline command, and the first line of the answer.
     async fn says(&self, command: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(local(self.port)).await.ok()?;
+        let mut stream = TcpStream::connect(self.at).await.ok()?;
         stream.write_all(format!("{command}\r\n").as_bytes()).await.ok()?;
         let mut answer = vec![0; 256];
         let read = within(Duration::from_secs(10), "Redis' answer", stream.read(&mut answer)).await.ok()?;

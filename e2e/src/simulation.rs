@@ -80,7 +80,7 @@ pub fn run(seed: u64, tells: bool) -> Outcome {
     let end = Duration::from_micros(world.now());
     let history = History { end, ..std::mem::take(&mut world.oath.history) };
     let verdict = judge(&history);
-    let slowest = verdict.figures.longest_quiet_delivery;
+    let slowest = verdict.figures.longest_quiet_delivery.longest;
     if world.faults == 0 && slowest > AT_ONCE {
         world.wrong(&format!("nothing was wrong, and a delivery took {slowest:.2?}"));
     }

@@ -3,6 +3,7 @@
 mod admin;
 mod configuration;
 mod island;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,11 +19,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::admin::http_get;
 pub use self::island::{CLIENTS, RELAYS};
+use crate::containers::Containers;
 use crate::deadline::{PATIENCE, until, within};
 use crate::island::Island;
 use crate::network::Network;
 use crate::person::{Login, Person};
-use crate::ports::{Ports, local};
+use crate::ports::Ports;
 use crate::postgres::Postgres;
 use crate::process::{Launch, Process};
 use crate::raw::{Raw, Speaks};
@@ -65,7 +67,9 @@ impl Plan {
             Topology::OneProcess => (1, 2),
             Topology::Separate => (2, 3),
         };
-        Plan { topology, managers, relays, env: Vec::new(), proxied: false, island: false }
+        let plan = Plan { topology, managers, relays, env: Vec::new(), proxied: false, island: false };
+        // Only who wants to see it waits for users to leave in their turn.
+        plan.setting("shutdown.spread_seconds", 0)
     }
 
     /// How many managers.
@@ -142,17 +146,24 @@ impl Plan {
             made.inspect_err(|why| println!("no packets are dropped, there is no namespace: {why}")).ok()
         });
         self.relays += u16::from(island.is_some());
+        let containers = Containers::asked_for().filter(|_| self.topology == Topology::Separate);
         let (redis, postgres) = match self.topology {
             Topology::OneProcess => (None, None),
-            Topology::Separate => (
-                Some(Redis::start(&ports, dir.path()).await),
-                Some(Postgres::start(&ports, dir.path()).await),
-            ),
+            Topology::Separate => stores::start(&ports, dir.path(), containers.as_ref()).await,
         };
         let proxied = self.proxied;
-        let parts = BTreeMap::new();
-        let mut system =
-            System { plan: self, parts, redis, postgres, ports, network: None, island, dir, _turn: turn };
+        let mut system = System {
+            plan: self,
+            parts: BTreeMap::new(),
+            redis,
+            postgres,
+            ports,
+            network: None,
+            island,
+            containers,
+            dir,
+            _turn: turn,
+        };
         if proxied {
             system.network = Some(system.proxies().await);
         }
@@ -172,6 +183,7 @@ pub struct System {
     ports: Ports,
     network: Option<Network>,
     island: Option<Island>,
+    containers: Option<Containers>,
     dir: TempDir,
     _turn: SemaphorePermit<'static>,
 }
@@ -380,7 +392,7 @@ impl System {
 
     /// A command that asks this system's tracker, run to its end: exit code, stdout and stderr.
     pub async fn runs(&self, args: &[&str]) -> (Option<i32>, String, String) {
-        let tracker = local(Ports::grpc(self.ports.base())).to_string();
+        let tracker = self.listens("tracker", Ports::grpc(self.ports.base())).to_string();
         let launch = Launch {
             name: args.first().copied().unwrap_or_default().into(),
             program: binary(),

@@ -58,11 +58,6 @@ impl ManagerSide {
         self.current.is_some()
     }
 
-    /// Whether the connection in use is of this login.
-    pub(crate) fn is_of(&self, login: u64) -> bool {
-        self.current.is_some() && self.login == login
-    }
-
     pub(crate) fn is_connecting(&self) -> bool {
         matches!(self.coming, Coming::Connecting(_))
     }
@@ -75,6 +70,15 @@ impl ManagerSide {
     /// The next login is then. The connection in use, if there is one, is kept until it has worked.
     pub(crate) fn wait_until(&mut self, then: Instant) {
         self.coming = Coming::Waiting(then);
+    }
+
+    /// The next login is then, unless it is sooner or under way.
+    pub(crate) fn wait_at_most_until(&mut self, then: Instant) {
+        match &mut self.coming {
+            Coming::Nothing => self.coming = Coming::Waiting(then),
+            Coming::Waiting(until) => *until = then.min(*until),
+            Coming::Connecting(_) => {}
+        }
     }
 
     pub(crate) fn connect(&mut self, attempt: impl Future<Output = Attempted> + Send + 'static) {

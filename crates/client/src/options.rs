@@ -109,7 +109,8 @@ pub struct Timing {
     /// No retry waits longer than this. Default 5 s.
     pub longest_retry: Duration,
     /// How long "Already logged in" is retried after an own session was lost: a server may take 30 s to notice that
-    /// a cut connection is gone. Default 60 s.
+    /// a cut connection is gone. And how long a login that was not answered may be what another connection of the device
+    /// gave way to. Default 60 s.
     pub already_logged_in: Duration,
     /// How long [`Client::logout`](crate::Client::logout) waits for the manager to close. Default 3 s.
     pub logout: Duration,

@@ -60,8 +60,12 @@ pub(crate) struct Session {
     account: Account,
     managers: Vec<String>,
     avoid: Option<String>,
-    /// The number of the last login whose packet a manager may have: what older ones are told is of our own doing.
+    /// The number of the last login that has worked: what older ones are told is of our own doing.
     login: u64,
+    /// Until then a login whose answer is lost may be found to have worked.
+    in_doubt: Option<Instant>,
+    /// Another connection was said to have the device while a login was under way, which may be that one.
+    conflict: bool,
     /// The manager in use, if it will be gone soon.
     moving_from: Option<String>,
     manager: ManagerSide,
@@ -140,6 +144,8 @@ impl Session {
             managers: Vec::new(),
             avoid: None,
             login: 0,
+            in_doubt: None,
+            conflict: false,
             moving_from: None,
             manager: ManagerSide::new(),
             manager_backoff: backoff(timing.longest_retry),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kurir_protocol::client::{FromServer, ToServer};
 use kurir_protocol::framing::{Decoded, Decoder, Limits};
-use tokio::io::Interest;
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -36,6 +36,8 @@ pub(crate) struct Wire {
     flushed: usize,
     /// Bytes handed to the system since the beginning.
     written: u64,
+    /// Nothing more is written.
+    ends: bool,
     liveness: Liveness,
     /// The reason, should the server close now: the last value said so.
     said: Option<Said>,
@@ -85,6 +87,7 @@ impl Wire {
             output: Vec::new(),
             flushed: 0,
             written: 0,
+            ends: false,
             liveness: Liveness::new(timing.silence, timing.ping, Instant::now()),
             said: None,
         }))
@@ -118,10 +121,12 @@ impl Wire {
         (self.written + self.unwritten() as u64).saturating_sub(1)
     }
 
-    /// Forgets what is not written: this wire is only read to its end.
+    /// Forgets what is not written: this wire is only read to its end. The server is told that nothing more comes: it has what
+    /// was written handled before it closes.
     pub(crate) fn stop_writing(&mut self) {
         self.output = Vec::new();
         self.flushed = 0;
+        self.ends = true;
     }
 
     /// Bytes handed to the system since the beginning.
@@ -163,6 +168,10 @@ impl Wire {
 
     /// Like [`Wire::next`], with no eye on silence.
     async fn exchange(&mut self, read: bool) -> Result<Next, Failure> {
+        if self.ends {
+            // Done at once, and as good done twice. An error is the connection's end, which reading finds.
+            let _ = self.stream.shutdown().await;
+        }
         loop {
             if read && let Some(value) = self.decode()? {
                 return Ok(Next::Value(value));
@@ -187,6 +196,7 @@ impl Wire {
     fn look(&mut self) -> Result<(), Failure> {
         match self.liveness.verdict(Instant::now()) {
             Verdict::Alive => {}
+            Verdict::Ping if self.ends => {}
             Verdict::Ping => {
                 self.queue(&ToServer::Ping { id: PING_ID });
             }
@@ -285,7 +295,6 @@ impl Wire {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
     use tokio::time::{advance, pause, resume};
 

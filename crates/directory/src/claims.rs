@@ -43,6 +43,15 @@ impl Case<'_> {
     }
 }
 
+/// Why a claim is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// Somebody else has, or has had, a better right to the device.
+    Taken,
+    /// The login is over.
+    Ended,
+}
+
 /// A claim that succeeded.
 struct Granted<E> {
     generation: Generation,
@@ -57,12 +66,13 @@ impl Membership {
         resource: &Resource,
         new: NewSession,
     ) -> Result<SessionClaim, DirectoryError> {
-        let rule = |found: &Found| rules::new_session(new.displaces, new.login, found.current);
+        let rule = |found: &Found| rules::new_session(new.displaces, new.login, found.current, found.ended);
         let granted =
             self.put(user, resource, Claim::New, |generation| self.session(&new, generation), rule).await?;
         Ok(match granted {
-            Some(Granted { generation, displaced }) => SessionClaim::Granted { generation, displaced },
-            None => SessionClaim::AlreadyLoggedIn,
+            Ok(Granted { generation, displaced }) => SessionClaim::Granted { generation, displaced },
+            Err(Refused::Taken) => SessionClaim::AlreadyLoggedIn,
+            Err(Refused::Ended) => SessionClaim::Ended,
         })
     }
 
@@ -76,9 +86,8 @@ impl Membership {
     ) -> Result<Reclaimed<Session>, DirectoryError> {
         let (device, login) = (Device::of(resource), old.login);
         let meanwhile = |now| if now == claimed_under { Meanwhile::Alive } else { Meanwhile::Dead };
-        let rule = |found: &Found| match found.ended {
-            Some(ended) if ended >= login => Ruling::Refuse,
-            _ => rules::old_session(device, login, meanwhile(found.generation), found.current),
+        let rule = |found: &Found| {
+            rules::old_session(device, login, meanwhile(found.generation), found.current, found.ended)
         };
         let granted =
             self.put(user, resource, Claim::Again, |generation| self.session(&old, generation), rule).await?;
@@ -98,10 +107,8 @@ impl Membership {
         let route = |generation| self.route(login, connection, generation);
         let granted = self.put(user, resource, Claim::New, route, rule).await?;
         Ok(match granted {
-            Some(Granted { generation, displaced }) => {
-                RouteClaim::Granted { generation, replaced: displaced }
-            }
-            None => RouteClaim::Stale,
+            Ok(Granted { generation, displaced }) => RouteClaim::Granted { generation, replaced: displaced },
+            Err(Refused::Taken | Refused::Ended) => RouteClaim::Stale,
         })
     }
 
@@ -124,11 +131,11 @@ impl Membership {
     /// it is released once more.
     async fn reclaimed<E>(
         &self,
-        granted: Option<Granted<E>>,
+        granted: Result<Granted<E>, Refused>,
         is_open: impl Fn() -> bool,
         removal: Removal,
     ) -> Reclaimed<E> {
-        let Some(Granted { generation, displaced }) = granted else { return Reclaimed::Lost };
+        let Ok(Granted { generation, displaced }) = granted else { return Reclaimed::Lost };
         if !is_open()
             && let Err(error) = self.remove_or_keep(removal).await
         {
@@ -154,7 +161,6 @@ impl Membership {
         Route { relay: self.me.clone(), generation, login, connection }
     }
 
-    /// None: the rule refuses.
     async fn put<E: Entry>(
         &self,
         user: &UserKey,
@@ -162,7 +168,7 @@ impl Membership {
         claim: Claim,
         make: impl Fn(Generation) -> E,
         rule: impl Fn(&Found) -> Ruling,
-    ) -> Result<Option<Granted<E>>, DirectoryError> {
+    ) -> Result<Result<Granted<E>, Refused>, DirectoryError> {
         let mut displaced = Vec::new();
         for _ in 0..ATTEMPTS {
             let view = self.view()?;
@@ -171,13 +177,14 @@ impl Membership {
             let case = Case { user, resource, claim, view, standing, record: Record::new(fields) };
             let entry = make(case.view.generation);
             match rule(&self.found(&case, &entry).await?) {
-                Ruling::Refuse => return Ok(None),
+                Ruling::Refuse => return Ok(Err(Refused::Taken)),
+                Ruling::Ended => return Ok(Err(Refused::Ended)),
                 // Also if the swap fails: it may have been carried out all the same, see `write`.
                 Ruling::Displace => displaced.extend(case.on_record::<E>()),
                 Ruling::Take => {}
             }
             if self.write(&case, entry).await? {
-                return Ok(Some(Granted { generation: case.view.generation, displaced }));
+                return Ok(Ok(Granted { generation: case.view.generation, displaced }));
             }
         }
         Err(DirectoryError::Contended)
@@ -288,6 +295,7 @@ impl Membership {
                 let ended = (*end == SessionEnd::Ended).then_some(*login);
                 self.remove_entry::<Session>(user, resource, login.0, ended).await
             }
+            Removal::Logins { user, resource, up_to } => self.end_logins(user, resource, *up_to).await,
             Removal::Route { user, resource, connection } => {
                 self.remove_entry::<Route>(user, resource, *connection, None).await
             }
@@ -345,6 +353,31 @@ impl Membership {
                 new: if mine { None } else { expected.clone() },
                 expected,
                 ended: ended.map(|login| (record::ended_field(resource), Ended::Raise(login))),
+                owner: None,
+            };
+            if self.swap(swap).await? {
+                return Ok(());
+            }
+        }
+        Err(DirectoryError::Contended)
+    }
+
+    /// What is on record stays: its owner has the connection, and takes it off.
+    async fn end_logins(
+        &self,
+        user: &UserKey,
+        resource: &Resource,
+        up_to: LoginId,
+    ) -> Result<(), DirectoryError> {
+        for _ in 0..ATTEMPTS {
+            let (fields, _) = self.backend.look(&self.me, user).await?;
+            let on_record = Record::new(fields).raw::<Session>(resource).map(str::to_owned);
+            let swap = Swap {
+                user: user.clone(),
+                field: record::field::<Session>(resource),
+                expected: on_record.clone(),
+                new: on_record,
+                ended: Some((record::ended_field(resource), Ended::Raise(up_to))),
                 owner: None,
             };
             if self.swap(swap).await? {

@@ -172,6 +172,19 @@ impl Member {
         self.membership.remove_or_keep(Removal::Session { user, resource, login, end }).await
     }
 
+    /// Ends all logins of a device up to this one, at whichever component: from then on no claim of theirs succeeds, and what
+    /// they had on record before is there for its owner to be told and to release. An error means that it will be done
+    /// later, by itself.
+    pub async fn end_logins(
+        &self,
+        user: &UserKey,
+        resource: &Resource,
+        up_to: LoginId,
+    ) -> Result<(), DirectoryError> {
+        let (user, resource) = (user.clone(), resource.clone());
+        self.membership.remove_or_keep(Removal::Logins { user, resource, up_to }).await
+    }
+
     /// Takes a route off record, if it still is this connection's. An error means that it will be done later, by itself.
     pub async fn release_route(
         &self,

@@ -13,7 +13,7 @@
 //!    with what is on record.
 //!
 //! Besides, a process that was never paused, cut off or slow never is fenced, whatever befalls the others and the store.
-//! No route comes on record of a login that was ended before.
+//! Nothing comes on record of a login that was ended before.
 //! In the end, when everything is healed, every process acts, every connection is on record and the only one, and every
 //! entry on record is noted for sweeping.
 
@@ -95,6 +95,11 @@ enum Action {
         table: Table,
         end: SessionEnd,
     },
+    /// The device is removed, and with it all its logins until now.
+    Remove {
+        process: usize,
+        device: usize,
+    },
     Tell,
     Lose,
     Snapshot,
@@ -125,6 +130,7 @@ fn action() -> impl Strategy<Value = Action> {
         24 => (process(), 0..4usize).prop_map(|(process, claim)| Action::Step { process, claim }),
         2 => (process(), device(), table, end)
             .prop_map(|(process, device, table, end)| Action::Close { process, device, table, end }),
+        1 => (process(), device()).prop_map(|(process, device)| Action::Remove { process, device }),
         3 => Just(Action::Tell),
         1 => Just(Action::Lose),
         1 => Just(Action::Snapshot),
@@ -145,8 +151,29 @@ struct Model {
     lost_ms: Option<u64>,
     snapshot: Option<Tables>,
     tellings: Vec<Displaced>,
-    /// By device the newest ended login and the route as they were when last looked at.
-    routes: Vec<(Option<LoginId>, Option<Route>)>,
+    /// By device the newest ended login and what was on record when last looked at.
+    on_record: Vec<OnRecord>,
+}
+
+/// What the tables say of a device.
+#[derive(Debug, Clone, Copy, Default)]
+struct OnRecord {
+    ended: Option<LoginId>,
+    session: Option<Claimed>,
+    route: Option<Claimed>,
+}
+
+/// Whose an entry is.
+#[derive(Debug, Clone, Copy)]
+struct Claimed {
+    login: LoginId,
+    unique: u64,
+}
+
+impl Claimed {
+    fn of(entry: &impl Entry) -> Self {
+        Self { login: entry.login(), unique: entry.unique() }
+    }
 }
 
 impl Model {
@@ -169,7 +196,7 @@ impl Model {
             lost_ms: None,
             snapshot: None,
             tellings: Vec::new(),
-            routes: vec![(None, None); DEVICES],
+            on_record: vec![OnRecord::default(); DEVICES],
         };
         for number in 0..PROCESSES {
             let process = model.started(number);
@@ -227,6 +254,10 @@ impl Model {
                 let killed = std::mem::replace(&mut self.processes[process], started);
                 self.note_untold(killed.killed());
             }
+            Action::Remove { process, device } => {
+                let up_to = LoginId(self.logins[device]);
+                self.processes[process].end_logins(&self.devices[device], up_to);
+            }
             Action::Login { process, device } => {
                 self.logins[device] += 1;
                 let login = LoginId(self.logins[device]);
@@ -277,7 +308,7 @@ impl Model {
             None => self.memory.lose(),
             Some(snapshot) => self.memory.restore(snapshot),
         }
-        self.note_routes();
+        self.note_records();
     }
 
     fn tell(&mut self, displaced: impl IntoIterator<Item = Displaced>) {
@@ -429,27 +460,34 @@ impl Model {
         assert!(owned.contains(&noted), "{noted:?} is not among {owned:?}");
     }
 
-    /// A route that comes on record is of a login that was not ended before.
+    /// What comes on record is of a login that was not ended before.
     fn assert_not_ended(&mut self) {
-        for (device, before) in self.devices.iter().zip(&self.routes) {
-            let now = self.ended_and_route(device);
-            if let ((Some(ended), old), (Some(still), Some(new))) = (before, &now)
-                && old.as_ref().is_none_or(|old| old.connection != new.connection)
-            {
-                let ended = *ended.min(still);
-                assert!(new.login > ended, "{new:?} of {device:?}, of which {ended:?} was ended");
+        for (device, before) in self.devices.iter().zip(&self.on_record) {
+            let now = self.now_on_record(device);
+            let Some(ended) = before.ended.min(now.ended) else { continue };
+            for (old, new) in [(before.session, now.session), (before.route, now.route)] {
+                let new = new.filter(|new| old.is_none_or(|old| old.unique != new.unique));
+                assert!(
+                    new.is_none_or(|new| new.login > ended),
+                    "{new:?} of {device:?}, of which {ended:?} was ended"
+                );
             }
         }
-        self.note_routes();
+        self.note_records();
     }
 
-    fn note_routes(&mut self) {
-        self.routes = self.devices.iter().map(|device| self.ended_and_route(device)).collect();
+    fn note_records(&mut self) {
+        self.on_record = self.devices.iter().map(|device| self.now_on_record(device)).collect();
     }
 
-    fn ended_and_route(&self, device: &Device) -> (Option<LoginId>, Option<Route>) {
+    fn now_on_record(&self, device: &Device) -> OnRecord {
         let record = Record::new(self.memory.tables().fields(&device.user));
-        (record.ended(&device.resource()), record.entry_of_any_epoch::<Route>(&device.resource()))
+        let resource = device.resource();
+        OnRecord {
+            ended: record.ended(&resource),
+            session: record.entry_of_any_epoch::<Session>(&resource).as_ref().map(Claimed::of),
+            route: record.entry_of_any_epoch::<Route>(&resource).as_ref().map(Claimed::of),
+        }
     }
 
     fn heal(&mut self) {

@@ -15,6 +15,8 @@ pub enum SessionClaim {
     },
     /// The device is online at a live manager and has no name, or has had a newer login: M12.
     AlreadyLoggedIn,
+    /// This login was ended while it was under way.
+    Ended,
 }
 
 /// What became of [`Member::claim_route`](crate::Member::claim_route).
@@ -51,7 +53,7 @@ pub enum Reclaimed<E> {
 pub enum SessionEnd {
     /// The connection was lost; the login's ticket stays good.
     Lost,
-    /// Logged out, displaced or removed: no route claim of this login or an older one succeeds any more.
+    /// Logged out, displaced or removed: no claim of this login or an older one succeeds any more.
     Ended,
 }
 

@@ -19,6 +19,12 @@ pub(crate) enum Removal {
         login: LoginId,
         end: SessionEnd,
     },
+    /// Not an entry: the right of these logins to have one.
+    Logins {
+        user: UserKey,
+        resource: Resource,
+        up_to: LoginId,
+    },
     Route {
         user: UserKey,
         resource: Resource,

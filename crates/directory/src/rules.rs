@@ -31,6 +31,8 @@ pub(crate) enum Ruling {
     /// The one on record is to be closed.
     Displace,
     Refuse,
+    /// Refuse: the login is over.
+    Ended,
 }
 
 /// Whether the device of everybody who names none.
@@ -47,8 +49,14 @@ impl Device {
 }
 
 /// A login. `displaces`: of a named device, or one that comes back by its session.
-pub(crate) fn new_session(displaces: bool, login: LoginId, current: Option<Current>) -> Ruling {
+pub(crate) fn new_session(
+    displaces: bool,
+    login: LoginId,
+    current: Option<Current>,
+    ended: Option<LoginId>,
+) -> Ruling {
     match current {
+        _ if is_over(login, ended) => Ruling::Ended,
         None | Some(Current { life: Life::Dead, .. }) => Ruling::Take,
         // The same claim once more: its first answer was lost.
         Some(Current { life: Life::Own, login: on_record, .. }) if on_record == login => Ruling::Take,
@@ -65,7 +73,7 @@ pub(crate) fn new_route(
     superseded: bool,
     ended: Option<LoginId>,
 ) -> Ruling {
-    if superseded || ended.is_some_and(|ended| ended >= login) {
+    if superseded || is_over(login, ended) {
         return Ruling::Refuse;
     }
     again_route(login, connection, current, None, Ruling::Displace)
@@ -87,8 +95,10 @@ pub(crate) fn old_session(
     login: LoginId,
     meanwhile: Meanwhile,
     current: Option<Current>,
+    ended: Option<LoginId>,
 ) -> Ruling {
     match current {
+        _ if is_over(login, ended) => Ruling::Refuse,
         None | Some(Current { life: Life::Dead, .. }) => Ruling::Take,
         Some(Current { life: Life::Own, login: on_record, .. }) if on_record == login => Ruling::Take,
         Some(current) => {
@@ -120,7 +130,7 @@ fn again_route(
     ended: Option<LoginId>,
     same_login: Ruling,
 ) -> Ruling {
-    if ended.is_some_and(|ended| ended >= login) {
+    if is_over(login, ended) {
         return Ruling::Refuse;
     }
     match current {
@@ -130,6 +140,11 @@ fn again_route(
         Some(current) if current.login == login => same_login,
         Some(_) => Ruling::Displace,
     }
+}
+
+/// `ended`: the newest login of the device that was ended.
+fn is_over(login: LoginId, ended: Option<LoginId>) -> bool {
+    ended.is_some_and(|ended| ended >= login)
 }
 
 #[cfg(test)]
@@ -150,9 +165,9 @@ mod tests {
         for login in [OLDER, MINE, NEWER] {
             let dead = on_record(login, Life::Dead);
             for device in [Device::Default, Device::Named] {
-                assert_eq!(new_session(device == Device::Named, MINE, dead), Ruling::Take);
-                assert_eq!(old_session(device, MINE, Meanwhile::Dead, dead), Ruling::Take);
-                assert_eq!(old_session(device, MINE, Meanwhile::Alive, dead), Ruling::Take);
+                assert_eq!(new_session(device == Device::Named, MINE, dead, None), Ruling::Take);
+                assert_eq!(old_session(device, MINE, Meanwhile::Dead, dead, None), Ruling::Take);
+                assert_eq!(old_session(device, MINE, Meanwhile::Alive, dead, None), Ruling::Take);
             }
             assert_eq!(new_route(MINE, 1, dead, false, None), Ruling::Take);
             assert_eq!(old_route(MINE, 1, dead, None), Ruling::Take);
@@ -162,22 +177,22 @@ mod tests {
     #[test]
     fn m12_the_default_device_that_is_online_refuses_another_login() {
         for life in [Life::Live, Life::Own] {
-            assert_eq!(new_session(false, MINE, on_record(OLDER, life)), Ruling::Refuse);
-            assert_eq!(new_session(false, MINE, on_record(NEWER, life)), Ruling::Refuse);
+            assert_eq!(new_session(false, MINE, on_record(OLDER, life), None), Ruling::Refuse);
+            assert_eq!(new_session(false, MINE, on_record(NEWER, life), None), Ruling::Refuse);
         }
-        assert_eq!(new_session(false, MINE, on_record(MINE, Life::Own)), Ruling::Take);
+        assert_eq!(new_session(false, MINE, on_record(MINE, Life::Own), None), Ruling::Take);
     }
 
     #[test]
     fn a_named_device_goes_to_the_newer_login() {
-        assert_eq!(new_session(true, MINE, on_record(OLDER, Life::Live)), Ruling::Displace);
-        assert_eq!(new_session(true, MINE, on_record(NEWER, Life::Live)), Ruling::Refuse);
+        assert_eq!(new_session(true, MINE, on_record(OLDER, Life::Live), None), Ruling::Displace);
+        assert_eq!(new_session(true, MINE, on_record(NEWER, Life::Live), None), Ruling::Refuse);
         assert_eq!(
-            old_session(Device::Named, MINE, Meanwhile::Alive, on_record(OLDER, Life::Live)),
+            old_session(Device::Named, MINE, Meanwhile::Alive, on_record(OLDER, Life::Live), None),
             Ruling::Displace
         );
         assert_eq!(
-            old_session(Device::Named, MINE, Meanwhile::Dead, on_record(NEWER, Life::Live)),
+            old_session(Device::Named, MINE, Meanwhile::Dead, on_record(NEWER, Life::Live), None),
             Ruling::Refuse
         );
     }
@@ -185,12 +200,12 @@ mod tests {
     #[test]
     fn the_default_device_stays_with_its_older_login_unless_that_was_dead() {
         let newer = on_record(NEWER, Life::Live);
-        assert_eq!(old_session(Device::Default, MINE, Meanwhile::Alive, newer), Ruling::Displace);
-        assert_eq!(old_session(Device::Default, MINE, Meanwhile::Dead, newer), Ruling::Refuse);
+        assert_eq!(old_session(Device::Default, MINE, Meanwhile::Alive, newer, None), Ruling::Displace);
+        assert_eq!(old_session(Device::Default, MINE, Meanwhile::Dead, newer, None), Ruling::Refuse);
         let older = on_record(OLDER, Life::Live);
-        assert_eq!(old_session(Device::Default, MINE, Meanwhile::Alive, older), Ruling::Refuse);
+        assert_eq!(old_session(Device::Default, MINE, Meanwhile::Alive, older, None), Ruling::Refuse);
         let came_back = newer.map(|newer| Current { displaces: true, ..newer });
-        assert_eq!(old_session(Device::Default, MINE, Meanwhile::Alive, came_back), Ruling::Refuse);
+        assert_eq!(old_session(Device::Default, MINE, Meanwhile::Alive, came_back, None), Ruling::Refuse);
     }
 
     #[test]
@@ -209,6 +224,18 @@ mod tests {
         assert_eq!(new_route(MINE, 1, None, false, Some(OLDER)), Ruling::Take);
         assert_eq!(new_route(MINE, 1, None, true, None), Ruling::Refuse);
         assert_eq!(old_route(MINE, 1, None, Some(MINE)), Ruling::Refuse);
+    }
+
+    #[test]
+    fn an_ended_login_gets_no_session() {
+        for (ended, over) in [(OLDER, false), (MINE, true), (NEWER, true)] {
+            for current in [None, on_record(OLDER, Life::Live), on_record(MINE, Life::Own)] {
+                let new = new_session(true, MINE, current, Some(ended));
+                assert_eq!(new == Ruling::Ended, over, "{ended} {current:?}");
+                let old = old_session(Device::Named, MINE, Meanwhile::Alive, current, Some(ended));
+                assert_eq!(old == Ruling::Refuse, over, "{ended} {current:?}");
+            }
+        }
     }
 
     #[test]

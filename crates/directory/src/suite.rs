@@ -33,6 +33,7 @@ on_both_stores! {
     a_second_hello_replaces_the_first_and_is_told_which
     a_route_of_an_older_login_is_stale
     an_ended_login_gets_no_route_at_any_relay
+    an_ended_login_gets_no_session_at_any_manager
     an_entry_judged_before_a_login_was_ended_is_not_written_after_it
     an_ended_login_is_forgotten_after_its_tickets
     of_many_ended_logins_the_oldest_are_forgotten
@@ -146,6 +147,33 @@ async fn an_ended_login_gets_no_route_at_any_relay(world: World) {
         r1.claim_route(&esa, &device, LoginId(2), 1).await.unwrap(),
         RouteClaim::Granted { .. }
     ));
+}
+
+/// Its device was removed while it was under way.
+async fn an_ended_login_gets_no_session_at_any_manager(world: World) {
+    let (m1, _e1) = world.join(Kind::Manager, "m1").await;
+    let (m2, _e2) = world.join(Kind::Manager, "m2").await;
+    let (esa, device) = (user("esa"), named("phone"));
+    m2.claim_session(&esa, &device, displacing(1)).await.unwrap();
+    m1.end_logins(&esa, &device, LoginId(3)).await.unwrap();
+    for member in [&m1, &m2] {
+        let claim = member.claim_session(&esa, &device, displacing(2)).await.unwrap();
+        assert_eq!(claim, SessionClaim::Ended);
+        let route = member.claim_route(&esa, &device, LoginId(1), 1).await.unwrap();
+        assert_eq!(route, RouteClaim::Stale);
+    }
+    // Who is on record is found, and told.
+    assert_eq!(m1.directory().user(&esa).await.unwrap().sessions[0].1.login, LoginId(1));
+    let again = m2.reclaim_session(&esa, &device, displacing(1), m2.generation(), || true).await.unwrap();
+    assert_eq!(again, Reclaimed::Lost);
+    m2.release_session(&esa, &device, LoginId(1), SessionEnd::Ended).await.unwrap();
+    assert_eq!(
+        m2.claim_session(&esa, &device, displacing(3)).await.unwrap(),
+        SessionClaim::Ended,
+        "it is not lowered"
+    );
+    let claim = m2.claim_session(&esa, &device, displacing(4)).await.unwrap();
+    assert!(matches!(claim, SessionClaim::Granted { .. }), "{claim:?}");
 }
 
 async fn an_entry_judged_before_a_login_was_ended_is_not_written_after_it(world: World) {

@@ -88,6 +88,17 @@ impl StreamCondition {
     }
 }
 
+/// Tells a client of Part II to connect elsewhere after this time, as a canonical line; until then, and while it does, this
+/// connection works.
+pub fn move_away(out: &mut Vec<u8>, after: Duration) {
+    let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+    write::Object::begin(out)
+        .text("stanza", "stream")
+        .text("type", "move")
+        .number("after_ms", after)
+        .end_line();
+}
+
 /// Tells a client of Part II why its connection is about to be closed, as a canonical line.
 pub fn stream_error(out: &mut Vec<u8>, condition: StreamCondition, retry_after: Option<Duration>) {
     let (kind, condition) = condition.error();

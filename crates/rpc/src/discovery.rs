@@ -38,6 +38,7 @@ pub struct Discovery {
 #[derive(Debug)]
 struct Shared {
     me: watch::Sender<Component>,
+    draining: watch::Sender<bool>,
     load: watch::Sender<Load>,
     components: watch::Sender<Arc<Vec<Component>>>,
     /// The last list of each tracker that has ever answered, by its address.
@@ -70,6 +71,7 @@ impl Discovery {
     ) -> Discovery {
         let shared = Arc::new(Shared {
             me: watch::Sender::new(me),
+            draining: watch::Sender::new(false),
             load: watch::Sender::new(Load::default()),
             components: watch::Sender::new(Arc::default()),
             lists: Mutex::default(),
@@ -99,6 +101,11 @@ impl Discovery {
     /// Registers again as `me`: after fencing a component has a new generation.
     pub fn set_component(&self, me: Component) {
         self.shared.me.send_replace(me);
+    }
+
+    /// Has every tracker give this component to no more clients. Components still find it.
+    pub fn set_draining(&self) {
+        self.shared.draining.send_replace(true);
     }
 
     /// Waits until one tracker has answered with its list.
@@ -138,9 +145,13 @@ impl Shared {
     async fn session(&self, url: &str, me: Component) -> Result<(), JoinError> {
         let mut client = TrackerClient::new(connect(url).await?);
         let (requests, outgoing) = tokio::sync::mpsc::channel(REQUESTS);
-        let register = JoinRequest { message: Some(join_request::Message::Register(me)) };
+        let mut draining = self.draining.subscribe();
+        let register = |draining| {
+            let me = Component { draining, ..me.clone() };
+            JoinRequest { message: Some(join_request::Message::Register(me)) }
+        };
         // The channel is empty and its receiver is held here, so there is room.
-        let _ = requests.try_send(register);
+        let _ = requests.try_send(register(*draining.borrow_and_update()));
         let joined = timeout(CONNECT_TIMEOUT, client.join(ReceiverStream::new(outgoing))).await;
         let mut lists = joined.map_err(|_| JoinError::Silent)??.into_inner();
         let _open = self.streams.open(Peer::Tracker);
@@ -151,6 +162,11 @@ impl Shared {
                 list = lists.next() => {
                     let list = list.ok_or(JoinError::Closed)??;
                     self.learn(url, list.components);
+                }
+                // The sender is part of `self`. A tracker that takes nothing ends the stream, and is told by the next one.
+                Ok(()) = draining.changed() => {
+                    let now = *draining.borrow_and_update();
+                    requests.send(register(now)).await.map_err(|_| JoinError::Closed)?;
                 }
                 _ = every.tick() => {
                     let load = *self.load.borrow();

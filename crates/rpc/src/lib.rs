@@ -7,9 +7,11 @@
 //! - [`transport`]: channels and servers with the deadlines and keepalives that every internal stream needs
 //! - [`streams`]: how many of those there are, as metrics
 //! - [`discovery`]: membership at every configured tracker
+//! - [`drain`]: `kurir.v1.Drain`, which relays and managers offer alike
 #![warn(missing_docs)]
 
 pub mod discovery;
+pub mod drain;
 pub mod streams;
 pub mod transport;
 

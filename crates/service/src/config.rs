@@ -1,4 +1,4 @@
-//! Configuration in layers: defaults, then a TOML file, then the environment, then flags. Every value knows which layer
+//! Configuration in layers: defaults, then TOML files, then the environment, then flags. Every value knows which layer
 //! it came from, and whatever is wrong is said in one line with that origin.
 //!
 //! The defaults are the list of keys: a key that they don't have is refused. So every key has a default, `None` where it
@@ -24,8 +24,8 @@ const DEFAULT_ORIGIN: &str = "default";
 /// Where configuration is taken from, weakest first.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// A TOML file.
-    pub file: Option<PathBuf>,
+    /// TOML files, in the order given; the last one for a key wins.
+    pub files: Vec<PathBuf>,
     /// The environment's variables; only those that begin with exactly `KURIR__` are looked at:
     /// `KURIR__SECTION__KEY=value`.
     pub env: Vec<(String, String)>,
@@ -34,10 +34,10 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The file and flags given, and this process's environment.
-    pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
+    /// The files and flags given, and this process's environment.
+    pub fn of_process(files: Vec<PathBuf>, flags: Vec<Flag>) -> Self {
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-        Self { file, env: env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect(), flags }
+        Self { files, env: env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect(), flags }
     }
 }
 
@@ -128,7 +128,7 @@ pub fn load<T: Serialize + DeserializeOwned>(
 ) -> Result<Loaded<T>, ConfigError> {
     let defaults = Value::serialize(defaults).map_err(|error| value_error(&error))?;
     let mut layers = Vec::new();
-    if let Some(path) = &sources.file {
+    for path in &sources.files {
         layers.push(Layer::file(path)?);
     }
     for (name, value) in &sources.env {
@@ -245,9 +245,13 @@ mod tests {
         file
     }
 
-    fn sources(toml: Option<&tempfile::NamedTempFile>, env: &[(&str, &str)], set: &[&str]) -> Sources {
+    fn sources<'a>(
+        toml: impl IntoIterator<Item = &'a tempfile::NamedTempFile>,
+        env: &[(&str, &str)],
+        set: &[&str],
+    ) -> Sources {
         Sources {
-            file: toml.map(|file| file.path().to_owned()),
+            files: toml.into_iter().map(|file| file.path().to_owned()).collect(),
             env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             flags: set.iter().map(|text| Flag::set(text).unwrap()).collect(),
         }
@@ -263,7 +267,7 @@ mod tests {
         let key = "relay.outbox_bytes";
         let toml = file("[relay]\noutbox_bytes = 1\n");
         let env = ("KURIR__RELAY__OUTBOX_BYTES", "2");
-        let origin_of = |toml, env: &[_], set: &[_]| {
+        let origin_of = |toml: Option<_>, env: &[_], set: &[_]| {
             let loaded = load(&Config::default(), &sources(toml, env, set)).unwrap();
             (loaded.config.relay.outbox_bytes, loaded.origin(key).map(str::to_owned))
         };
@@ -278,6 +282,16 @@ mod tests {
             (3, Some("--set relay.outbox_bytes".to_owned()))
         );
         assert_eq!(origin_of(None, &[], &["relay.outbox_bytes=3", "relay.outbox_bytes=4"]).0, 4);
+    }
+
+    #[test]
+    fn of_two_files_the_later_one_wins_key_by_key() {
+        let common = file("[relay]\noutbox_bytes = 1\nlisten = '0.0.0.0:5010'\n");
+        let own = file("[relay]\noutbox_bytes = 2\n");
+        let loaded = load(&Config::default(), &sources([&common, &own], &[], &[])).unwrap();
+        assert_eq!((loaded.config.relay.outbox_bytes, &*loaded.config.relay.listen), (2, "0.0.0.0:5010"));
+        assert_eq!(loaded.origin("relay.outbox_bytes"), Some(&*own.path().display().to_string()));
+        assert_eq!(loaded.origin("relay.listen"), Some(&*common.path().display().to_string()));
     }
 
     #[test]
@@ -380,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_an_error() {
-        let missing = Sources { file: Some("/nonexistent/kurir.toml".into()), ..Sources::default() };
+        let missing = Sources { files: vec!["/nonexistent/kurir.toml".into()], ..Sources::default() };
         let error = load(&Config::default(), &missing).unwrap_err().to_string();
         assert!(error.starts_with("cannot read /nonexistent/kurir.toml: "), "{error}");
     }

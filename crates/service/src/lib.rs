@@ -10,6 +10,7 @@
 //! | [`traces`] | spans, to a collector of OpenTelemetry |
 //! | [`mod@run`] | process start, signals, bounded drain |
 //! | [`shell`] | what `serve` is given: [`Shell`], [`Shutdown`] |
+//! | [`leave`] | how users are let go: each in its turn |
 //! | [`health`] | readiness, by part |
 //! | [`dependency`] | and by what the process depends on |
 //! | [`metrics`] | one registry for the process, labelled by role when several share it |
@@ -22,6 +23,7 @@ pub mod admin;
 pub mod config;
 pub mod dependency;
 pub mod health;
+pub mod leave;
 pub mod listener;
 pub mod metrics;
 pub mod open_files;

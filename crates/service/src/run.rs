@@ -6,6 +6,7 @@ use std::{
     process::{self, ExitCode},
 };
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     runtime, select,
     signal::unix::{Signal, SignalKind, signal},
@@ -110,16 +111,25 @@ where
     let users = limit / settings.sockets_per_user.max(1);
     tracing::info!(role, open_files, connections = limit, users, "users that the open-file limit allows");
 
-    let shell = Shell { connections, ..Shell::new(0) };
+    let mut shell = Shell { connections, ..Shell::new(0) };
+    shell.shutdown.times = settings.shutdown.times();
     own_process::register(&shell.metrics);
     own_process::register_shell(&shell);
+    let draining = Gauge::default();
+    shell.metrics.register(|registry| {
+        registry.register(
+            "draining",
+            "1 from the moment when the process was told to stop",
+            draining.clone(),
+        );
+    });
     let admin = Admin::start(&settings.admin, &shell).await?;
     if let Some(address) = admin.address() {
         tracing::info!(%address, "admin port open");
     }
     let signals = Signals::install()?;
     // Not in the shutdown's tracker: it waits for the second signal while that is being drained.
-    let watching = tokio::spawn(signals.stop(shell.clone(), settings.shutdown.clone()));
+    let watching = tokio::spawn(signals.stop(shell.clone(), settings.shutdown.clone(), draining));
     let outcome = serve_and_drain(&shell, &settings.shutdown, serve(shell.clone())).await;
     watching.abort();
     outcome
@@ -179,12 +189,19 @@ impl Signals {
         }
     }
 
-    /// The first signal begins the stop, the second ends the process.
-    async fn stop(mut self, shell: Shell, shutdown: ShutdownConfig) {
-        self.next().await;
+    /// The first signal, or whatever else has the process leave, begins the stop; another signal ends the process.
+    async fn stop(mut self, shell: Shell, shutdown: ShutdownConfig, draining: Gauge) {
+        select! {
+            () = self.next() => {}
+            () = shell.shutdown.leaves() => {}
+        }
+        draining.set(1);
         // Before it is logged: whoever reads that line may rely on it.
         shell.health.stopping();
-        tracing::info!("told to stop, a second signal stops at once");
+        shell.shutdown.leave();
+        if !shell.shutdown.token.is_cancelled() {
+            tracing::info!("told to stop, a second signal stops at once");
+        }
         select! {
             () = sleep(shutdown.pause()) => shell.shutdown.begin(),
             () = self.next() => {}

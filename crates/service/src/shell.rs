@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Health, Metrics, open_files::Connections};
+use crate::{Health, Metrics, leave::Times, open_files::Connections};
+
+/// What is left of the grace when the users' time is over: closing takes up to 4 s, and what is under way has to arrive.
+const LAST_STEPS: Duration = Duration::from_secs(6);
 
 /// Everything a role needs from the process it runs in. Cheap to clone; clones are the same shell.
 #[derive(Clone, Debug)]
@@ -36,23 +39,45 @@ impl Shell {
     /// carry the label `component="name"`. Until it has registered a part, the process is not ready.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        Self { health: self.health.child(name), metrics: self.metrics.child(name), ..self.clone() }
+        let shutdown = Shutdown { shared: true, ..self.shutdown.clone() };
+        Self { shutdown, health: self.health.child(name), metrics: self.metrics.child(name), ..self.clone() }
     }
 }
 
-/// The stop of the process, in two steps: `token` is cancelled when draining begins; tasks in `tracker` are then
-/// waited for, up to [`ShutdownConfig::grace_seconds`].
+/// The stop of the process. [`Shutdown::leave`]: no newcomers are sent here any more; a pause later draining begins, and
+/// `token` is cancelled; tasks in `tracker` are then waited for, up to [`ShutdownConfig::grace_seconds`].
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// Cancelled when draining begins: stop accepting, say goodbye, end.
+    leaving: CancellationToken,
+    /// Cancelled when draining begins: stop accepting, let the users go, end.
     pub token: CancellationToken,
     /// Every task that must end in order is spawned here.
     pub tracker: TaskTracker,
+    /// How users are let go.
+    pub times: Times,
+    /// Several roles share it.
+    shared: bool,
 }
 
 impl Shutdown {
+    /// Has the process stop, as SIGTERM does.
+    pub fn leave(&self) {
+        self.leaving.cancel();
+    }
+
+    /// Resolves when the process is about to stop: newcomers are to be sent elsewhere. Cancel-safe.
+    pub async fn leaves(&self) {
+        self.leaving.cancelled().await;
+    }
+
+    /// Whether roles besides this one would stop with it.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     /// Begins to drain. Called by the signal handler; by tests; by a role that cannot go on.
     pub fn begin(&self) {
+        self.leaving.cancel();
         self.token.cancel();
     }
 
@@ -69,13 +94,17 @@ pub struct ShutdownConfig {
     /// How long the process goes on as before after SIGTERM, with `/readyz` false already, so that load balancers
     /// stop sending newcomers before the listeners close. 0.2 suits a laptop; Kubernetes needs about 5.
     pub pause_seconds: f64,
-    /// How long draining may take. What is still connected then is cut, and the log says how many.
+    /// Over how long the users' turns are spread, at most until the time that they have is over: who speaks Part II is told
+    /// when to connect elsewhere, others are closed then. 0: all are closed at once.
+    pub spread_seconds: u64,
+    /// How long draining may take, from the first turn to the end of the process. Who has not left a little before (6 s, or
+    /// half of it) is closed; what is still there at the end is cut, and the log says how many.
     pub grace_seconds: u64,
 }
 
 impl Default for ShutdownConfig {
     fn default() -> Self {
-        Self { pause_seconds: 0.2, grace_seconds: 10 }
+        Self { pause_seconds: 0.2, spread_seconds: 5, grace_seconds: 15 }
     }
 }
 
@@ -87,5 +116,31 @@ impl ShutdownConfig {
 
     pub(crate) fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)
+    }
+
+    /// How users are let go within the grace.
+    pub fn times(&self) -> Times {
+        let grace = self.grace();
+        let stay = grace.saturating_sub(LAST_STEPS).max(grace / 2);
+        let stay = if self.spread_seconds == 0 { Duration::ZERO } else { stay };
+        Times { spread: Duration::from_secs(self.spread_seconds).min(stay), stay }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_have_the_grace_but_for_the_last_steps_and_no_turn_is_later() {
+        let times = |spread_seconds, grace_seconds| {
+            let times = ShutdownConfig { spread_seconds, grace_seconds, ..ShutdownConfig::default() }.times();
+            (times.spread.as_millis(), times.stay.as_millis())
+        };
+        assert_eq!(times(5, 15), (5000, 9000));
+        assert_eq!(times(60, 15), (9000, 9000));
+        assert_eq!(times(5, 3), (1500, 1500));
+        assert_eq!(times(5, 0), (0, 0));
+        assert_eq!(times(0, 15), (0, 0));
     }
 }

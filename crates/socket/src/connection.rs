@@ -117,6 +117,7 @@ pub async fn run<S: Session>(
         writer: Writer::new(options.first_reply_without_delimiter),
         framing_timer: None,
         closing: None,
+        parting: None,
     };
     let ended = connection.serve(shutdown).await;
     // From here on nobody's push can succeed, and what was pushed before is written below.
@@ -146,6 +147,8 @@ struct Connection<'a, S> {
     /// Runs while a reply waits for the framing to be decided.
     framing_timer: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
+    /// Runs while a client that parts is still served.
+    parting: Option<Pin<Box<Sleep>>>,
 }
 
 /// What `input` holds.
@@ -243,6 +246,9 @@ impl<S: Session> Connection<'_, S> {
             if let Poll::Ready(event) = self.poll_write(context) {
                 return Poll::Ready(event);
             }
+            if self.poll_parting(context).is_ready() {
+                return Poll::Ready(Event::Closing);
+            }
             if !self.owes_replies() {
                 if self.unread == Unread::Values {
                     return Poll::Ready(Event::Read(self.input.len()));
@@ -289,6 +295,20 @@ impl<S: Session> Connection<'_, S> {
                 Poll::Ready(Ok(count)) => self.writer.advance(framing, count),
             }
         }
+    }
+
+    /// Ready when a client that parts has been served for long enough.
+    fn poll_parting(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.parting.is_none() {
+            let Some(patience) = self.outbox.parting() else { return Poll::Pending };
+            self.parting = Some(Box::pin(tokio::time::sleep(patience)));
+        }
+        let timer = self.parting.as_mut().map_or(Poll::Pending, |timer| timer.as_mut().poll(context));
+        if timer.is_ready() {
+            self.outbox.close("");
+            self.closing = Some(Closing::Asked);
+        }
+        timer
     }
 
     fn poll_framing(&mut self, context: &mut Context<'_>) -> Poll<Framing> {
@@ -401,19 +421,26 @@ impl<S: Session> Connection<'_, S> {
     async fn close(&mut self) -> io::Result<()> {
         let last = if self.closing == Some(Closing::TooSlow) { replies::TOO_SLOW } else { "" };
         let written = timeout(LINGER, self.write_rest(last)).await;
-        self.input = BytesMut::new();
         if !matches!(written, Ok(Ok(()))) {
             return written.unwrap_or(Ok(()));
         }
         self.stream.shutdown().await?;
-        let mut scratch = BytesMut::with_capacity(4096);
-        let drain = async {
-            while self.stream.read_buf(&mut scratch).await? != 0 {
-                scratch.clear();
+        timeout(LINGER, self.read_rest()).await.unwrap_or(Ok(()))
+    }
+
+    /// Reads to the end. What a client that parts had sent before it could know is handled, though it cannot be answered.
+    async fn read_rest(&mut self) -> io::Result<()> {
+        let mut handles = self.outbox.has_parted();
+        loop {
+            if !handles {
+                self.input.clear();
             }
-            Ok(())
-        };
-        timeout(LINGER, drain).await.unwrap_or(Ok(()))
+            self.input.reserve(READ_BYTES);
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Ok(());
+            }
+            handles = handles && self.handle_values().await.is_none();
+        }
     }
 
     async fn write_rest(&mut self, last: &str) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 /// The connection is closing: nothing more is written to it.
@@ -34,6 +34,7 @@ pub enum Fill {
 pub struct Outbox {
     limit_bytes: usize,
     closed: AtomicBool,
+    parted: AtomicBool,
     abandoned: AtomicBool,
     state: Mutex<State>,
 }
@@ -44,6 +45,7 @@ struct State {
     /// How many bytes of `lines` answer the client itself.
     reply_bytes: usize,
     closing: Option<Closing>,
+    parting: Option<Box<Parting>>,
     waker: Option<Waker>,
     /// Of a task whose socket takes nothing: it is only to know of the close.
     close_waker: Option<Waker>,
@@ -55,7 +57,18 @@ struct State {
     takes: u64,
     /// Of who waits until everything is taken.
     taken_waker: Option<Waker>,
+    /// Of who waits until everything is written.
+    flushed_waker: Option<Waker>,
+    /// Nobody takes any more.
+    over: bool,
     written_at: WrittenAt,
+}
+
+/// How a connection ends that is served to its client's last word: see [`Outbox::part`].
+struct Parting {
+    /// As [`Outbox::close`] has it.
+    last: String,
+    patience: Duration,
 }
 
 /// When everything was written, for whoever wants to know. Nobody else pays for a clock.
@@ -80,8 +93,8 @@ pub enum Closing {
 impl Outbox {
     /// An empty outbox that holds at most `limit_bytes`.
     pub fn new(limit_bytes: usize) -> Arc<Outbox> {
-        let (closed, abandoned) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Outbox { limit_bytes, closed, abandoned, state: Mutex::default() })
+        let [closed, parted, abandoned] = [(); 3].map(|()| AtomicBool::new(false));
+        Arc::new(Outbox { limit_bytes, closed, parted, abandoned, state: Mutex::default() })
     }
 
     /// Appends canonical stanzas (each ended by LF) and wakes the connection's task.
@@ -100,7 +113,7 @@ impl Outbox {
     /// Like [`Outbox::push_quietly`], written in place by `write`, which may only append.
     pub fn push_with(&self, write: impl FnOnce(&mut Vec<u8>)) -> Result<Fill, Closed> {
         let mut state = self.lock();
-        if state.closing.is_some() {
+        if state.closing.is_some() || state.parting.is_some() {
             return Err(Closed);
         }
         let is_first = state.lines.len() == state.reply_bytes;
@@ -163,6 +176,8 @@ impl Outbox {
         let mut state = self.lock();
         if state.closing.is_none() {
             state.closing = Some(Closing::Asked);
+            let parting = state.parting.take();
+            let last = parting.as_ref().map_or(last, |parting| parting.last.as_str());
             if !last.is_empty() {
                 state.lines.extend_from_slice(last.as_bytes());
                 state.lines.push(b'\n');
@@ -171,6 +186,32 @@ impl Outbox {
         drop(state);
         self.closed.store(true, Ordering::Release);
         self.wake_to_close();
+    }
+
+    /// Like [`Outbox::close`] for a client that has done nothing wrong: pushes are refused at once, but what it has sent, and
+    /// sends within `patience`, is handled and answered before `last`. It ends that itself by closing its side.
+    pub fn part(&self, last: String, patience: Duration) {
+        let mut state = self.lock();
+        if state.closing.is_none() && state.parting.is_none() {
+            state.parting = Some(Box::new(Parting { last, patience }));
+            self.parted.store(true, Ordering::Release);
+        }
+        drop(state);
+        self.closed.store(true, Ordering::Release);
+        self.wake_to_close();
+    }
+
+    /// Whether the connection ends by [`Outbox::part`]. Takes no lock.
+    pub fn has_parted(&self) -> bool {
+        self.parted.load(Ordering::Acquire)
+    }
+
+    /// How long the client is still served. None: it is not parting, or no more.
+    pub(crate) fn parting(&self) -> Option<Duration> {
+        if !self.has_parted() {
+            return None;
+        }
+        self.lock().parting.as_ref().map(|parting| parting.patience)
     }
 
     /// Whether pushes are refused. Takes no lock.
@@ -206,6 +247,9 @@ impl Outbox {
                 Some(waker) => waker.clone_from(context.waker()),
                 none => *none = Some(context.waker().clone()),
             }
+            let flushed = state.flushed_waker.take();
+            drop(state);
+            flushed.into_iter().for_each(Waker::wake);
             return Poll::Pending;
         }
         mem::swap(&mut state.lines, into);
@@ -244,6 +288,23 @@ impl Outbox {
         .await;
     }
 
+    /// Resolves when the socket has accepted everything that was pushed, or the connection is over. Of several who wait only the
+    /// last one is woken. Cancel-safe.
+    pub async fn flushed(&self) {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if state.over || (state.lines.is_empty() && !state.writing) {
+                return Poll::Ready(());
+            }
+            match &mut state.flushed_waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Ready when the connection is to be closed, whatever waits to be written.
     pub(crate) fn poll_closing(&self, context: &mut Context<'_>) -> Poll<Closing> {
         let mut state = self.lock();
@@ -273,7 +334,11 @@ impl Outbox {
 
     /// What was taken last is written, though nobody will take more.
     pub(crate) fn written(&self) {
-        self.lock().is_written();
+        let mut state = self.lock();
+        state.is_written();
+        let flushed = state.flushed_waker.take();
+        drop(state);
+        flushed.into_iter().for_each(Waker::wake);
     }
 
     /// The connection is over: what was not written is dropped.
@@ -281,6 +346,10 @@ impl Outbox {
         let mut state = self.lock();
         state.dropped |= !state.lines.is_empty();
         state.lines = Vec::new();
+        state.over = true;
+        let flushed = state.flushed_waker.take();
+        drop(state);
+        flushed.into_iter().for_each(Waker::wake);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -311,6 +380,8 @@ impl fmt::Debug for Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::*;
 
     fn take(outbox: &Outbox) -> Option<(Vec<u8>, Option<Closing>)> {
@@ -369,6 +440,26 @@ mod tests {
         take(&outbox);
         outbox.written();
         assert!(!outbox.is_written());
+    }
+
+    #[test]
+    fn flushed_is_what_is_written_or_over() {
+        let flushed =
+            |outbox: &Outbox| pin!(outbox.flushed()).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        let outbox = Outbox::new(100);
+        assert!(flushed(&outbox));
+        outbox.push(b"{}\n").unwrap();
+        outbox.part(String::new(), Duration::ZERO);
+        assert!(!flushed(&outbox));
+        take(&outbox);
+        assert!(!flushed(&outbox), "taken and not written");
+        take(&outbox);
+        assert!(flushed(&outbox));
+        let outbox = Outbox::new(100);
+        outbox.push(b"{}\n").unwrap();
+        take(&outbox);
+        outbox.clear();
+        assert!(flushed(&outbox), "nobody writes it any more");
     }
 
     #[test]

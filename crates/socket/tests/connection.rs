@@ -9,6 +9,7 @@ use kurir_socket::{Ended, Flow, Options, Outbox, Session, run};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    sync::mpsc,
     task::JoinHandle,
     time::timeout,
 };
@@ -18,10 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers each value with itself, `{"big":N}` with N bytes, `{"array":N}` with an array, `{"quiet":1}` with nothing, and
 /// closes after `{"bye":1}`.
-struct Echo;
+struct Echo {
+    /// Is told of each value.
+    handled: mpsc::UnboundedSender<String>,
+}
 
 impl Session for Echo {
     async fn received(&mut self, value: &str, replies: &mut Vec<u8>) -> Result<Flow, Malformed> {
+        let _ = self.handled.send(value.to_owned());
         if let Some(bytes) = value.strip_prefix("{\"big\":").and_then(|rest| rest.strip_suffix('}')) {
             let text = "x".repeat(bytes.parse().unwrap());
             replies.extend_from_slice(format!("\"{text}\"\n").as_bytes());
@@ -40,6 +45,7 @@ struct Served {
     outbox: Arc<Outbox>,
     shutdown: CancellationToken,
     task: JoinHandle<Ended>,
+    handled: mpsc::UnboundedReceiver<String>,
 }
 
 impl Served {
@@ -62,11 +68,12 @@ impl Served {
         let (stream, _) = listener.accept().await.unwrap();
         let outbox = Outbox::new(outbox_bytes);
         let shutdown = CancellationToken::new();
+        let (tx, handled) = mpsc::unbounded_channel();
         let task = tokio::spawn({
             let (outbox, shutdown) = (Arc::clone(&outbox), shutdown.clone());
-            async move { run(stream, &mut Echo, &outbox, &options, &shutdown).await }
+            async move { run(stream, &mut Echo { handled: tx }, &outbox, &options, &shutdown).await }
         });
-        Served { client, outbox, shutdown, task }
+        Served { client, outbox, shutdown, task, handled }
     }
 
     async fn sends(&mut self, bytes: impl AsRef<[u8]>) {
@@ -294,4 +301,76 @@ async fn shutdown_writes_what_waits_and_closes() {
     served.shutdown.cancel();
     served.receives("{\"last\":1}\n").await;
     assert!(matches!(served.sees_the_end().await, Ended::Shutdown));
+}
+
+#[tokio::test]
+async fn a_client_that_parts_is_answered_until_it_closes_its_side() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends("{}\n").await;
+    served.receives("{}\n").await;
+    served.outbox.push_quietly(b"{\"waited\":1}\n").unwrap();
+    served.outbox.part(replies::CONFLICT.to_owned(), PATIENCE * 2);
+    assert!(served.outbox.is_closed() && served.outbox.push(b"{}\n").is_err());
+    served.receives("{\"waited\":1}\n").await;
+    served.sends("{\"late\":1}\n").await;
+    served.receives("{\"late\":1}\n").await;
+    // As others answer what was sent before.
+    served.outbox.push_replies(b"{\"answer\":1}\n");
+    served.outbox.wake();
+    served.receives("{\"answer\":1}\n").await;
+    served.sends("{\"last\":1}\n").await;
+    served.client.shutdown().await.unwrap();
+    served.receives(format!("{{\"last\":1}}\n{}\n", replies::CONFLICT)).await;
+    assert!(matches!(served.sees_the_end().await, Ended::ByClient));
+}
+
+#[tokio::test]
+async fn what_a_client_that_parts_sends_before_it_can_know_is_handled_though_not_answered() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends("{}\n").await;
+    served.receives("{}\n").await;
+    served.outbox.part(String::new(), Duration::ZERO);
+    let mut rest = Vec::new();
+    timeout(PATIENCE, served.client.read_to_end(&mut rest)).await.expect("still open").unwrap();
+    assert_eq!(rest, b"");
+    served.sends("{\"under way\":").await;
+    served.sends("1}\n").await;
+    served.client.shutdown().await.unwrap();
+    let ended = timeout(PATIENCE, served.task).await.expect("the task goes on").unwrap();
+    assert!(matches!(ended, Ended::ByServer), "{ended:?}");
+    assert_eq!(served.handled.recv().await.as_deref(), Some("{}"));
+    assert_eq!(served.handled.recv().await.as_deref(), Some("{\"under way\":1}"));
+}
+
+#[tokio::test]
+async fn what_a_client_that_is_closed_sends_is_not_handled() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends("{}\n").await;
+    served.receives("{}\n").await;
+    served.outbox.close("");
+    let mut rest = Vec::new();
+    timeout(PATIENCE, served.client.read_to_end(&mut rest)).await.expect("still open").unwrap();
+    served.sends("{\"late\":1}\n").await;
+    served.client.shutdown().await.unwrap();
+    timeout(PATIENCE, served.task).await.expect("the task goes on").unwrap();
+    assert_eq!(served.handled.recv().await.as_deref(), Some("{}"));
+    assert_eq!(served.handled.recv().await, None);
+}
+
+#[tokio::test]
+async fn a_client_that_parts_and_sends_for_ever_is_closed_when_the_patience_ends() {
+    let served = Served::new(1 << 20, Options::default()).await;
+    let Served { client, outbox, task, .. } = served;
+    let (mut reading, mut writing) = client.into_split();
+    let flood = tokio::spawn(async move {
+        let values = "{\"quiet\":1}\n".repeat(1000);
+        while writing.write_all(values.as_bytes()).await.is_ok() {}
+    });
+    outbox.part(replies::CONFLICT.to_owned(), Duration::from_millis(10));
+    let mut rest = Vec::new();
+    timeout(PATIENCE, reading.read_to_end(&mut rest)).await.expect("still open").ok();
+    assert!(String::from_utf8_lossy(&rest).starts_with(replies::CONFLICT));
+    let ended = timeout(PATIENCE, task).await.expect("the task goes on").unwrap();
+    assert!(matches!(ended, Ended::ByServer | Ended::Failed(_)), "{ended:?}");
+    timeout(PATIENCE, flood).await.expect("still open").unwrap();
 }

@@ -230,6 +230,7 @@ impl Device {
                     next = Instant::now() + self.until_next();
                 }
                 () = sleep_until(retry), if held => self.outgoing.retry(),
+                Ok(()) = self.phase.changed() => {}
                 _ = looks.tick() => {
                     let unanswered = self.outgoing.waits() && answered.elapsed() > NO_ANSWER;
                     let leaves = *self.phase.borrow() != Phase::Settling && self.dice.once_in(LEAVES);

@@ -1,5 +1,6 @@
 //! When a device was online and nothing was under way that excuses a delay. Only that time counts against a bound.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::history::{Device, Event, History};
@@ -37,21 +38,45 @@ impl Quiet {
         Quiet(stretches)
     }
 
-    /// The longest time without a break that counts for this device between two moments.
-    pub fn longest(&self, device: Device, from: Duration, to: Duration) -> Duration {
-        self.within(device, from, to).max().unwrap_or_default()
-    }
-
-    /// All the time that counts for this device between two moments.
-    pub fn total(&self, device: Device, from: Duration, to: Duration) -> Duration {
-        self.within(device, from, to).sum()
-    }
-
-    fn within(&self, device: Device, from: Duration, to: Duration) -> impl Iterator<Item = Duration> {
+    /// How long this device waited between two moments.
+    pub fn waited(&self, device: Device, from: Duration, to: Duration) -> Waited {
         let stretches = &self.0[device];
         let first = stretches.partition_point(|(_, end)| *end <= from);
-        let within = stretches[first..].iter().take_while(move |(begin, _)| *begin < to);
-        within.map(move |(begin, end)| (*end).min(to).saturating_sub((*begin).max(from)))
+        let within = stretches[first..].iter().take_while(|(begin, _)| *begin < to);
+        let waits = within.map(|(begin, end)| (*end).min(to).saturating_sub((*begin).max(from)));
+        waits.fold(Waited::default(), |so_far, wait| Waited {
+            longest: so_far.longest.max(wait),
+            in_all: so_far.in_all + wait,
+        })
+    }
+}
+
+/// Time that counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waited {
+    /// The longest without a break.
+    pub longest: Duration,
+    /// All of it.
+    pub in_all: Duration,
+}
+
+impl Waited {
+    /// Whether it was longer than this without a break, or longer than twice so long in all: who is cut off again and again shortly
+    /// before the bound has waited, too.
+    pub fn is_over(&self, bound: Duration) -> bool {
+        self.longest > bound || self.in_all > 2 * bound
+    }
+
+    /// The longer of two, each way of counting by itself.
+    #[must_use]
+    pub fn max(self, other: Waited) -> Waited {
+        Waited { longest: self.longest.max(other.longest), in_all: self.in_all.max(other.in_all) }
+    }
+}
+
+impl fmt::Display for Waited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2?} ({:.2?} in all)", self.longest, self.in_all)
     }
 }
 
@@ -96,14 +121,23 @@ mod tests {
         };
         let quiet = Quiet::of(&history);
         assert_eq!(quiet.0, [[(s(10), s(15)), (s(18), s(30)), (s(40), s(50)), (s(62), s(100))]]);
-        assert_eq!(quiet.longest(0, s(0), s(12)), s(2));
-        assert_eq!(quiet.longest(0, s(12), s(20)), s(3));
-        assert_eq!(quiet.longest(0, s(30), s(40)), s(0));
-        assert_eq!(quiet.longest(0, s(45), s(70)), s(8));
-        assert_eq!(quiet.longest(0, s(0), s(100)), s(38));
-        assert_eq!(quiet.longest(0, s(7), s(3)), s(0));
-        assert_eq!(quiet.total(0, s(12), s(20)), s(3) + s(2));
-        assert_eq!(quiet.total(0, s(0), s(100)), s(5) + s(12) + s(10) + s(38));
-        assert_eq!(quiet.total(0, s(30), s(40)), s(0));
+        let waited = |from, to| {
+            let waited = quiet.waited(0, s(from), s(to));
+            (waited.longest, waited.in_all)
+        };
+        assert_eq!(waited(0, 12), (s(2), s(2)));
+        assert_eq!(waited(12, 20), (s(3), s(3) + s(2)));
+        assert_eq!(waited(30, 40), (s(0), s(0)));
+        assert_eq!(waited(45, 70), (s(8), s(5) + s(8)));
+        assert_eq!(waited(0, 100), (s(38), s(5) + s(12) + s(10) + s(38)));
+        assert_eq!(waited(7, 3), (s(0), s(0)));
+    }
+
+    #[test]
+    fn a_wait_is_over_by_its_longest_stretch_or_by_all_of_them() {
+        let is_over = |longest, in_all| Waited { longest: s(longest), in_all: s(in_all) }.is_over(s(5));
+        assert!(!is_over(5, 10));
+        assert!(is_over(6, 6));
+        assert!(is_over(4, 11));
     }
 }

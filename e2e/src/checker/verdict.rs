@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use self::court::Court;
 use super::history::History;
+use super::quiet::Waited;
 
 /// A stored message reaches every device that is online so soon, whatever has died meanwhile. Counted from the sender's ack,
-/// and only while nothing is under way that excuses a delay ([`Quiet`](super::quiet::Quiet)).
+/// and only while nothing is under way that excuses a delay ([`Quiet`](super::quiet::Quiet)). To a device that comes and goes, within
+/// twice so long in all ([`Waited::is_over`]).
 pub const DELIVERED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A relay tells the sender so soon what became of a message, or at least to send it again: two managers that do not answer
 /// take it 2 s each, for the message itself and for the batch before it; and a second for a machine that is busy with other
-/// things.
+/// things. Over several connections twice so long in all.
 pub const ANSWERED_WITHIN: Duration = Duration::from_secs(9);
 
 /// A message is acknowledged so soon after it was first sent, however often it was refused meanwhile, and on however many
@@ -89,7 +91,7 @@ pub struct Figures {
     /// From a message's ack to its delivery, through every fault and absence.
     pub longest_delivery: Duration,
     /// The same, only undisturbed time with the device online.
-    pub longest_quiet_delivery: Duration,
+    pub longest_quiet_delivery: Waited,
 }
 
 /// Judges a history that is over: nothing is on its way any more.
@@ -143,7 +145,7 @@ impl fmt::Display for Verdict {
         write!(
             f,
             "\nlongest ack {:.2?}, undisturbed {:.2?} (bound {ACKED_WITHIN:?}); \
-             longest delivery {:.2?}, undisturbed {:.2?} (bound {DELIVERED_WITHIN:?})",
+             longest delivery {:.2?}, undisturbed {} (bound {DELIVERED_WITHIN:?})",
             figures.longest_ack,
             figures.longest_quiet_ack,
             figures.longest_delivery,

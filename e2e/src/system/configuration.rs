@@ -27,13 +27,17 @@ impl System {
             let (enter, entered) = island.command(&program.display().to_string(), &args);
             (program, args) = (enter.into(), entered);
         }
-        Launch {
+        let launch = Launch {
             name: name.into(),
             program,
             args,
             env: self.plan.env.clone(),
             user: None,
             logs: self.dir().to_path_buf(),
+        };
+        match &self.containers {
+            Some(containers) => containers.holding(launch, self.listens(name, 0).ip()),
+            None => launch,
         }
     }
 

@@ -52,8 +52,11 @@ impl System {
         }
     }
 
-    /// Whether this is one of the ports of the island's relay, and then where the island is.
+    /// Where the island is, for one of the ports of its relay, and the part's container, for any port where there are containers.
     pub(super) fn far(&self, port: u16) -> Option<IpAddr> {
+        if let Some(containers) = &self.containers {
+            return Some(containers.address(self.ports.index(port)));
+        }
         let relay = self.ports.relay(self.island()?);
         let ports = [relay, Ports::grpc(relay)];
         self.island.as_ref().filter(|_| ports.contains(&port)).map(Island::far)
@@ -74,6 +77,10 @@ impl System {
 
     /// The address at which a part listens by itself, for one of its ports.
     pub(super) fn listens(&self, name: &str, port: u16) -> std::net::SocketAddr {
+        if let Some(containers) = &self.containers {
+            let (role, number) = name.split_once('-').unwrap_or((name, "1"));
+            return (containers.address(self.ports.index(self.client_port(role, number))), port).into();
+        }
         let apart = self.island.as_ref().filter(|_| self.is_apart(name));
         apart.map_or_else(|| local(port), |island| (island.far(), port).into())
     }

@@ -5,7 +5,7 @@ use std::process::{ExitStatus, Stdio};
 
 use kurir_e2e::packets::{message, presence_to, roster_set, subscribed, with};
 use kurir_e2e::pattern::{ANY, TEXT, matches};
-use kurir_e2e::process::Launch;
+use kurir_e2e::process::{Launch, most_memory_kib};
 use kurir_e2e::system::binary;
 use kurir_e2e::{PATIENCE, Plan, System, Topology, within};
 use serde_json::Value;
@@ -123,6 +123,11 @@ impl Terminal {
             .await;
             assert_eq!(message, body, "{}", self.who);
         }
+    }
+
+    /// The most that it has had resident.
+    fn memory_kib(&self) -> u64 {
+        most_memory_kib(self.child.id().expect("it runs"))
     }
 
     /// SIGKILL: nothing more is written or said.
@@ -251,12 +256,22 @@ async fn packets_are_printed_as_json() {
     esa.prints(&event("sent")).await;
     esa.prints(&with(event("stored"), "stanza_id", TEXT)).await;
     // What cannot be sent is not lost in silence.
-    let large = "x".repeat(70_000);
+    let large = "x".repeat(65_500);
     esa.types(&large).await;
-    let refused = serde_json::json!({"event": "refused", "to": "budi", "body": large, "reason": TEXT});
+    let reason = "the message is larger than 65536 bytes; send it in several lines";
+    let refused = serde_json::json!({"event": "refused", "to": "budi", "body": large, "reason": reason});
     esa.prints(&refused).await;
+    // Of a line longer than any message nothing is kept, and the next one is sent.
+    for _ in 0..100 {
+        esa.types_bytes(&[b'x'; 1024 * 1024]).await;
+    }
+    esa.prints(&with(refused, "body", Value::Null)).await;
+    esa.types("").await;
+    assert!(esa.memory_kib() < 64 * 1024, "{} KiB", esa.memory_kib());
+    esa.types("sudah").await;
+    budi.reads_body("esa", "sudah").await;
     let (status, said) = esa.ends().await;
-    assert!(status.code() == Some(1) && said.contains("not sent: 1 message"), "{said}");
+    assert!(status.code() == Some(1) && said.contains("not sent: 2 messages"), "{said}");
     system.stops().await;
 }
 

@@ -16,6 +16,7 @@
 //! | [`explain`] | what became of them |
 //! | [`client`], [`chat`] | the user component: the library and the terminal client |
 //! | [`faults`], [`pauses`] | parts that die, lose everything, or stop and go on |
+//! | [`drain`] | parts that are replaced under load |
 //! | [`soak`] | nothing lost, whatever fails: the checker |
 //! | [`load`], [`bench`] | a thousand users, `kurir bench` |
 //! | [`hostile`] | clients that mean harm |
@@ -40,6 +41,7 @@ mod chat;
 mod client;
 mod contacts;
 mod devices;
+mod drain;
 mod explain;
 mod faults;
 mod framing;

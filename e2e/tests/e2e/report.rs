@@ -22,6 +22,7 @@ const TABLES: &[&[Shown]] = &[
     crate::chat::SHOWN,
     crate::faults::SHOWN,
     crate::pauses::SHOWN,
+    crate::drain::SHOWN,
     crate::load::SHOWN,
     crate::bench::SHOWN,
     crate::hostile::SHOWN,

@@ -33,8 +33,9 @@ const PACE: Duration = Duration::from_millis(400);
 /// Between two faults, once everybody is back: so much goes its normal way.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// So long before a manager stops the pair writes as fast as it can.
-const RUSH: Duration = Duration::from_millis(500);
+/// So many messages are under way when a manager stops: all that the pair may have, as many as a relay's batch takes
+/// (`kurir_delivery::storing`). At two relays that is half of one each.
+const RUSH: usize = 512;
 
 /// How many random faults the short form ends with.
 const RANDOM: usize = 3;
@@ -133,9 +134,10 @@ impl Soak {
         println!("{:7.2} s  {named}", self.began.elapsed().as_secs_f64());
         if faults.iter().any(Fault::stops_manager) {
             self.phase.send_replace(Phase::Rush);
-            // Pacing, not waiting: batches are to be full when it stops.
-            sleep(RUSH).await;
-            println!("           {} messages are under way", self.journal.pending().0);
+            let rushed = async || Some(self.journal.pending().0).filter(|under_way| *under_way >= RUSH);
+            let (under_way, took) =
+                until(BACK_WITHIN, "the pair has all under way that it may", rushed).await;
+            println!("           {under_way} messages are under way after {took:.1?}");
         }
         happen(faults, apart, &mut self.system, &self.journal).await;
         self.phase.send_replace(Phase::Writing);

@@ -3,6 +3,7 @@
 //! - `account`: what the servers know of the account
 //! - `command`: what a line means
 //! - `contacts`: what an event says, and who is on and off
+//! - `lines`: what is typed, as far as it could be sent
 //! - `obey`: doing what a line says
 //! - `own`: what becomes of one's own messages
 //! - `reading`: telling others that their messages are read
@@ -14,6 +15,7 @@
 mod account;
 mod command;
 mod contacts;
+mod lines;
 mod obey;
 mod own;
 mod reading;
@@ -31,12 +33,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use kurir_client::{Client, Ended, Event, Events, MessageId, NewMessage, SendError, same_user};
-use tokio::io::{AsyncBufReadExt, BufReader, Split, Stdin};
+use tokio::io::{BufReader, Stdin};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
 use self::command::HELP;
-use self::contacts::Contacts;
+use self::contacts::{Answer, Contacts};
+use self::lines::{Line, Lines};
 use self::own::{Own, Said};
 use self::reading::Reading;
 use self::sending::Sending;
@@ -79,7 +82,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
     /// Print every packet received as one line of JSON on stdout, and what becomes of one's own messages as objects with
-    /// `event`: waiting, queued, sent, stored, delivered, read, refused (without number and id: not even queued), expired.
+    /// `event`: waiting, queued, sent, stored, delivered, read, refused (without number and id: not even queued; with a
+    /// `body` of null: a line longer than any message), expired.
     /// What else goes wrong is said on stderr.
     #[arg(long)]
     json: bool,
@@ -117,7 +121,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         asked: VecDeque::new(),
         interrupt,
     };
-    let ended = chat.talk(BufReader::new(tokio::io::stdin()).split(b'\n')).await;
+    let ended = chat.talk(Lines::new(BufReader::new(tokio::io::stdin()))).await;
     match ended {
         // Whoever read our output has gone, `head` for example.
         Err(error) if is_broken_pipe(&error) => {
@@ -137,8 +141,8 @@ type Doing<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Something for the queue of messages: it is written to the file at most.
 type UnderWay = Doing<Done>;
 
-/// A question to the manager, which ends with something to say, or not.
-type Asked = Doing<Option<String>>;
+/// A question to the manager.
+type Asked = Doing<Answer>;
 
 /// How a change of the queue ended.
 enum Done {
@@ -177,16 +181,16 @@ struct Chat {
 
 enum Happened {
     Event(Option<Event>),
-    Line(Option<String>),
+    Line(Option<Line>),
     Done(Done),
-    Answered(Option<String>),
+    Answered(Answer),
     Interrupted,
     /// Nothing more to come after the end of the input.
     Quiet,
 }
 
 impl Chat {
-    async fn talk(&mut self, mut lines: Split<BufReader<Stdin>>) -> anyhow::Result<()> {
+    async fn talk(&mut self, mut lines: Lines<BufReader<Stdin>>) -> anyhow::Result<()> {
         let mut reading = true;
         let mut finish_by: Option<Instant> = None;
         let mut leaving: Option<UnderWay> = None;
@@ -209,9 +213,7 @@ impl Chat {
                 done = or_pending(leaving.as_mut()) => Happened::Done(done),
                 answer = or_pending(self.asked.front_mut()) => Happened::Answered(answer),
                 _ = self.interrupt.recv() => Happened::Interrupted,
-                line = lines.next_segment(), if read => {
-                    Happened::Line(line.context("stdin")?.as_deref().map(text))
-                }
+                line = lines.next(), if read => Happened::Line(line.context("stdin")?),
                 () = sleep_until(finish.unwrap_or_else(Instant::now)), if !reading && idle => Happened::Quiet,
             };
             match happened {
@@ -229,10 +231,14 @@ impl Chat {
                 }
                 Happened::Answered(answer) => {
                     self.asked.pop_front();
-                    self.say_all(answer.as_deref())?;
+                    self.say_all(self.contacts.shown(answer).as_deref())?;
                 }
                 Happened::Line(line) => {
-                    reading = line.map_or(Ok(false), |line| self.obey(&line))?;
+                    reading = match line {
+                        Some(Line::Text(line)) => self.obey(&line)?,
+                        Some(Line::TooLong(limit)) => self.too_long(limit)?,
+                        None => false,
+                    };
                     if !reading {
                         finish_by = Some(Instant::now() + FINISH_WITHIN);
                         self.say_waiting()?;
@@ -271,7 +277,7 @@ impl Chat {
             }
             Done::NotQueued(message, error) => {
                 self.own.nothing_sent();
-                self.not_sent(&message, &error.to_string())
+                self.not_sent(&message, &explain(&error))
             }
             Done::NoRoom(message, waiting) => {
                 self.own.nothing_sent();
@@ -323,6 +329,14 @@ impl Chat {
         self.say_of_own(&[said])
     }
 
+    /// Nothing is left of the line, but that it was there. The next one is read all the same.
+    fn too_long(&mut self, limit: usize) -> anyhow::Result<bool> {
+        let to = self.to.clone().unwrap_or_default();
+        let message = NewMessage { body: None, ..NewMessage::text(to, "") };
+        self.not_sent(&message, &explain(&SendError::TooLarge { limit }))?;
+        Ok(true)
+    }
+
     /// The session is over: what was not sent, and is not kept, makes it a failure.
     async fn finish(&mut self) -> anyhow::Result<()> {
         // It ends with the session. A message may be in it.
@@ -335,7 +349,7 @@ impl Chat {
         }
         while let Some(asked) = self.asked.pop_front() {
             let answer = asked.await;
-            self.say_all(answer.as_deref())?;
+            self.say_all(self.contacts.shown(answer).as_deref())?;
         }
         self.say_left()?;
         let lost = if self.keeps { 0 } else { self.own.unsettled() };
@@ -417,9 +431,12 @@ impl Chat {
     }
 }
 
-/// A line as it was typed; what is not UTF-8 in it becomes U+FFFD.
-fn text(line: &[u8]) -> String {
-    String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned()
+/// What to do about it, where there is something.
+fn explain(error: &SendError) -> String {
+    match error {
+        SendError::TooLarge { .. } => format!("{error}; send it in several lines"),
+        _ => error.to_string(),
+    }
 }
 
 fn messages(count: usize) -> String {

@@ -96,9 +96,10 @@ impl Config {
 /// Where a command that serves takes its configuration from.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct ConfigArgs {
-    /// A TOML file. Stronger than the defaults, weaker than `KURIR__SECTION__KEY` in the environment.
+    /// A TOML file. Stronger than the defaults, weaker than `KURIR__SECTION__KEY` in the environment. May be given many
+    /// times; the last one for a key wins.
     #[arg(long = "config", value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// One key, stronger than file and environment. May be given many times.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub(crate) set: Vec<String>,
@@ -107,7 +108,7 @@ pub(crate) struct ConfigArgs {
 impl ConfigArgs {
     pub(crate) fn sources(&self) -> Result<Sources, ConfigError> {
         let flags = self.set.iter().map(|assignment| Flag::set(assignment)).collect::<Result<_, _>>()?;
-        Ok(Sources::of_process(self.file.clone(), flags))
+        Ok(Sources::of_process(self.files.clone(), flags))
     }
 
     /// The configuration of a role in a process of its own.

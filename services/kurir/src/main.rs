@@ -5,11 +5,12 @@
 //! - [`start`]: waiting for the directory and the database
 //! - [`config`]: the configuration of every command that serves, `config print`, `config check`
 //! - [`migrate`]: the database schema
-//! - [`chat`], [`status`], [`explain`], [`bench`]: clients
+//! - [`chat`], [`status`], [`drain`], [`explain`], [`bench`]: clients
 
 mod bench;
 mod chat;
 mod config;
+mod drain;
 mod explain;
 mod migrate;
 mod roles;
@@ -51,6 +52,8 @@ enum Command {
     Chat(chat::Args),
     /// Which components are alive, with load and users.
     Status(status::Args),
+    /// Has a relay or a manager let its users go and stop.
+    Drain(drain::Args),
     /// What became of a message.
     Explain(explain::Args),
     /// Load generator and reports.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Relay(args) => roles::run(Role::Relay, &args),
         Command::Chat(args) => finish(chat::run(args)),
         Command::Status(args) => finish(status::run(args)),
+        Command::Drain(args) => finish(drain::run(args)),
         Command::Explain(args) => finish(explain::run(args)),
         Command::Bench(args) => finish(bench::run(args)),
         Command::Migrate(args) => migrate::run(&args),

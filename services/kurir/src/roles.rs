@@ -53,7 +53,7 @@ async fn serve(role: Role, config: Config, shell: Shell) -> anyhow::Result<()> {
             kurir_manager::serve(config.manager, store, directory, shell).await
         }
         Role::Relay => {
-            let opened = start::directory(&config);
+            let opened = Box::pin(start::directory(&config));
             let Some(directory) = start::unless_stopped(&shell, opened).await? else { return Ok(()) };
             start::watch(&shell, &directory, None);
             kurir_relay::serve(config.relay, directory, shell).await

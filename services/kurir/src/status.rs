@@ -67,6 +67,8 @@ struct Shown {
     id: String,
     generation: String,
     active: bool,
+    /// It lets its users go and will stop.
+    draining: bool,
     /// Since it became active, or inactive.
     since_ms: u64,
     users: u64,
@@ -86,6 +88,7 @@ impl From<Row> for Shown {
                 ComponentKind::Relay => "relay",
                 ComponentKind::Unspecified => "unknown",
             },
+            draining: row.active && component.draining,
             id: component.id,
             generation: component.generation,
             active: row.active,
@@ -99,6 +102,16 @@ impl From<Row> for Shown {
     }
 }
 
+impl Shown {
+    fn state(&self) -> &'static str {
+        match (self.active, self.draining) {
+            (false, _) => "inactive",
+            (true, true) => "draining",
+            (true, false) => "active",
+        }
+    }
+}
+
 fn table(rows: &[Shown]) -> String {
     let mut lines =
         vec![["KIND", "ID", "STATUS", "SINCE", "USERS", "CONNECTIONS", "ADDRESS"].map(str::to_owned)];
@@ -106,7 +119,7 @@ fn table(rows: &[Shown]) -> String {
         [
             row.kind.to_owned(),
             row.id.clone(),
-            if row.active { "active" } else { "inactive" }.to_owned(),
+            row.state().to_owned(),
             ago(Duration::from_millis(row.since_ms)),
             row.users.to_string(),
             row.connections.to_string(),
@@ -184,12 +197,14 @@ mod tests {
         let rows = [
             row(ComponentKind::Manager, "manager-5001", true, 12),
             row(ComponentKind::Relay, "relay-5010", false, 0),
+            Shown { draining: true, ..row(ComponentKind::Relay, "relay-5011", true, 7) },
         ];
         let expected = "\
 KIND     ID            STATUS    SINCE      USERS  CONNECTIONS  ADDRESS
 manager  manager-5001  active    1 min 1 s  12     13           10.0.0.5:5001
 relay    relay-5010    inactive  1 min 1 s  0      1            10.0.0.5:5001
-12 users online; 1 manager and 0 relays active";
+relay    relay-5011    draining  1 min 1 s  7      8            10.0.0.5:5001
+12 users online; 1 manager and 1 relay active";
         assert_eq!(table(&rows), expected);
     }
 

@@ -24,9 +24,10 @@ use crate::{
     metrics::AuthResult,
     online::Online,
     presence::EndOfRelay,
+    sessions::UnderWay,
     store::{
         Account, CreateError, FIRST_LOGIN, NewAccount,
-        device::{Login, LoginError, NewSession as NewToken},
+        device::{Login, LoginError, LoginSession, NewSession as NewToken},
         session::{SessionToken, SessionUse},
     },
 };
@@ -58,12 +59,14 @@ impl Client {
 }
 
 /// A login that is on record and not served yet.
-struct Claimed {
+struct Claimed<'a> {
     device: Resource,
     session: NewSession,
     generation: Generation,
     /// Of a named device: its older sessions.
     displaced: Vec<Session>,
+    /// What ends it meanwhile is not lost.
+    under_way: UnderWay<'a>,
 }
 
 /// Somebody who is online now.
@@ -104,6 +107,7 @@ impl From<LoginError> for Refusal {
     fn from(error: LoginError) -> Self {
         match error {
             LoginError::TooManyDevices => Self::TooManyDevices,
+            LoginError::SessionOver => Self::Unauthorized,
             LoginError::Store(error) => Self::Temporary(error.into()),
         }
     }
@@ -261,7 +265,7 @@ impl Manager {
         }
         let older = if device.is_named() { Older::GivesWay } else { Older::Stays };
         let session = self.new_session();
-        let login = Login { device, now_ms: now_ms(), session: Some(&session) };
+        let login = Login { device, now_ms: now_ms(), session: LoginSession::New(&session) };
         let login = self.store.record_login(account.id, &login, self.max_devices).await?;
         let claimed = self.claim(&account.username, (device, older), login, client.address).await?;
         Ok(self.go_online(&account, claimed, &session.token, client).await)
@@ -300,7 +304,7 @@ impl Manager {
             }
         };
         client.is_there()?;
-        let login = Login { device: &device, now_ms: now_ms(), session: None };
+        let login = Login { device: &device, now_ms: now_ms(), session: LoginSession::Next(&next) };
         let login = self.store.record_login(account.id, &login, None).await?;
         let device = (&device, Older::GivesWay);
         let claimed = self.claim(&account.username, device, login, client.address).await?;
@@ -315,10 +319,12 @@ impl Manager {
         (account, token): (&Account, &SessionToken),
     ) -> Result<(), Temporary> {
         tracing::warn!(%user, %device, "an old session token was used: the device's session is revoked");
+        let known = self.member.directory().user(user).await.map_err(Temporary::from)?;
         self.store.revoke_family(account.id, token).await?;
         // Somebody may have logged in meanwhile.
         let newest = self.store.account(user).await?.map_or(account.login, |account| account.login);
-        self.end_device(user, device, newest).await
+        self.end_device((user, device), newest, known, None).await;
+        Ok(())
     }
 
     fn new_session(&self) -> NewToken {
@@ -345,7 +351,7 @@ impl Manager {
         (device, older): (&Resource, Older),
         login: LoginId,
         address: IpAddr,
-    ) -> Result<Claimed, Refusal> {
+    ) -> Result<Claimed<'_>, Refusal> {
         let session = NewSession {
             username: username.to_string(),
             login,
@@ -354,29 +360,39 @@ impl Manager {
             presence_counter: 0,
             displaces: older == Older::GivesWay,
         };
-        let claim = self.member.claim_session(&username.key(), device, session.clone()).await;
+        let user = username.key();
+        let under_way = self.sessions.begin(&user, device, login);
+        let claim = self.member.claim_session(&user, device, session.clone()).await;
         match claim.map_err(Temporary::from)? {
             SessionClaim::Granted { generation, displaced } => {
-                Ok(Claimed { device: device.clone(), session, generation, displaced })
+                Ok(Claimed { device: device.clone(), session, generation, displaced, under_way })
             }
             SessionClaim::AlreadyLoggedIn => Err(Refusal::AlreadyLoggedIn),
+            // Its device was removed, or a later login of it has come and gone.
+            SessionClaim::Ended => Err(Temporary::Unsettled.into()),
         }
     }
 
     async fn go_online(
         &self,
         account: &Account,
-        claimed: Claimed,
+        claimed: Claimed<'_>,
         token: &SessionToken,
         client: Client,
     ) -> Welcome {
-        let Claimed { device, session, generation, displaced } = claimed;
+        let Claimed { device, session, generation, displaced, under_way } = claimed;
         let online = Online::new(account, device, &self.domain, &session, generation, client.outbox);
         let online = Arc::new(online);
-        if let Some(older) = self.sessions.insert(Arc::clone(&online)) {
-            // The directory gave its place away, so it was ended there and only its connection is left.
-            older.close_for_conflict();
-            self.end_relay_connection(&older, EndOfRelay::Conflict).await;
+        let inserted = self.sessions.insert(Arc::clone(&online));
+        drop(under_way);
+        match inserted {
+            Ok(None) => {}
+            Ok(Some(older)) => {
+                // The directory gave its place away, so it was ended there and only its connection is left.
+                older.close_for_conflict();
+                self.end_relay_connection(&older, EndOfRelay::Conflict).await;
+            }
+            Err(over) => Box::pin(self.over_at_once(&online, over)).await,
         }
         for older in displaced.iter().filter(|older| older.generation != generation) {
             self.peers.displaced(older.generation, &online, older.login);
@@ -390,3 +406,6 @@ impl Manager {
         Welcome { online, session: Token::new(token.expose()) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,6 +54,8 @@ pub(crate) struct Report {
     /// Tickets of this manager redeemed there since its generation began.
     pub(crate) redeemed: u64,
     pub(crate) loop_delay: Duration,
+    /// It lets its users go, and is given to nobody.
+    pub(crate) draining: bool,
 }
 
 /// A relay given to a user.
@@ -246,7 +248,9 @@ impl Choice {
 
 impl Relay {
     fn is_alive(&self, now: Instant, silence: Duration) -> bool {
-        self.attached && self.last.is_some_and(|last| now.saturating_duration_since(last.at) <= silence)
+        let gives_itself =
+            |last: Reported| !last.report.draining && now.saturating_duration_since(last.at) <= silence;
+        self.attached && self.last.is_some_and(gives_itself)
     }
 
     /// As clients are told: reported, and to come.

@@ -15,6 +15,7 @@ use rand::RngExt;
 use crate::{
     manager::{Manager, Temporary, now_ms},
     online::Online,
+    sessions::Over,
 };
 
 /// Old devices are looked for this often, first after a part of it: managers begin at different moments.
@@ -77,51 +78,47 @@ impl Manager {
     async fn remove_device(&self, online: &Online, device: &Resource) -> Result<bool, Temporary> {
         let user = &online.user;
         // First: whoever cannot be found could not be told of the end.
-        let entries = self.entries_of(user).await?;
-        if !self.store.remove_device(online.account, device).await? {
+        let known = self.entries_of(user).await?;
+        let removed = self.store.remove_device(online.account, device).await?;
+        // A removal that was broken off here is done to its end when it is asked for again.
+        let is_there = known.sessions.iter().any(|(known, _)| known == device)
+            || known.routes.iter().any(|(known, _)| known == device);
+        if !removed && !is_there {
             return Ok(false);
         }
         let newest = self.account_of(online).await?.login;
-        self.end_sessions((user, device), newest, &entries, Some(online)).await;
+        self.end_device((user, device), newest, known, Some(online)).await;
         Ok(true)
     }
 
-    /// Ends a device's session wherever that is; its tokens are worthless by now.
+    /// Ends a device's logins up to this one wherever they are, also those that are under way; its tokens are worthless by now.
+    /// `known`: what was on record, for when that cannot be read again.
     pub(crate) async fn end_device(
-        &self,
-        user: &UserKey,
-        device: &Resource,
-        newest: LoginId,
-    ) -> Result<(), Temporary> {
-        let entries = self.member.directory().user(user).await?;
-        self.end_sessions((user, device), newest, &entries, None).await;
-        Ok(())
-    }
-
-    async fn end_sessions(
         &self,
         (user, device): (&UserKey, &Resource),
         newest: LoginId,
-        entries: &UserEntries,
+        known: UserEntries,
         asker: Option<&Online>,
     ) {
-        for (_, session) in entries.sessions.iter().filter(|(known, _)| known == device) {
+        // Whoever is not on record after that does not come onto it any more: no login, and no ticket at a relay.
+        if let Err(error) = self.member.end_logins(user, device, newest).await {
+            // The member goes on trying by itself.
+            tracing::debug!(%user, error = &error as &dyn std::error::Error, "end of a device not on record yet");
+        }
+        let entries = self.entries_of(user).await.unwrap_or(known);
+        let sessions = entries.sessions.iter().filter(|(known, _)| known == device);
+        for (_, session) in sessions.filter(|(_, session)| session.login <= newest) {
             if let Some(asker) = asker.filter(|asker| asker.login == session.login) {
                 // The asker's own connection is closed by its answer.
                 Box::pin(self.depart(asker, SessionEnd::Ended)).await;
-            } else if self.sessions.get(user, device).is_some_and(|here| here.login == session.login) {
-                Box::pin(self.session_over(user, device, session.login, true)).await;
+            } else if session.manager == *self.member.id() {
+                Box::pin(self.session_over(user, device, session.login, Over::Removed)).await;
             } else {
                 self.peers.removed(session.generation, user, device, session.login);
             }
         }
-        // Also where there is no session: no ticket of the device opens a relay connection any more.
-        let released = self.member.release_session(user, device, newest, SessionEnd::Ended).await;
-        if let Err(error) = released {
-            // The member goes on trying by itself.
-            tracing::debug!(%user, error = &error as &dyn std::error::Error, "end of a device not on record yet");
-        }
-        for (_, route) in entries.routes.iter().filter(|(known, _)| known == device) {
+        let routes = entries.routes.iter().filter(|(known, _)| known == device);
+        for (_, route) in routes.filter(|(_, route)| route.login <= newest) {
             self.relays.end_session(Some(&route.relay), user, device, route.login, false);
         }
     }

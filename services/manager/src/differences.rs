@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(told(&outbox), "");
 
         manager.blind.store(false, Ordering::Relaxed);
-        manager.sessions.insert(fajar);
+        manager.sessions.insert(fajar).unwrap();
         assert!(manager.settle(work).await.is_empty());
         assert!(told(&outbox).contains(r#""from":"esa","to":"fajar","type":"subscribed""#));
     }

@@ -6,6 +6,7 @@
 //! | [`config`] | what can be configured |
 //! | [`store`], [`password`] | accounts and rosters in the database, and their passwords |
 //! | `server` | start and stop |
+//! | `drain` | how its users leave before it stops |
 //! | `manager` | what the parts share |
 //! | `connection` | one client: what each packet leads to |
 //! | `accounts`, `roster`, `presence` | the rules of PROTOCOL §2, §3 and §4 |
@@ -32,6 +33,7 @@ mod choice;
 mod connection;
 mod devices;
 mod differences;
+mod drain;
 mod explaining;
 mod log;
 mod manager;

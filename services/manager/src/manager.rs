@@ -7,9 +7,13 @@ use std::{
 
 use kurir_directory::{DirectoryError, Member};
 use kurir_protocol::{name::UserKey, session::Rules};
+use kurir_rpc::v1::DrainProgress;
 use kurir_socket::Options;
 use kurir_trail::Trail;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -61,7 +65,9 @@ pub(crate) struct Manager {
     pub(crate) metrics: Metrics,
     /// Open client connections: each holds a token.
     pub(crate) connections: TaskTracker,
-    /// Closes the client connections.
+    /// How far the drain is.
+    pub(crate) draining: watch::Sender<DrainProgress>,
+    /// Closes the client connections that are left.
     pub(crate) closing: CancellationToken,
     /// Somebody's session was claimed again.
     pub(crate) reclaimed: Notify,

@@ -8,7 +8,7 @@ use kurir_protocol::name::{LoginId, Resource, UserKey};
 use kurir_rpc::{Discovery, v1};
 use tokio::sync::mpsc;
 
-use crate::{manager::Manager, online::Online, presence::EndOfRelay};
+use crate::{manager::Manager, online::Online, presence::EndOfRelay, sessions::Over};
 
 /// Sessions claimed again in parallel.
 const AT_ONCE: usize = 32;
@@ -140,22 +140,31 @@ impl Manager {
         self.end_relay_connection(online, EndOfRelay::Conflict).await;
     }
 
-    /// Another manager says that a device's sessions of this login and before are over.
-    pub(crate) async fn session_over(
-        &self,
-        user: &UserKey,
-        device: &Resource,
-        login: LoginId,
-        removed: bool,
-    ) {
-        let Some(online) = self.sessions.get(user, device).filter(|online| online.login <= login) else {
-            return;
-        };
-        if removed {
-            online.close_for_removal();
-            self.depart(&online, SessionEnd::Ended).await;
-        } else {
-            self.displace(&online).await;
+    /// A device's sessions of this login and before are over, also those whose login is not done yet.
+    pub(crate) async fn session_over(&self, user: &UserKey, device: &Resource, login: LoginId, over: Over) {
+        let Some(online) = self.sessions.end(user, device, login, over) else { return };
+        match over {
+            Over::Displaced => self.displace(&online).await,
+            Over::Removed => {
+                online.close_for_removal();
+                self.depart(&online, SessionEnd::Ended).await;
+            }
+        }
+    }
+
+    /// The same for one that was over before it was served.
+    pub(crate) async fn over_at_once(&self, online: &Online, over: Over) {
+        match over {
+            // Nobody has been told of it, and whoever has its device is there.
+            Over::Displaced => {
+                online.close_for_conflict();
+                self.release(online, SessionEnd::Lost).await;
+            }
+            // It may have displaced one that contacts were shown, of which they were not told that it is gone.
+            Over::Removed => {
+                online.close_for_removal();
+                self.departed(online, SessionEnd::Ended).await;
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use kurir_directory::{Generation, NewSession};
@@ -11,6 +12,7 @@ use kurir_protocol::{
     name::{self, LoginId, Resource, UserKey, Username},
     replies::{self, StreamCondition},
 };
+use kurir_service::leave::Guest;
 use kurir_socket::Outbox;
 
 use crate::{
@@ -21,6 +23,9 @@ use crate::{
 
 /// What may wait for the replies of a request; beyond it the order is given up, and the outbox's own limit applies.
 const HELD_BYTES: usize = 256 * 1024;
+
+/// A client that is closed without having been asked has what it has sent by then handled, and answered if that takes no longer.
+const SENT_AWAY: Duration = Duration::from_millis(40);
 
 /// A user's session at this manager. It is only acted for while the member's generation is the one that the session was
 /// claimed under.
@@ -192,15 +197,13 @@ impl Online {
         self.close(StreamCondition::NotAuthorized, replies::UNAUTHORIZED);
     }
 
-    /// This process stops; another manager is as good.
-    pub(crate) fn close_for_shutdown(&self) {
-        self.close(StreamCondition::SystemShutdown, "");
-    }
-
     /// Says why: a device that has a name, or has used Part II, is told in Part II's words as well as in `reply`.
     fn close(&self, why: StreamCondition, reply: &str) {
-        let part_two = self.named.is_some() || self.lock().part_two;
-        self.outbox.close(&replies::last_words(reply, part_two.then_some(why)));
+        self.outbox.close(&replies::last_words(reply, self.speaks_part_two().then_some(why)));
+    }
+
+    fn speaks_part_two(&self) -> bool {
+        self.named.is_some() || self.lock().part_two
     }
 
     /// Keeps back what others tell this user until [`release`](Self::release): the replies of a request say what was
@@ -281,6 +284,24 @@ impl Online {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change below is complete before anything that could panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Guest for Online {
+    fn ask_to_move(&self, after: Duration) -> bool {
+        if !self.speaks_part_two() {
+            return false;
+        }
+        let mut line = Vec::new();
+        replies::move_away(&mut line, after);
+        self.lock().push(&self.outbox, &line);
+        true
+    }
+
+    /// This process stops; another manager is as good.
+    fn send_away(&self) {
+        let why = self.speaks_part_two().then_some(StreamCondition::SystemShutdown);
+        self.outbox.part(replies::last_words("", why), SENT_AWAY);
     }
 }
 

@@ -151,15 +151,15 @@ impl Manager {
     /// M29–M31: the user goes offline, and its contacts are told. After a logout the relay connection is closed as well.
     /// Does nothing for a session that is over already.
     pub(crate) async fn depart(&self, online: &Online, end: SessionEnd) {
-        if !self.sessions.remove(online) {
-            return;
+        if self.sessions.remove(online) {
+            self.departed(online, end).await;
         }
+    }
+
+    /// The same for one that is not among the sessions, or not any more.
+    pub(crate) async fn departed(&self, online: &Online, end: SessionEnd) {
         let at_ms = now_ms();
-        let device = &online.device;
-        if let Err(error) = self.member.release_session(&online.user, device, online.login, end).await {
-            // The member goes on trying by itself.
-            tracing::debug!(user = %online.user, error = &error as &dyn std::error::Error, "session not released yet");
-        }
+        self.release(online, end).await;
         if end == SessionEnd::Ended {
             self.end_relay_connection(online, EndOfRelay::Ended).await;
         }
@@ -167,7 +167,7 @@ impl Manager {
             account: online.account,
             user: online.user.clone(),
             username: online.username.clone(),
-            device: device.clone(),
+            device: online.device.clone(),
             login: online.login,
             end,
             version: online.last_version(),
@@ -175,6 +175,15 @@ impl Manager {
         };
         if !self.tell_departure(&departure).await {
             self.differences.departed(departure);
+        }
+    }
+
+    /// Takes a session off record.
+    pub(crate) async fn release(&self, online: &Online, end: SessionEnd) {
+        let Online { user, device, login, .. } = online;
+        if let Err(error) = self.member.release_session(user, device, *login, end).await {
+            // The member goes on trying by itself.
+            tracing::debug!(%user, error = &error as &dyn std::error::Error, "session not released yet");
         }
     }
 

@@ -23,6 +23,7 @@ use crate::{
     news::{News, Place, Version, What},
     online::Online,
     relays::{self, Attached},
+    sessions::Over,
 };
 
 /// A stream that has not said hello by then is refused.
@@ -129,7 +130,8 @@ impl Manager {
                 }
                 Some(notify_request::Message::Over(over)) => {
                     if let Some((user, device)) = decode_over(&over) {
-                        self.session_over(&user, &device, LoginId(over.login), over.removed).await;
+                        let why = if over.removed { Over::Removed } else { Over::Displaced };
+                        self.session_over(&user, &device, LoginId(over.login), why).await;
                     }
                 }
                 Some(notify_request::Message::Hello(_)) | None => continue,
@@ -185,6 +187,7 @@ fn decode_report(report: v1::LoadReport) -> Report {
         connections: report.connections,
         redeemed: report.redeemed,
         loop_delay: Duration::from_micros(report.loop_delay_us),
+        draining: report.draining,
     }
 }
 

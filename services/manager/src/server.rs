@@ -5,19 +5,23 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context;
 use kurir_directory::{Address, ComponentId, Directory, Event, Kind, Member, NewComponent};
 use kurir_protocol::{framing::Limits, session::Rules};
-use kurir_rpc::{Discovery, v1};
-use kurir_service::{Listener, Ready, Shell};
+use kurir_rpc::{
+    Discovery,
+    drain::Drain,
+    v1::{self, drain_server::DrainServer},
+};
+use kurir_service::{Listener, Ready, Shell, Shutdown, leave::Times};
 use kurir_socket::Options;
 use kurir_trail::Trail;
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Config, accounts::Registering, choice::Choice, connection, differences::Differences,
+    Config, accounts::Registering, choice::Choice, connection, differences::Differences, drain,
     explaining::Explaining, log::Log, manager::Manager, metrics::Metrics, password::Passwords, peers::Peers,
     relays::Relays, retention::Kept, rpc, sessions::Sessions, store::Store, ticket::Signer,
 };
@@ -28,8 +32,9 @@ const RECOVERY_POLL: Duration = Duration::from_millis(100);
 /// How long the trackers are waited for before this manager calls itself ready without them.
 const TRACKER_WAIT: Duration = Duration::from_secs(5);
 
-/// How long the users' goodbyes may take when the process stops, and then their delivery to other managers.
-const GOODBYE: Duration = Duration::from_secs(6);
+/// When the users' time is over: how long their goodbyes may take, and then their delivery to other managers. It fits into
+/// what they leave of `shutdown.grace_seconds`.
+const GOODBYE: Duration = Duration::from_secs(4);
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// How often metrics and the load shown by `kurir status` are set.
@@ -105,20 +110,27 @@ impl Bound {
             client_port: component.client.port.into(),
             grpc_url: component.grpc,
             private: self.config.private,
+            draining: false,
         };
         let shutdown = &self.shell.shutdown;
         let trackers = self.config.trackers.clone();
         Metrics::register_readings(&self.shell.metrics, &manager);
         let streams = manager.metrics.streams.clone();
-        let discovery = Discovery::start(trackers, me.clone(), streams, &shutdown.token, &shutdown.tracker);
+        let discovery = Discovery::start(trackers, me.clone(), streams, &stop, &shutdown.tracker);
         let running = Running { manager, discovery, tasks, stop };
-        running.start(self.components, events, me, &self.config);
+        running.start(
+            (self.components, drain::server(&running.manager, &self.shell)),
+            events,
+            me,
+            &self.config,
+        );
+        running.announce_drain(shutdown.clone());
         running.report_ready(self.ready, self.config.trackers.is_empty(), &shutdown.token);
         let manager = Arc::clone(&running.manager);
         self.clients
             .run(&self.shell, move |stream, address| connection::serve(Arc::clone(&manager), stream, address))
             .await;
-        running.drain().await;
+        running.drain(self.shell.shutdown.times).await;
         Ok(())
     }
 
@@ -203,6 +215,7 @@ impl Bound {
             explaining: Explaining::new(),
             metrics,
             connections: TaskTracker::new(),
+            draining: watch::Sender::default(),
             closing: CancellationToken::new(),
             reclaimed: Notify::new(),
             #[cfg(test)]
@@ -215,7 +228,7 @@ impl Running {
     /// Starts what goes on beside the connections.
     fn start(
         &self,
-        components: TcpListener,
+        (components, drain): (TcpListener, DrainServer<Drain>),
         events: mpsc::Receiver<Event>,
         me: v1::Component,
         config: &Config,
@@ -228,6 +241,7 @@ impl Running {
             .add_service(v1::log_server::LogServer::new(rpc::log::Service { manager: Arc::clone(manager) }))
             .add_service(rpc::explain::explain(manager))
             .add_service(rpc::explain::trail(manager))
+            .add_service(drain)
             .serve_with_incoming_shutdown(kurir_rpc::incoming(components), stop.clone().cancelled_owned());
         self.tasks.spawn(async move {
             if let Err(error) = server.await {
@@ -272,6 +286,15 @@ impl Running {
         });
     }
 
+    /// Before it drains nobody is to be sent here any more.
+    fn announce_drain(&self, shutdown: Shutdown) {
+        let discovery = self.discovery.clone();
+        self.spawn(async move {
+            shutdown.leaves().await;
+            discovery.set_draining();
+        });
+    }
+
     /// Ends a task with the manager.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
@@ -280,12 +303,10 @@ impl Running {
         });
     }
 
-    /// Closes the clients' connections, waits until their contacts are told, and leaves.
-    async fn drain(&self) {
+    /// Lets the users go, each in its turn, waits until their contacts are told, and leaves.
+    async fn drain(&self, times: Times) {
         let manager = &self.manager;
-        for online in manager.sessions.all() {
-            online.close_for_shutdown();
-        }
+        drain::let_go(manager, times).await;
         manager.closing.cancel();
         manager.connections.close();
         if timeout(GOODBYE, manager.connections.wait()).await.is_err() {
@@ -295,6 +316,7 @@ impl Running {
             tracing::warn!("not all was told to other managers; they find out by this one's end");
         }
         manager.member.leave().await;
+        drain::done(manager);
         self.stop.cancel();
         self.tasks.close();
         // Streams that the other side does not close.

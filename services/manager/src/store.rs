@@ -127,6 +127,8 @@ impl Store {
         deadline: Duration,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
+        // On the heap, or each future that waits for it would hold it several times over.
+        let work = Box::pin(work);
         let bounded = async {
             tokio::time::timeout(deadline, work)
                 .await

@@ -15,7 +15,10 @@ use kurir_protocol::{
     relay::Hello,
 };
 use kurir_socket::Outbox;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::sleep,
+};
 use tracing::Instrument;
 
 use crate::{
@@ -33,6 +36,9 @@ const STRIPES: usize = 256;
 
 /// How long the end of a login is remembered: longer than a claim can take.
 const CLAIM_TAKES: Duration = Duration::from_secs(10);
+
+/// A newer login of a device says hello within this time, or the connection of the older one is closed without it.
+const SUCCESSOR_COMES: Duration = Duration::from_secs(2);
 
 /// How many ends are remembered. Beyond that the audit finds whom an older one was meant for.
 const ENDS: usize = 4096;
@@ -318,8 +324,19 @@ impl Relay {
         let ended = |here: &Arc<Connection>| here.resource.as_str() == resource && here.login <= login;
         if let Some(here) = self.router.here(user).into_iter().find(ended) {
             tracing::debug!(user, session = here.number, "session ended by its manager");
-            if conflict { here.displaced(true) } else { here.ended() }
+            if conflict { self.await_successor(here) } else { here.ended() }
         }
+    }
+
+    /// The device has logged in anew. If that is a client that goes to another manager it comes here, or to another relay, in a
+    /// moment: until then this connection works.
+    fn await_successor(&self, connection: Arc<Connection>) {
+        let over = self.over.clone();
+        self.tasks.spawn(async move {
+            if over.run_until_cancelled(sleep(SUCCESSOR_COMES)).await.is_some() {
+                connection.displaced(true);
+            }
+        });
     }
 }
 

@@ -148,7 +148,7 @@ async fn claim(relay: &Relay, connection: &Connection) -> Result<(), DirectoryEr
         }
         Reclaimed::Lost => {
             tracing::debug!(user = &*connection.user, session = connection.number, "device is elsewhere");
-            connection.displaced(true);
+            connection.lost_its_device(true);
         }
     }
     Ok(())

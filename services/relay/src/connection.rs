@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use kurir_delivery::{order::Order, reading::Reading, storing::Sender};
@@ -14,8 +15,15 @@ use kurir_protocol::{
     relay::{for_device, is_plain},
     replies::{self, StreamCondition},
 };
+use kurir_service::leave::Guest;
 use kurir_socket::{Closed, Outbox, outbox::Fill};
 use kurir_trail::Device;
+
+/// A client whose device has another connection now closes this one by itself, once it knows: so long it is served.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// A client that is closed without having been asked has what it has sent by then handled, and answered if that takes no longer.
+const SENT_AWAY: Duration = Duration::from_millis(40);
 
 /// One admitted device. Small: there is one for every user who is online.
 #[derive(Debug)]
@@ -32,6 +40,8 @@ pub(crate) struct Connection {
     /// Whether it is all that the user has, as far as is known here: whoever has found it before may go on writing to it
     /// alone. Set with the routing table's lock held.
     alone: AtomicBool,
+    /// The client has used Part II beyond its ticket.
+    part_two: AtomicBool,
     /// Questions of [`crate::lookup::LookUps`] that are open for its messages.
     pub(crate) lookups: AtomicU32,
     /// How far it has been sent its account's log. Never locked while the outbox is.
@@ -66,6 +76,7 @@ impl Connection {
             number,
             outbox,
             alone: AtomicBool::new(true),
+            part_two: AtomicBool::new(false),
             lookups: AtomicU32::default(),
             reading: Mutex::new(reading),
             order: Mutex::default(),
@@ -109,15 +120,36 @@ impl Connection {
         self.close("", StreamCondition::NotAuthorized);
     }
 
-    /// Another connection has the device. A newer login of a named device says so; a client of the original is only closed.
+    /// Another connection has the device. A newer login of a named device says so; a client of the original is only closed. What
+    /// the client has sent, and sends until it knows, is handled.
     pub(crate) fn displaced(&self, by_newer_login: bool) {
-        if by_newer_login {
-            let reply = if self.resource.is_named() { replies::CONFLICT } else { "" };
-            self.close(reply, StreamCondition::Conflict);
-        } else {
-            self.note_written();
-            self.outbox.close("");
+        self.note_written();
+        self.outbox.part(self.farewell(by_newer_login), PARTING);
+    }
+
+    /// As [`Connection::displaced`], found out late: nothing more is done for it.
+    pub(crate) fn lost_its_device(&self, by_newer_login: bool) {
+        self.note_written();
+        self.outbox.close(&self.farewell(by_newer_login));
+    }
+
+    fn farewell(&self, by_newer_login: bool) -> String {
+        if !by_newer_login {
+            return String::new();
         }
+        let reply = if self.resource.is_named() { replies::CONFLICT } else { "" };
+        self.last_words(reply, StreamCondition::Conflict)
+    }
+
+    /// The client knows more than the original.
+    pub(crate) fn used_part_two(&self) {
+        if !self.part_two.load(Ordering::Relaxed) {
+            self.part_two.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn speaks_part_two(&self) -> bool {
+        self.part_two.load(Ordering::Relaxed) || self.resource.is_named() || !self.reading().is_plain()
     }
 
     /// How far the socket has taken the log, as far as that can be told: if nothing waits to be written. False: something does.
@@ -133,12 +165,16 @@ impl Connection {
         written
     }
 
-    /// Says why: a device that has a name, or has used Part II, is told in Part II's words as well as in `reply`.
     fn close(&self, reply: &str, why: StreamCondition) {
-        let part_two = self.resource.is_named() || !self.reading().is_plain();
         // These words are not of the log: while they wait it could not be told what of it is written.
         self.note_written();
-        self.outbox.close(&replies::last_words(reply, part_two.then_some(why)));
+        self.outbox.close(&self.last_words(reply, why));
+    }
+
+    /// Says why: a device that has a name, or reads by places, is told in Part II's words as well as in `reply`.
+    fn last_words(&self, reply: &str, why: StreamCondition) -> String {
+        let part_two = self.resource.is_named() || !self.reading().is_plain();
+        replies::last_words(reply, part_two.then_some(why))
     }
 
     /// Of a user's default device at its first login, without a socket.
@@ -177,6 +213,25 @@ impl Connection {
         // A link that breaks answers all that was on it at once: a client that reads must not count as too slow for that.
         self.outbox.push_replies(&line);
         self.outbox.wake();
+    }
+}
+
+impl Guest for Connection {
+    fn ask_to_move(&self, after: Duration) -> bool {
+        if !self.speaks_part_two() {
+            return false;
+        }
+        let mut line = Vec::new();
+        replies::move_away(&mut line, after);
+        self.outbox.push_replies(&line);
+        self.outbox.wake();
+        true
+    }
+
+    fn send_away(&self) {
+        self.note_written();
+        let why = self.speaks_part_two().then_some(StreamCondition::SystemShutdown);
+        self.outbox.part(replies::last_words("", why), SENT_AWAY);
     }
 }
 

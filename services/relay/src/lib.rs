@@ -19,6 +19,7 @@
 //! - `fence`: whether this relay may act
 //! - `audit`: connections compared with the directory
 //! - `trail`: what is remembered of tracked messages for `kurir explain`
+//! - `drain`: how its users leave before it stops
 //! - `connection`, `relay`: what tasks share; `metrics`
 
 #![warn(missing_docs)]
@@ -28,6 +29,7 @@ mod attach;
 mod audit;
 pub mod config;
 mod connection;
+mod drain;
 mod fence;
 mod handover;
 mod link;

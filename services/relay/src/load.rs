@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -28,6 +28,7 @@ const TIMER_STEP: Duration = Duration::from_millis(1);
 pub(crate) struct Load {
     state: Mutex<State>,
     loop_delay_us: AtomicU64,
+    draining: AtomicBool,
     changed: watch::Sender<()>,
 }
 
@@ -82,7 +83,14 @@ impl Load {
             connections: state.connections,
             redeemed: key_id.and_then(|id| state.redeemed.get(id)).map_or(0, |redeemed| redeemed.count),
             loop_delay_us: self.loop_delay_us.load(Ordering::Relaxed),
+            draining: self.draining.load(Ordering::Relaxed),
         }
+    }
+
+    /// No manager is to send anybody here any more.
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.changed.send_replace(());
     }
 
     pub(crate) fn connections(&self) -> u64 {
@@ -167,6 +175,15 @@ mod tests {
         assert_eq!(counts(None), (4, 0));
         load.begin_again();
         assert_eq!(counts(Some("one")), (4, 0));
+    }
+
+    #[test]
+    fn a_draining_relay_says_so_at_once() {
+        let load = Load::default();
+        let changes = load.changes();
+        assert!(!load.report(None).draining);
+        load.set_draining();
+        assert!(load.report(None).draining && changes.has_changed().unwrap());
     }
 
     #[test]

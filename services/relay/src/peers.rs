@@ -197,5 +197,6 @@ fn announced(component: &Component) -> v1::Component {
         client_port: component.client.port.into(),
         grpc_url: component.grpc.clone(),
         private: false,
+        draining: false,
     }
 }

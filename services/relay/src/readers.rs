@@ -59,6 +59,9 @@ const ASKED: usize = 512;
 /// Moved cursors are stored this often.
 const STORE_EVERY: Duration = Duration::from_millis(100);
 
+/// What was pushed to a connection that is closed goes out at once, or its client takes nothing.
+const TAKES: Duration = Duration::from_millis(300);
+
 /// A connection's end waits so long for its cursor; then it is stored with others.
 const LAST: Duration = Duration::from_millis(500);
 
@@ -336,6 +339,10 @@ pub(crate) async fn store_moved(relay: &Relay) -> bool {
 
 /// Stores the cursor of a connection that is over, at once: its device may be on the way to another relay.
 pub(crate) async fn store_last(relay: &Relay, connection: &Arc<Connection>) {
+    if connection.outbox.is_closed() {
+        // What its socket is just taking would be sent again.
+        let _ = timeout(TAKES, connection.outbox.flushed()).await;
+    }
     relay.readers.moved(connection);
     let _ = timeout(LAST, store_some(relay, std::slice::from_ref(connection))).await;
 }

@@ -9,9 +9,10 @@ use std::{
 };
 
 use kurir_directory::{Directory, Member};
-use kurir_rpc::Discovery;
+use kurir_rpc::{Discovery, v1::DrainProgress};
 use kurir_socket::Options;
 use kurir_trail::Trail;
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -44,8 +45,12 @@ pub(crate) struct Relay {
     /// The number of the connection that says hello next; never given twice in one life.
     pub(crate) next_connection: AtomicU64,
     pub(crate) settings: Settings,
+    /// How far the drain is.
+    pub(crate) draining: watch::Sender<DrainProgress>,
     /// Connections of clients: whoever drains waits for them.
     pub(crate) connections: TaskTracker,
+    /// Closes those that are left.
+    pub(crate) closing: CancellationToken,
     /// Everything else that runs. Ended by `over`, after the connections.
     pub(crate) tasks: TaskTracker,
     pub(crate) over: CancellationToken,

@@ -19,13 +19,16 @@ use kurir_rpc::{
 use kurir_service::{Listener, Shell};
 use kurir_socket::Options;
 use kurir_trail::Trail;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config,
     admission::Claims,
-    audit,
+    audit, drain,
     fence::Fence,
     handover::{self, Handovers},
     links::{Links, Setup},
@@ -55,9 +58,10 @@ const TRACKER_WAIT: Duration = Duration::from_secs(5);
 /// then reachable from all of them at once.
 const LINKS_OPEN: Duration = Duration::from_secs(2);
 
-/// Clients have been told to go, and those that are not gone after this time are cut with the process. Well below
-/// `shutdown.grace_seconds`, so that this relay always takes its leave: nobody has to wait for its lease to run out.
-const CLIENTS_GO: Duration = Duration::from_secs(5);
+/// Clients have been closed, and those that are not gone after this time are cut with the process: closing takes up to 4 s.
+/// With the times below it fits into what the users leave of `shutdown.grace_seconds`, so that this relay always takes its
+/// leave: nobody has to wait for its lease to run out.
+const CLIENTS_GO: Duration = Duration::from_secs(4);
 
 /// Storing how far the last clients have read may take so long.
 const CURSORS_STORED: Duration = Duration::from_secs(1);
@@ -88,18 +92,24 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
     let tasks = shell.shutdown.tracker.clone();
     let metrics = Arc::new(Metrics::register(&shell));
     let (trackers, streams) = (config.trackers.clone(), metrics.streams.clone());
-    let discovery = Discovery::start(trackers, announced.clone(), streams, &shell.shutdown.token, &tasks);
+    let discovery = Discovery::start(trackers, announced.clone(), streams, &over, &tasks);
     let (handovers, questions) = Handovers::new();
     let relay = assemble(&config, member, discovery, &metrics, (handovers, over.clone()));
     Metrics::register_readings(&shell.metrics, &relay);
     let server = kurir_rpc::server()
         .add_service(Rpc::server(Arc::clone(&relay.links)))
         .add_service(ExplainRpc::server(Arc::clone(&relay)))
+        .add_service(drain::server(&relay, &shell))
         .serve_with_incoming(kurir_rpc::incoming(grpc.into_inner()));
     run(&relay, async move {
         if let Err(error) = server.await {
             tracing::error!(error = kurir_rpc::chain(&error), "gRPC server failed");
         }
+    });
+    let (leaving, shutdown) = (Arc::clone(&relay), shell.shutdown.clone());
+    run(&relay, async move {
+        shutdown.leaves().await;
+        drain::announce(&leaving);
     });
 
     ready.not_ready("joining a tracker");
@@ -108,7 +118,7 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
             joined = timeout(TRACKER_WAIT, relay.discovery.joined()) => if joined.is_err() {
                 tracing::warn!("no tracker has answered yet; managers and relays are found in the directory");
             },
-            () = shell.shutdown.began() => return stop(&relay).await,
+            () = shell.shutdown.began() => return stop(&relay, &shell).await,
         }
     }
     ready.not_ready("linking to the other relays");
@@ -120,23 +130,23 @@ pub async fn serve(config: Config, directory: Directory, shell: Shell) -> anyhow
     ready.ready();
     tracing::info!(relay = %relay.member.id(), address = %me.client, "relay is ready");
     let clients = Arc::clone(&relay);
-    let shutdown = shell.shutdown.token.clone();
     listener
         .run(&shell, move |stream, peer| {
             let relay = Arc::clone(&clients);
             let connection = relay.connections.token();
-            let shutdown = shutdown.clone();
             async move {
-                session::serve(relay, stream, peer, shutdown).await;
+                session::serve(relay, stream, peer).await;
                 drop(connection);
             }
         })
         .await;
-    stop(&relay).await
+    stop(&relay, &shell).await
 }
 
-/// Clients have been told; waits for them, then leaves.
-async fn stop(relay: &Arc<Relay>) -> anyhow::Result<()> {
+/// Lets the users go, each in its turn, and then leaves. Until then messages to and from those who are still here go on.
+async fn stop(relay: &Arc<Relay>, shell: &Shell) -> anyhow::Result<()> {
+    drain::let_go(relay, shell.shutdown.times).await;
+    relay.closing.cancel();
     relay.connections.close();
     if timeout(CLIENTS_GO, relay.connections.wait()).await.is_err() {
         tracing::warn!(connections = relay.connections.len(), "leaving before the last clients have gone");
@@ -145,6 +155,7 @@ async fn stop(relay: &Arc<Relay>) -> anyhow::Result<()> {
     // What the last connections have taken is not sent to them again elsewhere.
     let _ = timeout(CURSORS_STORED, readers::store_moved(relay)).await;
     relay.member.leave().await;
+    drain::done(relay);
     relay.over.cancel();
     relay.tasks.close();
     relay.tasks.wait().await;
@@ -210,7 +221,9 @@ fn assemble(
                 first_reply_without_delimiter: false,
             },
         },
+        draining: watch::Sender::default(),
         connections: TaskTracker::new(),
+        closing: over.child_token(),
         tasks,
         over,
     })
@@ -293,5 +306,6 @@ fn announced(me: &NewComponent, member: &Member, private: bool) -> v1::Component
         client_port: me.client.port.into(),
         grpc_url: me.grpc.clone(),
         private,
+        draining: false,
     }
 }

@@ -19,7 +19,6 @@ use kurir_socket::{
 };
 use kurir_trail::Reason;
 use tokio::{net::TcpStream, time::Instant};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     admission::Refused, connection::Connection, link::Link, metrics::Way, readers, relay::Relay,
@@ -30,14 +29,10 @@ use crate::{
 const TRIES: usize = 3;
 
 /// Serves a client until its connection is over.
-pub(crate) async fn serve(
-    relay: Arc<Relay>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    shutdown: CancellationToken,
-) {
+pub(crate) async fn serve(relay: Arc<Relay>, stream: TcpStream, peer: SocketAddr) {
     let outbox = Outbox::new(relay.settings.outbox_bytes);
     let options = relay.settings.socket;
+    let closing = relay.closing.clone();
     let mut client = Client {
         deadline: Some(Instant::now() + relay.settings.hello_deadline),
         address: peer.ip(),
@@ -49,7 +44,7 @@ pub(crate) async fn serve(
         complaints: Vec::new(),
         relay,
     };
-    let ended = kurir_socket::run(stream, &mut client, &outbox, &options, &shutdown).await;
+    let ended = kurir_socket::run(stream, &mut client, &outbox, &options, &closing).await;
     tracing::debug!(%peer, ?ended, "connection closed");
     client.relay.metrics.closed.of(ended.label()).inc();
     let at_us = kurir_trail::now_us();
@@ -151,8 +146,9 @@ impl Session for Client {
                 replies::push(replies, replies::TEMPORARY_FAILURE);
                 return Ok(Flow::Close);
             }
-            // It may have lost its device meanwhile: what it had sent by then is nobody's to say any more.
-            if self.me.is_some() && self.outbox.is_closed() {
+            // It may have lost its device meanwhile: what it had sent by then is nobody's to say any more. Of one that parts
+            // it is what it sent before it knew.
+            if self.me.is_some() && self.outbox.is_closed() && !self.outbox.has_parted() {
                 return Ok(Flow::Close);
             }
             self.batch.checked = true;
@@ -163,7 +159,8 @@ impl Session for Client {
                 return Ok(Flow::Continue);
             }
             FromClient::Iq(request) => {
-                if self.me.is_some() {
+                if let Some(me) = &self.me {
+                    me.used_part_two();
                     request.answer(replies);
                 } else {
                     request.answer_before_login(replies);
@@ -236,7 +233,10 @@ impl Client {
         let Some(me) = self.me.clone() else { return };
         match message.id() {
             MessageId::None => {}
-            MessageId::Tracked(id) => return self.track(&me, id, message, replies),
+            MessageId::Tracked(id) => {
+                me.used_part_two();
+                return self.track(&me, id, message, replies);
+            }
             MessageId::Bad(id) => {
                 self.complain(&me, Complaint::BadId, "sent a message with an id that is none");
                 return refuse(replies, &me.name, id, Refusal::BadId);

@@ -56,13 +56,15 @@ impl Registry {
     ) -> Result<(), Superseded> {
         let key = key(&component);
         let known = self.entries.get(&key).filter(|entry| entry.stream.is_some());
-        let since = match known {
+        let (load, since) = match known {
             // UUIDv7 in hyphenated form: the order of the text is the order of age.
             Some(active) if active.component.generation > component.generation => return Err(Superseded),
-            Some(active) if active.component.generation == component.generation => active.since,
-            _ => now,
+            Some(active) if active.component.generation == component.generation => {
+                (active.load, active.since)
+            }
+            _ => (Load::default(), now),
         };
-        self.entries.insert(key, Entry { component, load: Load::default(), stream: Some(stream), since });
+        self.entries.insert(key, Entry { component, load, stream: Some(stream), since });
         Ok(())
     }
 
@@ -180,6 +182,20 @@ mod tests {
         assert!(!tracker.leave(&relay, first));
         // Active without a break, so it has been for five seconds.
         assert_eq!(tracker.registry.rows(tracker.now)[0].since_ms, 5000);
+    }
+
+    #[test]
+    fn a_component_that_drains_registers_again_and_is_active_with_its_load() {
+        let mut tracker = empty();
+        let relay = component("relay-1", "01");
+        let stream = tracker.join(&relay).unwrap();
+        let load = Load { users: 7, connections: 8 };
+        tracker.registry.report(&key(&relay), stream, load);
+        tracker.join(&Component { draining: true, ..relay.clone() }).unwrap();
+        tracker.leave(&relay, stream);
+        let rows = tracker.registry.rows(tracker.now);
+        assert!(rows[0].active && rows[0].component.as_ref().unwrap().draining);
+        assert_eq!(rows[0].load, Some(load));
     }
 
     #[test]

@@ -50,7 +50,11 @@ impl Session for Client {
     }
 }
 
+/// None: no client is sent there.
 fn for_clients(component: &v1::Component) -> Option<Component> {
+    if component.draining {
+        return None;
+    }
     let kind = match component.kind() {
         ComponentKind::Manager => Kind::Manager,
         ComponentKind::Relay => Kind::Relay,

@@ -141,6 +141,7 @@ fn component(kind: ComponentKind, id: &str, port: u32, generation: &str) -> v1::
         client_port: port,
         grpc_url: format!("http://192.168.1.5:{}", port + 100),
         private: false,
+        draining: false,
     }
 }
 

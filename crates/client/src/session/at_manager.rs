@@ -36,8 +36,8 @@ impl Session {
                 if self.leaving.is_some() {
                     return Err(Over(Ended::LoggedOut));
                 }
-                if failure.condition() == Some("conflict") && login == self.login {
-                    return Err(Over(Ended::Refused(Refusal::Displaced)));
+                if failure.condition() == Some("conflict") {
+                    self.displaced(login)?;
                 }
                 self.manager_backoff.worked(lived);
                 self.left_manager(address);
@@ -59,7 +59,6 @@ impl Session {
             self.left_manager(address.clone());
             self.went_offline(Socket::Manager, Failure::Moving { address });
         }
-        self.login += 1;
         let attempt = Attempt {
             trackers: self.options.trackers.clone(),
             managers: std::mem::take(&mut self.managers),
@@ -108,10 +107,32 @@ impl Session {
         if !self.account.displaces() {
             return false;
         }
-        if self.manager.is_settled() {
-            self.retry_manager(failure);
+        // No message goes out until there is one: a manager that will be gone soon is better than none.
+        if let Some(address) = self.moving_from.take() {
+            self.avoid = Some(address);
+        }
+        if self.manager.is_online() {
+            let delay = self.manager_backoff.after(failure, rand::random());
+            self.manager.wait_at_most_until(Instant::now() + delay);
         }
         true
+    }
+
+    /// Another connection has the device that one of this login had. An error: it is somebody else's.
+    pub(super) fn displaced(&mut self, login: u64) -> Result<(), Over> {
+        if login < self.login {
+            return Ok(());
+        }
+        if self.manager.is_connecting() {
+            // That one says how it goes on.
+            self.conflict = true;
+            return Ok(());
+        }
+        if self.is_in_doubt() { Ok(()) } else { Err(Over(Ended::Refused(Refusal::Displaced))) }
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.in_doubt.is_some_and(|until| Instant::now() < until)
     }
 
     fn on_attempted(&mut self, attempted: Attempted) -> Result<(), Over> {
@@ -120,15 +141,13 @@ impl Session {
             self.show(socket, value);
         }
         let now = Instant::now();
+        let conflict = std::mem::take(&mut self.conflict);
         let failure = match attempted.outcome {
-            Outcome::Unreachable(failure) => {
-                // No manager has heard of it.
-                self.login -= 1;
-                failure
-            }
+            Outcome::Unreachable(failure) => failure,
             Outcome::Unanswered { address, failure } => {
                 self.avoid = Some(address);
                 self.account.unanswered(now);
+                self.in_doubt = Some(now + self.options.timing.already_logged_in);
                 failure
             }
             Outcome::Answered { wire, answer } => match self.account.answered(&answer, now) {
@@ -136,7 +155,8 @@ impl Session {
                     if self.manager.is_online() {
                         self.ask_again();
                     }
-                    self.moving_from = None;
+                    (self.moving_from, self.in_doubt) = (None, None);
+                    self.login += 1;
                     self.manager.replace(wire, self.login);
                     self.logged_in(answer);
                     return Ok(());
@@ -148,6 +168,13 @@ impl Session {
                 }
             },
         };
+        // A login that takes its device from older ones is only refused for a newer one.
+        let newer = matches!(failure, Failure::StillLoggedIn) && self.account.displaces();
+        // Or this login has displaced nobody.
+        let conflict = conflict || newer;
+        if conflict && !self.is_in_doubt() {
+            return Err(Over(Ended::Refused(Refusal::Displaced)));
+        }
         tracing::debug!(error = %failure, "login failed; trying again");
         if matches!(failure, Failure::StillLoggedIn) {
             let delay = self.still_logged_in_backoff.next(rand::random());
@@ -221,9 +248,7 @@ impl Session {
             return Err(Over(Ended::LoggedOut));
         }
         match packet {
-            // By an own login that is under way, or whose answer was lost: that one says how it goes on.
-            FromServer::Refused { code: 409, .. } if !self.manager.is_of(self.login) => {}
-            FromServer::Refused { code: 409, .. } => return Err(Over(Ended::Refused(Refusal::Displaced))),
+            FromServer::Refused { code: 409, .. } => self.displaced(self.login)?,
             FromServer::Refused { code: 401, .. } => return Err(Over(Ended::Refused(Refusal::Removed))),
             FromServer::RelayLessConnection { relay } if self.relay.was_asked() => {
                 // The same relay again would not help.

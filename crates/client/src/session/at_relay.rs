@@ -7,8 +7,8 @@ use kurir_protocol::client::{FromServer, Relay, ToServer};
 use tokio::time::Instant;
 
 use super::{LONGEST_MOVE, Over, Session};
-use crate::error::{Failure, MessageRefusal, Refusal};
-use crate::event::{Ended, Event, Message, Socket, same_user};
+use crate::error::{Failure, MessageRefusal};
+use crate::event::{Event, Message, Socket, same_user};
 use crate::leaving::Leaving;
 use crate::message::{Marker, MessageId, Receipt};
 use crate::relay::{Coming, Hello, Joined, RelayEvent};
@@ -83,9 +83,8 @@ impl Session {
                 if self.leaving.is_some() {
                     return self.leave();
                 }
-                // Of a newer login, which is not ours.
-                if failure.condition() == Some("conflict") && login == self.login {
-                    return Err(Over(Ended::Refused(Refusal::Displaced)));
+                if failure.condition() == Some("conflict") {
+                    self.displaced(login)?;
                 }
                 self.relay_backoff.worked(lived);
                 // A relay closes the connection that a newer login of ours replaces, before or after it answers the new

@@ -35,6 +35,16 @@ impl Person {
         Self { client, events, tracker, manager, at_manager, relay, at_relay }
     }
 
+    fn peer(&mut self, socket: Socket) -> &mut Peer {
+        if socket == Socket::Manager { &mut self.at_manager } else { &mut self.at_relay }
+    }
+
+    /// A packet with this in it has come.
+    async fn hears(&mut self, part: &str) {
+        let has = |event: &Event| matches!(event, Event::Packet { value, .. } if value.contains(part));
+        until(&mut self.events, has).await;
+    }
+
     /// A message comes, and nothing was lost before that.
     async fn reads(&mut self, body: &str) {
         let event = until(&mut self.events, |event| {
@@ -106,6 +116,12 @@ async fn closes(peer: &mut Peer, condition: &str, retry_after_ms: Option<u64>) {
 async fn is_displaced(peer: &mut Peer) {
     peer.writes(&json!({"error": true, "msg": "Conflict", "code": 409})).await;
     closes(peer, "conflict", None).await;
+}
+
+/// Another connection has the device.
+async fn is_over(events: &mut Events) {
+    let ended = until(events, |event| matches!(event, Event::Ended(_))).await;
+    assert!(matches!(ended, Event::Ended(Ended::Refused(Refusal::Displaced))), "{ended:?}");
 }
 
 #[tokio::test]
@@ -184,6 +200,48 @@ async fn a_move_whose_answer_is_lost_is_not_taken_for_somebody_else() {
     until(&mut person.events, |event| matches!(event, Event::Online)).await;
 }
 
+/// Whether the manager answers "Temporary failure" before or after that is heard.
+#[tokio::test]
+async fn a_move_that_did_not_happen_hides_no_other_connection_of_the_device() {
+    let busy = json!({"error": true, "msg": "Temporary failure", "code": 503});
+    for displaced_first in [true, false] {
+        let mut person = Person::start(|options| {
+            options.packets = true;
+            // The next login comes later than this test takes.
+            options.timing.first_retry = Duration::from_secs(1);
+        })
+        .await;
+        let other = Fake::start().await;
+        person.at_manager.writes(&moves(0)).await;
+        knows(&person.tracker, &[&other]).await;
+        let mut at_other = is_asked(&other, &by_session(1)).await;
+        if displaced_first {
+            is_displaced(&mut person.at_manager).await;
+            person.at_manager.is_closed().await;
+        }
+        at_other.writes(&busy).await;
+        if !displaced_first {
+            person.hears("503").await;
+            is_displaced(&mut person.at_manager).await;
+        }
+        is_over(&mut person.events).await;
+    }
+}
+
+/// Only for as long as that login may still be found done.
+#[tokio::test]
+async fn a_move_without_an_answer_does_not_hide_other_connections_of_the_device_for_ever() {
+    for socket in [Socket::Manager, Socket::Relay] {
+        let mut person = Person::start(|options| options.timing.already_logged_in = Duration::ZERO).await;
+        let other = Fake::start().await;
+        person.at_manager.writes(&moves(0)).await;
+        knows(&person.tracker, &[&other]).await;
+        is_asked(&other, &by_session(1)).await.closes().await;
+        is_displaced(person.peer(socket)).await;
+        is_over(&mut person.events).await;
+    }
+}
+
 /// Two of a name would be refused: "Already logged in".
 #[tokio::test]
 async fn a_device_without_a_session_leaves_before_it_comes_again() {
@@ -204,11 +262,20 @@ async fn a_device_without_a_session_leaves_before_it_comes_again() {
 async fn a_device_that_another_has_taken_over_does_not_come_back() {
     for socket in [Socket::Manager, Socket::Relay] {
         let mut person = Person::start(|_| {}).await;
-        let peer = if socket == Socket::Manager { &mut person.at_manager } else { &mut person.at_relay };
-        closes(peer, "conflict", None).await;
-        let ended = until(&mut person.events, |event| matches!(event, Event::Ended(_))).await;
-        assert!(matches!(ended, Event::Ended(Ended::Refused(Refusal::Displaced))), "{socket}: {ended:?}");
+        closes(person.peer(socket), "conflict", None).await;
+        is_over(&mut person.events).await;
     }
+}
+
+/// It was under way when another took the device.
+#[tokio::test]
+async fn a_device_whose_login_is_answered_conflict_does_not_come_back() {
+    let mut person = Person::start(|_| {}).await;
+    person.at_manager.closes().await;
+    knows(&person.tracker, &[&person.manager]).await;
+    let mut coming = is_asked(&person.manager, &by_session(1)).await;
+    coming.writes(&json!({"error": true, "msg": "Conflict", "code": 409})).await;
+    is_over(&mut person.events).await;
 }
 
 #[tokio::test]
@@ -226,6 +293,26 @@ async fn a_relay_where_the_login_is_over_is_followed_by_a_new_login() {
     answers(&mut at_manager, &person.relay, 2).await;
     let _at_relay = person.relay.welcomes("ticket-2").await;
     until(&mut person.events, |event| matches!(event, Event::Online)).await;
+}
+
+/// The ticket is needed now; another manager would do, but there may be none.
+#[tokio::test]
+async fn a_login_that_is_over_at_the_relay_does_not_wait_for_the_managers_move() {
+    for another in [true, false] {
+        let mut person = Person::start(|options| options.packets = true).await;
+        let other = Fake::start().await;
+        person.at_manager.writes(&moves(3_600_000)).await;
+        person.hears("after_ms").await;
+        closes(&mut person.at_relay, "not-authorized", None).await;
+        let next = if another { &other } else { &person.manager };
+        let known = [&person.manager, &other];
+        knows(&person.tracker, if another { &known } else { &known[..1] }).await;
+        let mut at_next = is_asked(next, &by_session(1)).await;
+        is_displaced(&mut person.at_manager).await;
+        answers(&mut at_next, &person.relay, 2).await;
+        let _at_relay = person.relay.welcomes("ticket-2").await;
+        until(&mut person.events, |event| matches!(event, Event::Online)).await;
+    }
 }
 
 #[tokio::test]

@@ -215,6 +215,13 @@ impl Process {
         self.releases.push(Box::pin(async move { drop(membership.remove_or_keep(removal).await) }));
     }
 
+    /// Somebody removes the device: its logins up to this one are over.
+    pub(super) fn end_logins(&mut self, device: &Device, up_to: LoginId) {
+        let removal = Removal::Logins { user: device.user.clone(), resource: device.resource(), up_to };
+        let membership = Arc::clone(&self.membership);
+        self.releases.push(Box::pin(async move { drop(membership.remove_or_keep(removal).await) }));
+    }
+
     /// Everything that a running process does by itself at this time. Who was displaced is told by the caller.
     pub(super) fn run(&mut self, at: At) -> Vec<Displaced> {
         let At { ms: now_ms, losses } = at;
@@ -408,7 +415,7 @@ fn claim(membership: Arc<Membership>, connection: Connection) -> Running<Claimed
                     SessionClaim::Granted { generation, displaced } => {
                         Some((generation, sessions(device, displaced)))
                     }
-                    SessionClaim::AlreadyLoggedIn => None,
+                    SessionClaim::AlreadyLoggedIn | SessionClaim::Ended => None,
                 }
             }
             Table::Routes => match membership.claim_route(user, &resource, *login, *number).await? {

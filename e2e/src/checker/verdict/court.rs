@@ -162,12 +162,10 @@ impl<'a> Court<'a> {
         let Some(since) = self.lives.get_mut(&message).and_then(|life| life.waits_since.take()) else {
             return;
         };
-        let waited = self.quiet.longest(message.from, since, at);
-        if waited > ANSWERED_WITHIN {
-            self.wrong(
-                Wrong::Limbo,
-                format!("{message}, sent at {since:.2?}, had no answer for {waited:.2?}"),
-            );
+        let waited = self.quiet.waited(message.from, since, at);
+        if waited.is_over(ANSWERED_WITHIN) {
+            let what = format!("{message}, sent at {since:.2?}, had no answer for {waited}");
+            self.wrong(Wrong::Limbo, what);
         }
     }
 
@@ -193,7 +191,7 @@ impl<'a> Court<'a> {
     /// However often it was answered otherwise before.
     fn is_acked_in_time(&mut self, at: Duration, message: Message) {
         let sent = self.lives[&message].sent;
-        let waited = self.quiet.total(message.from, sent, at);
+        let waited = self.quiet.waited(message.from, sent, at).in_all;
         let longest = &mut self.verdict.figures.longest_quiet_ack;
         *longest = (*longest).max(waited);
         if waited > ACKED_WITHIN {
@@ -243,7 +241,7 @@ impl<'a> Court<'a> {
             return;
         }
         let connection = self.connection(device);
-        let kept = |from, to| self.quiet.longest(device, from, to) > DELIVERED_WITHIN;
+        let kept = |from, to| self.quiet.waited(device, from, to).longest > DELIVERED_WITHIN;
         match self.sockets.reads((device, connection), message, at, kept) {
             None => {
                 if let Some(life) = self.lives.get_mut(&message) {
@@ -337,12 +335,12 @@ impl<'a> Court<'a> {
                 ));
             }
             let got = delivered.or(gone).unwrap_or(self.history.end);
-            let waited = self.quiet.longest(device, acked, got);
+            let waited = self.quiet.waited(device, acked, got);
             let figures = &mut self.verdict.figures;
             figures.longest_delivery = figures.longest_delivery.max(got.saturating_sub(acked));
             figures.longest_quiet_delivery = figures.longest_quiet_delivery.max(waited);
-            if waited > DELIVERED_WITHIN {
-                let what = format!("device {device} waited {waited:.2?} for {message}, acked at {acked:.2?}");
+            if waited.is_over(DELIVERED_WITHIN) {
+                let what = format!("device {device} waited {waited} for {message}, acked at {acked:.2?}");
                 wrongs.push((Wrong::Late, what));
             }
         }

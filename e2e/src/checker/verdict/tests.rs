@@ -114,7 +114,7 @@ fn a_good_history_is_good_and_counted() {
         longest_ack: 530 * MS,
         longest_quiet_ack: 500 * MS,
         longest_delivery: 10 * MS,
-        longest_quiet_delivery: 10 * MS,
+        longest_quiet_delivery: Waited { longest: 10 * MS, in_all: 10 * MS },
     };
     assert_eq!(verdict.figures, expected);
     assert!(verdict.to_string().contains(

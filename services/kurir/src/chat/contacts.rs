@@ -14,6 +14,15 @@ pub(super) struct Contacts {
     relay_is_lost: bool,
 }
 
+/// What a question to the manager was answered.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// With something to say, or not.
+    Said(Option<String>),
+    /// With the roster, to be shown with who is online by then.
+    Roster(Vec<RosterItem>),
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
     online: bool,
@@ -84,9 +93,23 @@ impl Contacts {
         !self.relay_is_lost
     }
 
-    /// Who is online now.
-    pub(super) fn online(&self) -> Vec<String> {
-        self.known.iter().filter(|(_, known)| known.online).map(|(name, _)| name.clone()).collect()
+    /// What an answer says at this moment.
+    pub(super) fn shown(&self, answer: Answer) -> Option<String> {
+        match answer {
+            Answer::Said(line) => line,
+            Answer::Roster(items) => Some(self.roster(&items)),
+        }
+    }
+
+    fn roster(&self, items: &[RosterItem]) -> String {
+        if items.is_empty() {
+            return "* no contacts yet; /add NAME adds one".into();
+        }
+        let lines = items.iter().map(|contact| {
+            let online = self.known.get(&contact.jid).is_some_and(|known| known.online);
+            format!("* {}{}", item(contact), if online { ", online" } else { "" })
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// Everybody that something is known of.
@@ -121,21 +144,9 @@ fn said(message: &Message) -> String {
 }
 
 /// One contact.
-pub(super) fn item(item: &RosterItem) -> String {
+fn item(item: &RosterItem) -> String {
     let called = item.name.as_deref().map(|name| format!(", called {}", plain(name))).unwrap_or_default();
     format!("{}{called} ({})", plain(&item.jid), item.subscription)
-}
-
-/// The whole roster.
-pub(super) fn roster(items: &[RosterItem], online: &[String]) -> String {
-    if items.is_empty() {
-        return "* no contacts yet; /add NAME adds one".into();
-    }
-    let lines = items.iter().map(|contact| {
-        let state = if online.contains(&contact.jid) { ", online" } else { "" };
-        format!("* {}{state}", item(contact))
-    });
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Somebody's presence.
@@ -146,7 +157,7 @@ pub(super) fn presence(presence: &Presence) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kurir_client::Entry;
+    use kurir_client::{Entry, Subscription};
 
     use super::*;
 
@@ -172,7 +183,18 @@ mod tests {
     fn a_strangers_look_is_no_news() {
         let mut contacts = Contacts::new("fajar".into());
         assert_eq!(contacts.learn(&esa(true, "b", true)), None);
-        assert!(contacts.online().is_empty());
+        assert_eq!(contacts.describe(), Contacts::new("fajar".into()).describe());
+    }
+
+    #[test]
+    fn the_roster_is_shown_with_who_is_online_by_then() {
+        let mut contacts = Contacts::new("fajar".into());
+        let both = RosterItem { jid: "esa".into(), name: None, subscription: Subscription::Both };
+        contacts.learn(&esa(true, "b", false));
+        let (early, late) = (Answer::Roster(vec![both.clone()]), Answer::Roster(vec![both]));
+        assert_eq!(contacts.shown(early).unwrap(), "* esa (both), online");
+        contacts.learn(&Event::Unavailable { from: "esa".into() });
+        assert_eq!(contacts.shown(late).unwrap(), "* esa (both)");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use kurir_client::{NewMessage, PresenceError};
 
 use super::command::{self, Command, HELP};
+use super::contacts::Answer;
 use super::terminal::plain;
 use super::{Asked, Chat, Done, account, contacts};
 
@@ -43,29 +44,26 @@ impl Chat {
             }
             Ok(Command::Again(number)) => return self.decide(number, true),
             Ok(Command::Drop(number)) => return self.decide(number, false),
-            Ok(Command::Add { jid, name }) => Box::pin(async move {
+            Ok(Command::Add { jid, name }) => said(async move {
                 match client.add(&jid, name.as_deref()).await {
                     // The event that came before has said it.
                     Ok(_) => None,
                     Err(error) => Some(format!("! {}: {error}", plain(&jid))),
                 }
             }),
-            Ok(Command::Remove(jid)) => Box::pin(async move {
+            Ok(Command::Remove(jid)) => said(async move {
                 match client.remove(&jid).await {
                     Ok(()) => Some(format!("* {} is no contact any more", plain(&jid))),
                     Err(error) => Some(format!("! {}: {error}", plain(&jid))),
                 }
             }),
-            Ok(Command::Roster) => {
-                let online = self.contacts.online();
-                Box::pin(async move {
-                    match client.roster().await {
-                        Ok(items) => Some(contacts::roster(&items, &online)),
-                        Err(error) => Some(format!("! {error}")),
-                    }
-                })
-            }
-            Ok(Command::Bio(bio)) => Box::pin(async move {
+            Ok(Command::Roster) => Box::pin(async move {
+                match client.roster().await {
+                    Ok(items) => Answer::Roster(items),
+                    Err(error) => Answer::Said(Some(format!("! {error}"))),
+                }
+            }),
+            Ok(Command::Bio(bio)) => said(async move {
                 Some(client.bio(&bio).await.map_or_else(|error| format!("! {error}"), |()| "* done".into()))
             }),
             Ok(Command::History(count)) => {
@@ -73,7 +71,7 @@ impl Chat {
                     self.complain("with whom? /to NAME says it")?;
                     return Ok(true);
                 };
-                Box::pin(async move {
+                said(async move {
                     match account::history(&client, with, count).await {
                         Ok(messages) => Some(contacts::history(&messages)),
                         Err(error) => Some(format!("! {error}")),
@@ -81,19 +79,19 @@ impl Chat {
                 })
             }
             Ok(Command::Explain(number)) => return self.explain(number),
-            Ok(Command::Devices) => Box::pin(async move {
+            Ok(Command::Devices) => said(async move {
                 match client.devices().await {
                     Ok(devices) => Some(account::devices(&devices)),
                     Err(error) => Some(format!("! {error}")),
                 }
             }),
-            Ok(Command::Forget(device)) => Box::pin(async move {
+            Ok(Command::Forget(device)) => said(async move {
                 match client.remove_device(&device).await {
                     Ok(()) => Some(format!("* {} is logged out", plain(&device))),
                     Err(error) => Some(format!("! {}: {error}", plain(&device))),
                 }
             }),
-            Ok(Command::Who(name)) => Box::pin(async move {
+            Ok(Command::Who(name)) => said(async move {
                 match client.presence(&name).await {
                     Ok(presence) => Some(format!("* {}", contacts::presence(&presence))),
                     Err(PresenceError::UserNotFound) => Some(format!("! nobody is called {}", plain(&name))),
@@ -113,7 +111,7 @@ impl Chat {
             return Ok(true);
         };
         let client = self.client.clone();
-        self.asked.push_back(Box::pin(async move {
+        self.asked.push_back(said(async move {
             match client.explain(&stanza_id).await {
                 Ok(explanation) => Some(account::explained(number, &explanation)),
                 Err(error) => Some(format!("! [{number}] {error}")),
@@ -140,4 +138,9 @@ impl Chat {
         }));
         Ok(true)
     }
+}
+
+/// A question whose answer is a line, or nothing.
+fn said(line: impl Future<Output = Option<String>> + Send + 'static) -> Asked {
+    Box::pin(async move { Answer::Said(line.await) })
 }

@@ -9,6 +9,7 @@ use std::{
 use kurir_manager::store::DatabaseConfig;
 use kurir_relay::BareHello;
 use kurir_service::{
+    ShutdownConfig,
     admin::AdminConfig,
     config::{ConfigError, Flag, Loaded, Sources},
 };
@@ -50,13 +51,15 @@ pub(super) struct Plan {
     pub(super) create: Option<PathBuf>,
 }
 
-/// The defaults of `kurir up`: nothing else installed, and the original's clients, which know no tickets, let in.
+/// The defaults of `kurir up`: nothing else installed, the original's clients, which know no tickets, let in, and a stop at once,
+/// since there is nowhere else to go.
 pub(super) fn defaults(args: &Args) -> Config {
     let admin = AdminConfig { listen: Ports::of(args).private(ADMIN) };
     let directory = DirectoryConfig { url: Secret::new(IN_PROCESS), ..DirectoryConfig::default() };
     let database = DatabaseConfig { url: sqlite(&args.data), ..DatabaseConfig::default() };
     let relay = kurir_relay::Config { bare_hello: BareHello::SameAddress, ..kurir_relay::Config::default() };
-    Config { admin, directory, database, relay, ..Config::default() }
+    let shutdown = ShutdownConfig { spread_seconds: 0, ..ShutdownConfig::default() };
+    Config { admin, shutdown, directory, database, relay, ..Config::default() }
 }
 
 /// File, environment and `--set` as everywhere, and the flags that stand for a key.
@@ -240,6 +243,7 @@ mod tests {
         assert_eq!(plan.create.as_deref(), Some(Path::new("some dir/50%?")));
         assert_eq!((plan.managers.len(), plan.relays.len()), (1, 2));
         assert_eq!(plan.relays[0].bare_hello, BareHello::SameAddress);
+        assert_eq!(plan.config.shutdown.spread_seconds, 0, "Ctrl-C stops at once");
     }
 
     #[test]

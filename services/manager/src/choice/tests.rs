@@ -15,7 +15,7 @@ fn address(port: u16) -> ClientAddress {
 }
 
 fn report(connections: u64, redeemed: u64) -> Report {
-    Report { connections, redeemed, loop_delay: Duration::ZERO }
+    Report { connections, redeemed, loop_delay: Duration::ZERO, draining: false }
 }
 
 fn with_relays(rule: RelayChoice, names: &[&str], now: Instant) -> (Choice, Vec<Generation>) {
@@ -49,8 +49,9 @@ fn the_relay_with_the_fewest_connections_is_given_m13() {
 fn the_fastest_relay_is_given_whatever_its_connections() {
     let now = Instant::now();
     let (mut choice, generations) = with_relays(RelayChoice::Fastest, &["slow", "fast"], now);
-    let slow = Report { connections: 0, redeemed: 0, loop_delay: Duration::from_millis(9) };
-    let fast = Report { connections: 900, redeemed: 0, loop_delay: Duration::from_micros(200) };
+    let slow = Report { connections: 0, redeemed: 0, loop_delay: Duration::from_millis(9), draining: false };
+    let fast =
+        Report { connections: 900, redeemed: 0, loop_delay: Duration::from_micros(200), draining: false };
     choice.report(&id("slow"), generations[0], slow, now);
     choice.report(&id("fast"), generations[1], fast, now);
     assert_eq!(name(choice.choose(None, now + TICKET, now, &mut rand::rng())).unwrap(), "fast");
@@ -64,6 +65,18 @@ fn a_relay_silent_for_four_seconds_is_not_offered_m7() {
     choice.report(&id("b"), generations[1], report(100, 0), now);
     assert_eq!(choice.loads(now), [(id("b"), 100)]);
     assert_eq!(name(choice.choose(None, now + TICKET, now, &mut rand::rng())).unwrap(), "b");
+}
+
+#[test]
+fn a_relay_that_drains_is_offered_to_nobody() {
+    let now = Instant::now();
+    let (mut choice, generations) = with_relays(RelayChoice::Fewest, &["a", "b"], now);
+    choice.report(&id("b"), generations[1], report(100, 0), now);
+    choice.report(&id("a"), generations[0], Report { draining: true, ..report(0, 0) }, now);
+    assert_eq!(name(choice.choose(None, now + TICKET, now, &mut rand::rng())).unwrap(), "b");
+    // Better none than one that will be gone.
+    choice.report(&id("b"), generations[1], Report { draining: true, ..report(100, 0) }, now);
+    assert_eq!(choice.choose(None, now + TICKET, now, &mut rand::rng()), None);
 }
 
 #[test]

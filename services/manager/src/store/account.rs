@@ -10,7 +10,7 @@ use sea_orm::{
 use super::error::MayBeStoreError;
 use super::{
     Store, StoreError,
-    device::{self, Login, LoginError, NewSession},
+    device::{self, Login, LoginError, LoginSession, NewSession},
     entity::account::{ActiveModel, Column, Entity, Model},
     storable,
 };
@@ -100,8 +100,8 @@ impl Store {
                 Some(SqlErr::UniqueConstraintViolation(_)) => CreateError::Taken,
                 _ => CreateError::Store(error.into()),
             })?;
-            let login = Login { device: &new.device, now_ms: new.now_ms, session: Some(&new.session) };
-            device::logs_in(&transaction, row.id, &login, FIRST_LOGIN).await?;
+            let device = (&new.device, &new.session);
+            device::logs_in(&transaction, row.id, device, new.now_ms, FIRST_LOGIN).await?;
             transaction.commit().await.map_err(StoreError::from)?;
             Ok(Account::try_from(row)?)
         })
@@ -140,7 +140,17 @@ impl Store {
             if !device::has_room(&transaction, id.0, login.device, most).await? {
                 return Err(LoginError::TooManyDevices);
             }
-            device::logs_in(&transaction, id.0, login, number).await?;
+            let Login { device, now_ms, session } = *login;
+            match session {
+                LoginSession::New(session) => {
+                    device::logs_in(&transaction, id.0, (device, session), now_ms, number).await?;
+                }
+                LoginSession::Next(token) => {
+                    if !device::comes_back(&transaction, id.0, (device, token), now_ms, number).await? {
+                        return Err(LoginError::SessionOver);
+                    }
+                }
+            }
             transaction.commit().await.map_err(StoreError::from)?;
             Ok(number)
         })

@@ -37,8 +37,16 @@ pub struct Device {
 pub struct Login<'a> {
     pub device: &'a Resource,
     pub now_ms: i64,
-    /// None: it has used a token, and with it got the next.
-    pub session: Option<&'a NewSession>,
+    pub session: LoginSession<'a>,
+}
+
+/// The session that a device has from a login on.
+#[derive(Debug, Clone, Copy)]
+pub enum LoginSession<'a> {
+    /// Of a login with the password.
+    New(&'a NewSession),
+    /// Of a device that has used a token, and with it got this next one.
+    Next(&'a SessionToken),
 }
 
 /// Why no login is put down.
@@ -47,6 +55,9 @@ pub enum LoginError {
     /// It is that of a new device, and the account has as many as it may.
     #[error("the account has too many devices")]
     TooManyDevices,
+    /// The device's session was ended since its token was used.
+    #[error("the device's session is over")]
+    SessionOver,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -263,15 +274,15 @@ pub(super) async fn has_room(
     Ok(named.count(transaction).await? < most.into())
 }
 
-/// Puts down that a device logs in. A new one that has a name reads its account's log from here on: what was written before
+/// Puts down that a device logs in with its password. A new one that has a name reads its account's log from here on: what was written before
 /// is history. The default device is there from the beginning.
 pub(super) async fn logs_in(
     transaction: &impl ConnectionTrait,
     account: i64,
-    login: &Login<'_>,
+    (device, session): (&Resource, &NewSession),
+    now_ms: i64,
     id: LoginId,
 ) -> Result<(), StoreError> {
-    let Login { device, now_ms, session } = *login;
     let head =
         if device.is_named() { log::Entity::find_by_id(account).one(transaction).await? } else { None };
     let new = device::ActiveModel {
@@ -280,21 +291,40 @@ pub(super) async fn logs_in(
         cursor: Set(head.map_or(0, |head| head.last_seq)),
         seen_ms: Set(now_ms),
         login: Set(id.0.cast_signed()),
-        family: Set(session.map(|session| session.token.family_hash())),
-        current: Set(session.map(|session| session.token.hash())),
+        family: Set(Some(session.token.family_hash())),
+        current: Set(Some(session.token.hash())),
         former: Set(None),
-        expires_ms: Set(session.map(|session| session.expires_ms)),
+        expires_ms: Set(Some(session.expires_ms)),
     };
     let mut known = OnConflict::columns([device::Column::AccountId, device::Column::Resource]);
-    known.update_columns([device::Column::SeenMs, device::Column::Login]);
-    if session.is_some() {
-        known.update_columns([
-            device::Column::Family,
-            device::Column::Current,
-            device::Column::Former,
-            device::Column::ExpiresMs,
-        ]);
-    }
+    known.update_columns([
+        device::Column::SeenMs,
+        device::Column::Login,
+        device::Column::Family,
+        device::Column::Current,
+        device::Column::Former,
+        device::Column::ExpiresMs,
+    ]);
     device::Entity::insert(new).on_conflict(known).exec_without_returning(transaction).await?;
     Ok(())
+}
+
+/// Puts down that a device logs in with its session. False: that was ended since its token was used, by a removal for
+/// example.
+pub(super) async fn comes_back(
+    transaction: &impl ConnectionTrait,
+    account: i64,
+    (device, next): (&Resource, &SessionToken),
+    now_ms: i64,
+    id: LoginId,
+) -> Result<bool, StoreError> {
+    let updated = device::Entity::update_many()
+        .col_expr(device::Column::SeenMs, Expr::value(now_ms))
+        .col_expr(device::Column::Login, Expr::value(id.0.cast_signed()))
+        .filter(device::Column::AccountId.eq(account))
+        .filter(device::Column::Resource.eq(device.as_str()))
+        .filter(device::Column::Family.eq(next.family_hash()))
+        .exec(transaction)
+        .await?;
+    Ok(updated.rows_affected > 0)
 }

@@ -39,7 +39,7 @@ impl Relay {
     }
 
     async fn report(&self, connections: u64, redeemed: u64) {
-        let report = v1::LoadReport { connections, redeemed, loop_delay_us: 0 };
+        let report = v1::LoadReport { connections, redeemed, loop_delay_us: 0, draining: false };
         self.requests.send(v1::AttachRequest { message: Some(Message::Report(report)) }).await.unwrap();
     }
 

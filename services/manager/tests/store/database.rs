@@ -4,7 +4,7 @@ use kurir_manager::{
     password::{PasswordConfig, PasswordHash, Passwords},
     store::{
         Account, AccountId, CreateError, DatabaseConfig, NewAccount, Store, StoreError, Subscription,
-        device::{Login, LoginError, NewSession},
+        device::{Login, LoginError, LoginSession, NewSession},
         session::SessionToken,
     },
 };
@@ -81,10 +81,10 @@ pub(crate) async fn log_in(
     now_ms: i64,
 ) -> Result<LoginId, StoreError> {
     let session = session();
-    let login = Login { device, now_ms, session: Some(&session) };
+    let login = Login { device, now_ms, session: LoginSession::New(&session) };
     store.record_login(account, &login, None).await.map_err(|error| match error {
         LoginError::Store(error) => error,
-        LoginError::TooManyDevices => panic!("any number may be"),
+        refused => panic!("{refused}"),
     })
 }
 

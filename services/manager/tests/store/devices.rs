@@ -2,14 +2,14 @@
 
 use kurir_manager::store::{
     Account, Store,
-    device::{Cursor, Login, LoginError},
+    device::{Cursor, Login, LoginError, LoginSession},
     log::NewMessage,
 };
 use kurir_protocol::name::Resource;
 use uuid::Uuid;
 
 use crate::{
-    database::{REGISTERED_AT_MS, TestDatabase, key, log_in, register},
+    database::{REGISTERED_AT_MS, TestDatabase, key, log_in, register, session},
     on_both_databases,
 };
 
@@ -107,7 +107,8 @@ async fn one_device_too_many_is_refused(database: TestDatabase) {
     let store = database.store().await;
     let account = register(&store, "esa").await.unwrap();
     let logs_in = async |device: &Resource| {
-        let login = Login { device, now_ms: LATER_MS, session: None };
+        let session = session();
+        let login = Login { device, now_ms: LATER_MS, session: LoginSession::New(&session) };
         store.record_login(account.id, &login, Some(2)).await
     };
     let [tv, laptop] = ["tv", "laptop"].map(|name| Resource::named(name).unwrap());

@@ -2,7 +2,7 @@
 
 use kurir_manager::store::{
     Account, Store,
-    device::{Login, NewSession},
+    device::{Login, LoginError, LoginSession, NewSession},
     session::{SessionToken, SessionUse},
 };
 use kurir_protocol::name::{LoginId, Resource};
@@ -19,6 +19,7 @@ on_both_databases!(
     an_older_one_may_make_all_of_them_worthless,
     a_token_is_good_for_its_account_and_device_and_time_only,
     a_logout_ends_the_tokens_of_its_login_and_no_later_one,
+    a_device_that_is_removed_while_it_comes_back_is_not_put_down,
     of_two_uses_at_once_both_are_answered,
 );
 
@@ -42,7 +43,7 @@ impl Phone {
     async fn logs_in(&self) -> (SessionToken, LoginId) {
         let token = SessionToken::first();
         let session = NewSession { token: token.clone(), expires_ms: LIFE_MS };
-        let login = Login { device: &self.device, now_ms: 0, session: Some(&session) };
+        let login = Login { device: &self.device, now_ms: 0, session: LoginSession::New(&session) };
         (token, self.store.record_login(self.account.id, &login, None).await.unwrap())
     }
 
@@ -126,6 +127,22 @@ async fn a_token_is_good_for_its_account_and_device_and_time_only(database: Test
     let next = phone.renews(&token).await;
     phone.store.remove_device(phone.account.id, &phone.device).await.unwrap();
     assert_eq!(phone.uses(&next, 0).await, SessionUse::Refused, "removed");
+}
+
+async fn a_device_that_is_removed_while_it_comes_back_is_not_put_down(database: TestDatabase) {
+    let (mut phone, _) = Phone::logged_in(&database).await;
+    for device in [Resource::named("phone").unwrap(), Resource::default_device()] {
+        phone.device = device.clone();
+        let (token, _) = phone.logs_in().await;
+        let next = phone.renews(&token).await;
+        phone.store.remove_device(phone.account.id, &device).await.unwrap();
+        let login = Login { device: &device, now_ms: 0, session: LoginSession::Next(&next) };
+        let put_down = phone.store.record_login(phone.account.id, &login, None).await;
+        assert!(matches!(put_down, Err(LoginError::SessionOver)), "{device}: {put_down:?}");
+        assert_eq!(phone.uses(&next, 0).await, SessionUse::Refused);
+        let devices = phone.store.devices(phone.account.id).await.unwrap();
+        assert!(devices.iter().all(|known| known.resource != device || !device.is_named()), "{devices:?}");
+    }
 }
 
 async fn a_logout_ends_the_tokens_of_its_login_and_no_later_one(database: TestDatabase) {

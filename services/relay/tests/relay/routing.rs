@@ -1,6 +1,6 @@
 //! Where messages go, over one relay and several.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, net::Ipv4Addr};
 
 use kurir_directory::SessionEnd;
 use kurir_protocol::name::UserKey;
@@ -164,6 +164,77 @@ async fn r21_a_receiver_who_has_moved_is_found_where_it_is() {
     fajar.closed().await;
 }
 
+/// A client goes from one relay to another while it writes: what it wrote to the older connection before it looked there is
+/// delivered, or answered.
+#[tokio::test]
+async fn what_a_client_writes_to_its_older_connection_is_handled_until_it_closes_that() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let (one, two) = (world.relay("relay-1").await, world.relay("relay-2").await);
+    let mut fajar = one.hello("fajar", &manager.login("fajar").await).await;
+    let mut before = one.hello("esa", &manager.login("esa").await).await;
+    let mut esa = two.hello("esa", &manager.login("esa").await).await;
+    // Once the new connection is found by who has found the older one, that one's relay knows.
+    let moved = async {
+        loop {
+            fajar.message("esa", "di mana?").await;
+            tokio::select! {
+                _ = before.next() => {}
+                _ = esa.next() => return,
+            }
+        }
+    };
+    timeout(PATIENCE, moved).await.expect("the older connection is not displaced");
+    for number in 0..3 {
+        before.message("fajar", &format!("di jalan {number}")).await;
+        assert_eq!(fajar.body("esa").await, format!("di jalan {number}"));
+    }
+    before.message("siapa", "halo?").await;
+    before.not_delivered("esa").await;
+    before.message("fajar", "sampai").await;
+    before.ends().await;
+    before.closed().await;
+    assert_eq!(fajar.body("esa").await, "sampai");
+    esa.message("fajar", "di sini").await;
+    assert_eq!(fajar.body("esa").await, "di sini");
+}
+
+/// A client that goes to another manager logs in there first, and then says hello: until then it is reached where it is.
+#[tokio::test]
+async fn a_connection_of_an_older_login_works_until_the_newer_one_says_hello() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let (one, two) = (world.relay("relay-1").await, world.relay("relay-2").await);
+    let mut fajar = one.hello("fajar", &manager.login("fajar").await).await;
+    let claims = manager.claims("esa", "relay-1");
+    manager.online(&claims, Ipv4Addr::LOCALHOST.into()).await;
+    let mut before = one.hello("esa", &manager.sign(&claims)).await;
+    let token = manager.login("esa").await;
+    manager.displace("esa", claims.login.0);
+    // A logout that is told after it is heard after it: the relay knows of both.
+    let other = manager.claims("ibu", "relay-1");
+    let mut ibu = one.hello("ibu", &manager.sign(&other)).await;
+    manager.end_session("ibu", other.login.0);
+    ibu.closed().await;
+    fajar.message("esa", "masih di sana?").await;
+    assert_eq!(before.body("fajar").await, "masih di sana?");
+    let mut esa = two.hello("esa", &token).await;
+    before.closed().await;
+    fajar.message("esa", "dan sekarang?").await;
+    assert_eq!(esa.body("fajar").await, "dan sekarang?");
+}
+
+#[tokio::test]
+async fn a_connection_of_an_older_login_is_closed_if_nobody_comes() {
+    let world = World::new();
+    let manager = world.manager("manager-1").await;
+    let relay = world.relay("relay-1").await;
+    let claims = manager.claims("esa", "relay-1");
+    let mut esa = relay.hello("esa", &manager.sign(&claims)).await;
+    manager.displace("esa", claims.login.0);
+    esa.closed().await;
+}
+
 /// R24, R25: a relay stops cleanly; its users are closed and reported as gone, everybody else goes on.
 #[tokio::test]
 async fn r24_the_others_survive_a_relay_that_stops() {
@@ -175,7 +246,10 @@ async fn r24_the_others_survive_a_relay_that_stops() {
     esa.message("fajar", "halo").await;
     assert_eq!(fajar.body("esa").await, "halo");
     two.stop().await;
-    fajar.closed().await;
+    // It has shown that it knows Part II.
+    let error = json!({"type": "wait", "condition": "system-shutdown"});
+    let last = json!({"stanza": "stream", "type": "error", "error": error});
+    assert_eq!(fajar.rest().await.unwrap(), [last]);
     let entries = world.directory.user(&UserKey::of("fajar").unwrap()).await.unwrap();
     assert_eq!(entries.routes, [], "routes are released before the relay leaves");
     esa.message("fajar", "halo?").await;

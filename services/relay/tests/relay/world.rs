@@ -266,6 +266,11 @@ impl Client {
         Ok(lines.map(|line| serde_json::from_slice(line).unwrap()).collect())
     }
 
+    /// Closes its side.
+    pub(crate) async fn ends(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// The relay closes, with nothing more to say.
     pub(crate) async fn closed(&mut self) {
         assert_eq!(self.rest().await.unwrap(), Vec::<Value>::new());
@@ -392,10 +397,19 @@ impl Manager {
         }
     }
 
+    /// The user has logged out.
     pub(crate) fn end_session(&self, user: &str, login: u64) {
-        let end =
-            EndSession { user: user.to_owned(), resource: "default".to_owned(), login, conflict: false };
-        self.ends.send(end).unwrap();
+        self.end(user, login, false);
+    }
+
+    /// A newer login has the device.
+    pub(crate) fn displace(&self, user: &str, login: u64) {
+        self.end(user, login, true);
+    }
+
+    fn end(&self, user: &str, login: u64, conflict: bool) {
+        let (user, resource) = (user.to_owned(), "default".to_owned());
+        self.ends.send(EndSession { user, resource, login, conflict }).unwrap();
     }
 
     /// Waits until the directory has said that `id` is dead.

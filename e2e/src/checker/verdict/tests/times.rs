@@ -30,6 +30,45 @@ fn a_late_message_is_late_only_by_undisturbed_time() {
     away.is_wrong_only_with(&[]);
 }
 
+/// Online for four seconds of five, until a moment.
+fn comes_and_goes(story: &mut Story, device: Device, until: u32) -> &mut Story {
+    for at in (4000..until).step_by(5000) {
+        story.happens(at, Event::Offline { device }).happens(at + 1000, Event::Online { device, relay: 2 });
+    }
+    story
+}
+
+#[test]
+fn a_device_that_comes_and_goes_is_not_kept_waiting_for_ever() {
+    let delivered = |at| {
+        let mut story = Story::begins();
+        comes_and_goes(story.sent(0, 1).acked(0, 1), FAJAR, at).delivered(at, 1);
+        story
+    };
+    // Three times four seconds.
+    delivered(11_900).is_wrong_only_with(&[]);
+    delivered(13_900).is_wrong_only_with(&[Wrong::Late]);
+    // Disturbed all the time.
+    delivered(53_000).disturbed(0, 60_000, Place::Relay(2)).is_wrong_only_with(&[]);
+}
+
+#[test]
+fn a_sender_that_comes_and_goes_is_answered() {
+    let refused = |at| {
+        let mut story = Story::begins();
+        comes_and_goes(story.sent(0, 1), ESA, at).happens(at, Event::Refused { message: esa(1) });
+        // Acked is another matter.
+        story.disturbed(at, at + 10, Place::Everywhere);
+        story
+    };
+    let limbo = |story: Story| {
+        let verdict = judge(&story.0);
+        verdict.wrongs.iter().any(|(wrong, what)| *wrong == Wrong::Limbo && what.contains("no answer"))
+    };
+    assert!(!limbo(refused(20_900)));
+    assert!(limbo(refused(23_900)));
+}
+
 #[test]
 fn a_message_that_nobody_acks_is_in_limbo() {
     Story::begins().sent(100, 1).ends(1000).is_wrong_only_with(&[Wrong::Limbo]);

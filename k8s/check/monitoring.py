@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Alert rules and dashboard against what there is: metrics, their labels and values, runbook paragraphs. Needs PyYAML.
 
-    k8s/check-monitoring            one line for everything that is wrong, and 1
-    k8s/check-monitoring --write    makes rule.yaml, the object of Kubernetes, from rules.yaml
+    k8s/check/monitoring.py            one line for everything that is wrong, and 1
+    k8s/check/monitoring.py --write    makes rule.yaml, the object of Kubernetes, from rules.yaml
 
 PROMTOOL in the environment names Prometheus' own checker, which then looks at the rules and runs rules_test.yaml.
 """
@@ -16,11 +16,11 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "k8s/components/monitoring"
 RULES = MONITORING / "rules.yaml"
 OBJECT = MONITORING / "rule.yaml"
-HEADER = "# Made from rules.yaml by k8s/check-monitoring --write.\n"
+HEADER = "# Made from rules.yaml by k8s/check/monitoring.py --write.\n"
 
 # Prometheus' own metric of every target, and the labels that it adds.
 FOREIGN = {"up": set()}
@@ -117,7 +117,7 @@ def main():
     wrong = [*alerts(rules, metrics, known)]
     wrong += panels(json.loads((MONITORING / "dashboard.json").read_text()), metrics, known)
     if yaml.safe_load(OBJECT.read_text()) != as_object(rules):
-        wrong.append("rule.yaml is not what rules.yaml says: k8s/check-monitoring --write")
+        wrong.append("rule.yaml is not what rules.yaml says: k8s/check/monitoring.py --write")
     if promtool := os.environ.get("PROMTOOL"):
         for command in (["check", "rules", RULES], ["test", "rules", MONITORING / "rules_test.yaml"]):
             checked = subprocess.run([promtool, *command], capture_output=True, text=True)

@@ -163,7 +163,7 @@ async fn a_trace_follows_a_login_and_a_tracked_message() {
     assert_eq!(login.field("user"), Some("esa"));
     assert_eq!(login.field("result"), Some("created"));
     let hello = collector.has("the hello at the relay", |span| span.is("kurir-relay", "hello")).await;
-    assert_eq!((hello.trace, hello.parent), (login.trace, login.id), "the ticket carries the trace");
+    assert_eq!((&hello.trace, &hello.parent), (&login.trace, &login.id), "the ticket carries the trace");
     for step in ["password", "database", "redis"] {
         let step =
             collector.has(step, |span| span.is("kurir-manager", step) && span.trace == login.trace).await;

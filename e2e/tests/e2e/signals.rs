@@ -69,14 +69,15 @@ fn families(text: &str) -> Vec<(String, String, BTreeSet<String>)> {
             "info" => "_info",
             _ => "",
         };
-        let samples = text.lines().filter_map(|line| line.strip_prefix(name));
-        let labels =
-            samples.filter_map(|sample| sample.split_once('{')?.1.split_once('}')).flat_map(|(labels, _)| {
-                labels
-                    .split(',')
-                    .filter_map(|label| Some(label.split_once('=')?.0.to_string()))
-                    .collect::<Vec<_>>()
-            });
+        let endings: &[&str] = if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[suffix] };
+        // The name of another family may begin with this one's.
+        let labels_of = |line: &str| {
+            let (ending, rest) = line.strip_prefix(name)?.split_once('{')?;
+            let (labels, _) = rest.split_once('}').filter(|_| endings.contains(&ending))?;
+            let names = labels.split(',').filter_map(|label| Some(label.split_once('=')?.0.to_string()));
+            Some(names.collect::<Vec<_>>())
+        };
+        let labels = text.lines().filter_map(labels_of).flatten();
         let labels = labels.filter(|label| kind != "histogram" || label != "le").collect();
         (format!("{name}{suffix}"), kind.to_string(), labels)
     };

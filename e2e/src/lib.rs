@@ -21,6 +21,7 @@
 //! | [`crowd`] | many people who keep coming back, for faults |
 //! | [`checker`] | devices that send and read tracked messages under faults, and the verdict on what they saw |
 //! | [`simulation`] | the same checker over the rules joined in memory, in virtual time: thousands of seeds |
+//! | [`collector`] | a collector of OpenTelemetry, which keeps what it is sent |
 //! | [`rows`] | which test shows which row of the protocol |
 #![allow(
     clippy::unwrap_used,
@@ -32,6 +33,7 @@
 )]
 
 pub mod checker;
+pub mod collector;
 pub mod containers;
 pub mod crowd;
 pub mod deadline;

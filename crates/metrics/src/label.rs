@@ -16,6 +16,11 @@ pub trait Label: Copy + fmt::Debug + Send + Sync + 'static {
 
     /// The place of this one among them.
     fn index(self) -> usize;
+
+    /// This one, as it is shown.
+    fn value(self) -> &'static str {
+        Self::VALUES.get(self.index()).copied().unwrap_or_default()
+    }
 }
 
 /// Declares the values of a label, as an enum that is a [`Label`]:

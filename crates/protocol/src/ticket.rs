@@ -27,4 +27,7 @@ pub struct Claims {
     pub iat: u64,
     /// When it ends, likewise.
     pub exp: u64,
+    /// The login's trace, as W3C Trace Context writes it, for the relay to go on with. None where traces are off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
 }

@@ -7,7 +7,13 @@ use tokio::{
     time::timeout,
 };
 use tokio_stream::Stream;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{
+    Request, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Endpoint, Server},
+};
+use tracing::Span;
 
 /// A connection that is not there by then counts as refused.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,6 +27,13 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Room for batches in flight on one stream; HTTP/2's own 64 KiB would make links wait for window updates.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// A connection to another component. Calls go on with the trace of whoever makes them.
+pub type Channel = InterceptedService<tonic::transport::Channel, WithTrace>;
+
+/// Tells the other side, in a call's metadata, which trace it is part of.
+#[derive(Debug, Clone, Copy)]
+pub struct WithTrace;
 
 /// Why another component could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -64,15 +77,34 @@ pub async fn connect(url: &str) -> Result<Channel, ConnectError> {
         .initial_connection_window_size(STREAM_WINDOW_BYTES)
         .tcp_nodelay(true);
     // The endpoint's own deadline does not cover the look-up of the name.
-    timeout(CONNECT_TIMEOUT, endpoint.connect())
+    let channel = timeout(CONNECT_TIMEOUT, endpoint.connect())
         .await
         .map_err(|_| ConnectError::Late { url: url.to_owned() })?
-        .map_err(|source| ConnectError::Unreachable { url: url.to_owned(), source })
+        .map_err(|source| ConnectError::Unreachable { url: url.to_owned(), source })?;
+    Ok(InterceptedService::new(channel, WithTrace))
+}
+
+impl Interceptor for WithTrace {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let trace = kurir_trace::traceparent().and_then(|trace| AsciiMetadataValue::try_from(trace).ok());
+        if let Some(trace) = trace {
+            request.metadata_mut().insert(kurir_trace::context::HEADER, trace);
+        }
+        Ok(request)
+    }
+}
+
+/// Around the handling of a call that is part of a trace. A stream's is over when it has begun.
+fn span_of<B>(request: &http::Request<B>) -> Span {
+    let Some(trace) = request.headers().get(kurir_trace::context::HEADER) else { return Span::none() };
+    let span = kurir_trace::span!("serve", call = request.uri().path());
+    kurir_trace::continued(span, trace.to_str().ok())
 }
 
 /// A server for internal gRPC, with the keepalives and windows that [`connect`] expects of the other side.
 pub fn server() -> Server {
     Server::builder()
+        .trace_fn(span_of)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | [`config`] | defaults, file, environment and flags in layers; every value knows where it came from |
 //! | [`telemetry`] | logs on stderr: human on a terminal, JSON otherwise |
+//! | [`traces`] | spans, to a collector of OpenTelemetry |
 //! | [`mod@run`] | process start, signals, bounded drain |
 //! | [`shell`] | what `serve` is given: [`Shell`], [`Shutdown`] |
 //! | [`leave`] | how users are let go: each in its turn |
@@ -30,9 +31,11 @@ mod process;
 pub mod run;
 pub mod shell;
 pub mod telemetry;
+pub mod traces;
 
 pub use health::{Health, Ready};
 pub use listener::{BindError, Listener, ListenerConfig};
 pub use metrics::Metrics;
 pub use run::{Settings, run};
 pub use shell::{Shell, Shutdown, ShutdownConfig};
+pub use traces::TracesConfig;

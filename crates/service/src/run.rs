@@ -19,6 +19,7 @@ use crate::{
     open_files::{Connections, raise_open_file_limit},
     process as own_process,
     telemetry::{self, LogConfig, TelemetryError},
+    traces::TracesConfig,
 };
 
 /// What the process around a role is configured with.
@@ -26,6 +27,8 @@ use crate::{
 pub struct Settings {
     /// Section `[log]`.
     pub log: LogConfig,
+    /// Section `[traces]`.
+    pub traces: TracesConfig,
     /// Section `[admin]`.
     pub admin: AdminConfig,
     /// Section `[shutdown]`.
@@ -48,15 +51,27 @@ where
 {
     // With two providers in the tree rustls would panic at first use; it fails only if one is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    if let Err(error @ TelemetryError::Filter { .. }) = telemetry::init(&settings.log) {
-        eprintln!("kurir: {error}");
-        return ExitCode::from(2);
-    }
     let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(name, settings, &error.into()),
     };
+    let telemetry = {
+        let _entered = runtime.enter();
+        telemetry::init_traced(&settings.log, &settings.traces, name)
+    };
+    let exporter = match telemetry {
+        Ok(exporter) => exporter,
+        // A test runs several in one process.
+        Err(TelemetryError::Twice) => None,
+        Err(error) => {
+            eprintln!("kurir: {:#}", anyhow::Error::from(error));
+            return ExitCode::from(2);
+        }
+    };
     let outcome = runtime.block_on(live(name, settings, serve));
+    if let Some(exporter) = exporter {
+        exporter.finish();
+    }
     // What the drain has cut is left where it stands.
     runtime.shutdown_background();
     match outcome {

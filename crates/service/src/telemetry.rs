@@ -1,11 +1,16 @@
-//! Logs, on stderr. Stdout belongs to what a command prints.
+//! Logs, on stderr, and traces. Stdout belongs to what a command prints.
 
 use std::io::{self, IsTerminal};
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer, Registry,
+    filter::LevelFilter,
+    layer::{Identity, SubscriberExt},
+    util::SubscriberInitExt,
 };
+
+use crate::traces::{self, ExportError, Exporter, TracesConfig};
 
 /// Section `[log]` of the configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +49,9 @@ pub enum TelemetryError {
         /// As configured.
         level: String,
     },
+    /// Traces cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] ExportError),
     /// Something in this process logs already.
     #[error("logs have been set up already")]
     Twice,
@@ -51,6 +59,25 @@ pub enum TelemetryError {
 
 /// Starts logging for the whole process.
 pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
+    init_with(config, None::<Identity>)
+}
+
+/// Starts logging, and traces where they are configured, for the whole process; inside a tokio runtime. The exporter, if there is one,
+/// is to be finished before that runtime ends.
+pub fn init_traced(
+    config: &LogConfig,
+    exported: &TracesConfig,
+    role: &str,
+) -> Result<Option<Exporter>, TelemetryError> {
+    let (layer, exporter) = traces::layer(exported, role)?.unzip();
+    init_with(config, layer)?;
+    Ok(exporter)
+}
+
+fn init_with<L>(config: &LogConfig, traces: Option<L>) -> Result<(), TelemetryError>
+where
+    L: Layer<Registry> + Send + Sync + 'static,
+{
     let filter = filter(config)?;
     let terminal = io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(terminal);
@@ -59,7 +86,9 @@ pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
         LogFormat::Auto if terminal => lines.boxed(),
         LogFormat::Json | LogFormat::Auto => lines.json().flatten_event(true).with_span_list(false).boxed(),
     };
+    // Traces first: a layer can be told which one it is on, and logs take any.
     tracing_subscriber::registry()
+        .with(traces)
         .with(lines.with_filter(filter))
         .try_init()
         .map_err(|_| TelemetryError::Twice)

@@ -255,6 +255,6 @@ mod tests {
         let found = |asked| resolve(&asked, &events).iter().map(|event| event.at_us).collect::<Vec<_>>();
         assert_eq!(found(asked(Some("phone"))), [1]);
         assert_eq!(found(asked(None)), [1, 3]);
-        assert_eq!(found(Asked::default()), []);
+        assert_eq!(found(Asked::default()), [0i64; 0]);
     }
 }

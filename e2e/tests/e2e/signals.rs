@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use kurir_e2e::collector::{Collector, Span};
 use kurir_e2e::packets::refusal;
+use kurir_e2e::pattern::TEXT;
 use kurir_e2e::{PATIENCE, Plan, System, Topology};
 use serde_json::{Value, json};
 
 kurir_e2e::shows! {
     every_metric_is_documented_and_every_documented_one_is_there: "";
     readiness_follows_redis_and_the_database: "";
+    a_trace_follows_a_login_and_a_tracked_message: "";
 }
 
 /// Type, where it is shown, and labels, by name.
@@ -66,14 +69,15 @@ fn families(text: &str) -> Vec<(String, String, BTreeSet<String>)> {
             "info" => "_info",
             _ => "",
         };
-        let samples = text.lines().filter_map(|line| line.strip_prefix(name));
-        let labels =
-            samples.filter_map(|sample| sample.split_once('{')?.1.split_once('}')).flat_map(|(labels, _)| {
-                labels
-                    .split(',')
-                    .filter_map(|label| Some(label.split_once('=')?.0.to_string()))
-                    .collect::<Vec<_>>()
-            });
+        let endings: &[&str] = if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[suffix] };
+        // The name of another family may begin with this one's.
+        let labels_of = |line: &str| {
+            let (ending, rest) = line.strip_prefix(name)?.split_once('{')?;
+            let (labels, _) = rest.split_once('}').filter(|_| endings.contains(&ending))?;
+            let names = labels.split(',').filter_map(|label| Some(label.split_once('=')?.0.to_string()));
+            Some(names.collect::<Vec<_>>())
+        };
+        let labels = text.lines().filter_map(labels_of).flatten();
         let labels = labels.filter(|label| kind != "histogram" || label != "le").collect();
         (format!("{name}{suffix}"), kind.to_string(), labels)
     };
@@ -146,4 +150,40 @@ async fn is_without(system: &System, name: &str, dependency: &str) {
     assert_eq!(system.gauge(name, &format!("kurir_ready{{part=\"{dependency}\"}}")).await, Some(0));
     let (status, _) = system.admin_says(name, "/livez").await.expect("an answer");
     assert_eq!(status, 200, "{name} is alive");
+}
+
+#[tokio::test]
+async fn a_trace_follows_a_login_and_a_tracked_message() {
+    let collector = Collector::start().await;
+    let plan = Plan::new(Topology::Separate).managers(1).relays(1);
+    let system = plan.setting("traces.otlp_endpoint", collector.url()).start().await;
+    let mut esa = system.person("esa").registers().await;
+
+    // A login is one trace, from the manager's packet to the relay's route, with what it waited for.
+    let login = collector.has("the login at the manager", |span| span.is("kurir-manager", "login")).await;
+    assert_eq!(login.field("user"), Some("esa"));
+    assert_eq!(login.field("result"), Some("created"));
+    let hello = collector.has("the hello at the relay", |span| span.is("kurir-relay", "hello")).await;
+    assert_eq!((&hello.trace, &hello.parent), (&login.trace, &login.id), "the ticket carries the trace");
+    for step in ["password", "database", "redis"] {
+        let step =
+            collector.has(step, |span| span.is("kurir-manager", step) && span.trace == login.trace).await;
+        assert_eq!(step.parent, login.id, "{step:?}");
+    }
+    collector.has("the route", |span| span.is("kurir-relay", "redis") && span.parent == hello.id).await;
+
+    // Messages are handed over by gRPC.
+    let message = json!({"stanza": "message", "from": "esa", "to": "esa", "body": "to myself", "id": "a"});
+    esa.relay().sends(message).await;
+    let ack = json!({"stanza": "message", "type": "ack", "id": "a", "stanza_id": TEXT, "level": "stored"});
+    esa.relay().receives(ack).await;
+    let store = collector.has("the relay's batch", |span| span.is("kurir-relay", "store")).await;
+    let served = |span: &Span| span.is("kurir-manager", "serve") && span.parent == store.id;
+    let serve = collector.has("the manager's part", served).await;
+    assert_eq!(serve.trace, store.trace);
+    assert_eq!(serve.field("call"), Some("/kurir.v1.Log/Append"));
+
+    // What goes on all the time is no trace: leases are renewed, and nobody hears of it.
+    assert!(collector.spans().iter().all(|span| span.name != "redis" || !span.parent.is_empty()));
+    system.stops().await;
 }

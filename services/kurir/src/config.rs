@@ -12,7 +12,7 @@ use clap::Subcommand;
 use kurir_directory::ComponentId;
 use kurir_manager::store::DatabaseConfig;
 use kurir_service::{
-    ListenerConfig, Settings, ShutdownConfig,
+    ListenerConfig, Settings, ShutdownConfig, TracesConfig,
     admin::AdminConfig,
     config::{self, ConfigError, Flag, Loaded, Sources},
     telemetry::{self, LogConfig},
@@ -32,6 +32,7 @@ pub(crate) const IN_PROCESS: &str = "memory://";
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
     pub(crate) log: LogConfig,
+    pub(crate) traces: TracesConfig,
     pub(crate) admin: AdminConfig,
     pub(crate) start: StartConfig,
     pub(crate) shutdown: ShutdownConfig,
@@ -83,6 +84,7 @@ impl Config {
     pub(crate) fn settings(&self, sockets_per_user: usize, port_advice: &str) -> Settings {
         Settings {
             log: self.log.clone(),
+            traces: self.traces.clone(),
             admin: self.admin.clone(),
             shutdown: self.shutdown.clone(),
             sockets_per_user,
@@ -177,10 +179,16 @@ fn too_long(prefix: &str, value: &Value) -> Option<String> {
 
 /// The first key whose value no server could work with.
 fn outside(config: &Config) -> Option<(&'static str, &'static str)> {
-    let Config { admin, database, tracker, manager, relay, .. } = config;
+    let Config { traces, admin, database, tracker, manager, relay, .. } = config;
     let rules = [
         ("admin.listen", admin.listen == "off" || is_address(&admin.listen), "expected HOST:PORT or off"),
         ("database.max_connections", database.max_connections >= 1, "must be at least 1"),
+        (
+            "traces.otlp_endpoint",
+            traces.otlp_endpoint.is_empty() || is_url(&traces.otlp_endpoint),
+            "expected http://HOST:PORT, or nothing",
+        ),
+        ("traces.sample_ratio", (0.0..=1.0).contains(&traces.sample_ratio), "must be from 0 to 1"),
         // PostgreSQL counts milliseconds, in 31 bits.
         (
             "database.timeout_seconds",
@@ -366,6 +374,8 @@ mod tests {
             "relay.outbox_bytes=0",
             "tracker.listen=nonsense",
             "admin.listen=nonsense",
+            "traces.otlp_endpoint=collector:4317",
+            "traces.sample_ratio=1.5",
             "relay.id=a b",
             "manager.id={}",
             "manager.domain=a@b",

@@ -20,6 +20,8 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("kurir-rpc", &["kurir-service", "kurir-directory", "sea-orm", "figment"]),
     ("kurir-trail", &["kurir-service", "kurir-directory", "sea-orm", "figment"]),
     ("kurir-metrics", &["tokio", "tonic", "tracing"]),
+    // The collector is the process' business.
+    ("kurir-trace", &["tokio", "tonic", "opentelemetry-otlp"]),
     ("kurir-service", &["kurir-protocol", "kurir-rpc", "kurir-directory"]),
     ("kurir-directory", &["sea-orm", "kurir-rpc"]),
     ("kurir-relay", &["sea-orm", "kurir-tracker", "kurir-manager"]),

@@ -10,6 +10,7 @@ use std::{
 use kurir_directory::{
     DirectoryError, Generation, NewSession, Session, SessionClaim, SessionEnd, UserEntries,
 };
+use kurir_metrics::Label;
 use kurir_protocol::{
     manager::{Auth, Session as Token},
     name::{LoginId, Resource, UserKey, Username},
@@ -177,12 +178,14 @@ impl Manager {
             Some(session) => self.come_back(auth, session, client).await,
             None => self.log_in(auth, client).await,
         };
-        self.metrics.authenticated(match &result {
+        let outcome = match &result {
             Ok(_) if auth.register => AuthResult::Created,
             Ok(_) if auth.session.is_some() => AuthResult::CameBack,
             Ok(_) => AuthResult::LoggedIn,
             Err(refusal) => refusal.result(),
-        });
+        };
+        self.metrics.authenticated(outcome);
+        tracing::Span::current().record("result", outcome.value());
         result
     }
 

@@ -19,6 +19,7 @@ use kurir_protocol::{
 };
 use kurir_socket::{Flow, Outbox, Pace};
 use tokio::net::TcpStream;
+use tracing::Instrument;
 
 use crate::{
     accounts::{self, Client, Refusal},
@@ -106,7 +107,11 @@ impl Connection {
         }
         match packet {
             FromClient::Hello | FromClient::Ignored => Flow::Continue,
-            FromClient::Auth(auth) => self.authenticate(&auth, replies).await,
+            FromClient::Auth(auth) => {
+                let user = auth.username.as_deref();
+                let span = kurir_trace::span!("login", user, result = tracing::field::Empty);
+                self.authenticate(&auth, replies).instrument(span).await
+            }
             FromClient::Iq(request) => {
                 match &self.online {
                     Some(online) => {

@@ -9,6 +9,7 @@ use argon2::{
 use kurir_metrics::Requests;
 use sea_orm::DeriveValueType;
 use tokio::{sync::Semaphore, time::timeout};
+use tracing::Instrument;
 
 /// How long a request waits for its turn. Its client waits with everything else that it has sent, pings too.
 const TURN_WAIT: Duration = Duration::from_secs(3);
@@ -154,7 +155,8 @@ impl Passwords {
         &self,
         work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
-        self.requests.timed(self.work_in_turn(work), Result::is_err).await
+        let working = self.work_in_turn(work).instrument(kurir_trace::step!("password"));
+        self.requests.timed(working, Result::is_err).await
     }
 
     async fn work_in_turn<T: Send + 'static>(

@@ -42,6 +42,7 @@ use sea_orm::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard};
+use tracing::Instrument;
 
 pub use account::{Account, AccountId, CreateError, FIRST_LOGIN, NewAccount};
 pub use error::StoreError;
@@ -134,7 +135,7 @@ impl Store {
                 .unwrap_or_else(|_| Err(StoreError::Unavailable(DeadlineExceeded.into()).into()))
         };
         let failed = |outcome: &Result<T, E>| outcome.as_ref().is_err_and(E::is_store_error);
-        self.requests.timed(bounded, failed).await
+        self.requests.timed(bounded.instrument(kurir_trace::step!("database")), failed).await
     }
 
     /// Waits for the turn to write, where only one can.

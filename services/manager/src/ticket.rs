@@ -87,6 +87,7 @@ impl Signer {
             iat: issued,
             // A fraction of the first second has passed already.
             exp: issued + self.life.as_secs() + 1,
+            trace: kurir_trace::traceparent(),
         };
         jsonwebtoken::encode(&self.header, &claims, &self.key).map_err(SignError::Sign)
     }

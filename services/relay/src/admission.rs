@@ -19,6 +19,7 @@ use tokio::{
     sync::{Mutex, MutexGuard},
     time::sleep,
 };
+use tracing::Instrument;
 
 use crate::{
     config::BareHello,
@@ -158,7 +159,10 @@ impl Relay {
             Some(token) => self.bearer(user, &token, device).await?,
             None => self.bare(user, address, device).await?,
         };
-        self.claim(identity, outbox).await
+        let trace = identity.ticket.as_ref().and_then(|ticket| ticket.claims.trace.as_deref());
+        let span = kurir_trace::span!("hello", user = identity.user.as_str());
+        let span = kurir_trace::continued(span, trace);
+        self.claim(identity, outbox).instrument(span).await
     }
 
     async fn bearer(&self, user: UserKey, token: &str, device: Device) -> Result<Identity, Refused> {

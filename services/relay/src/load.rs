@@ -154,6 +154,7 @@ mod tests {
             jti: jti.to_owned(),
             iat: 0,
             exp,
+            trace: None,
         };
         Ticket { claims, key_id: key_id.to_owned() }
     }

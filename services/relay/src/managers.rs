@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kurir_rpc::v1::{log_client::LogClient, trail_client::TrailClient};
-use tonic::transport::Channel;
+use kurir_rpc::{
+    Channel,
+    v1::{log_client::LogClient, trail_client::TrailClient},
+};
 
 #[derive(Debug, Default)]
 pub(crate) struct Managers {

@@ -17,9 +17,12 @@ use kurir_delivery::{
     reading,
 };
 use kurir_protocol::relay::{Ready, acknowledge, deliver, gap, id, is_to_another, ready};
-use kurir_rpc::v1::{
-    self, GetHeadsRequest, LogEntry, MoveCursorsRequest, ReadRequest, ReadResponse, log_client::LogClient,
-    read_request::From,
+use kurir_rpc::{
+    Channel,
+    v1::{
+        self, GetHeadsRequest, LogEntry, MoveCursorsRequest, ReadRequest, ReadResponse,
+        log_client::LogClient, read_request::From,
+    },
 };
 use kurir_socket::outbox::Fill;
 use kurir_trail::Reason;
@@ -27,7 +30,7 @@ use tokio::{
     sync::{Notify, Semaphore},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{Code, Response, Status};
 
 use crate::{connection::Connection, relay::Relay, trail::PageNotes};
 

@@ -21,6 +21,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout},
 };
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{connection::Connection, metrics::TrackedOutcome, readers, relay::Relay};
@@ -92,7 +93,9 @@ pub(crate) async fn store(relay: &Arc<Relay>) {
         refused.iter().for_each(wait);
         let messages = batch.messages().map(tracked_message).collect();
         let (began, mut tries) = (Instant::now(), 0);
-        let appended = append(relay, &mut manager, AppendRequest { messages }, &mut tries).await;
+        let request = AppendRequest { messages };
+        let span = kurir_trace::span!("store", messages = request.messages.len());
+        let appended = append(relay, &mut manager, request, &mut tries).instrument(span).await;
         let mut notes = Notes::new(relay, manager.as_ref(), tries, began.elapsed());
         for pending in &refused {
             notes.refuse(pending, Reason::OutOfTurn);

@@ -8,6 +8,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, Pipeline, RedisError, Script, Value};
 use thiserror::Error;
 use tokio::sync::Mutex;
+use tracing::Instrument;
 
 use crate::DirectoryError;
 
@@ -48,7 +49,8 @@ impl Link {
 
     /// Carries out the commands in one round trip.
     pub(crate) async fn run(&self, commands: &Pipeline) -> Result<Replies, DirectoryError> {
-        self.requests.timed(self.carry_out(commands), Result::is_err).await
+        let carrying_out = self.carry_out(commands).instrument(kurir_trace::step!("redis"));
+        self.requests.timed(carrying_out, Result::is_err).await
     }
 
     async fn carry_out(&self, commands: &Pipeline) -> Result<Replies, DirectoryError> {

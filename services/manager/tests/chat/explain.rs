@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use kurir_manager::Config;
+use kurir_rpc::Channel;
 use kurir_rpc::v1::{
     AppendRequest, ExplainRequest, KeepRequest, TrackedMessage, TrailEvent, explain_client::ExplainClient,
     log_client::LogClient, trail_client::TrailClient,
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 
 use crate::{
     client::{Client, PATIENCE},

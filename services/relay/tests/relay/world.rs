@@ -359,6 +359,7 @@ impl Manager {
             jti: login.to_string(),
             iat: now,
             exp: now + 60,
+            trace: None,
         }
     }
 

@@ -34,6 +34,8 @@ fixup() {
 # Cargo goes by times, and files of the store are older than anything: it compiles what of the sources is not there, and takes
 # the rest as it finds it. Whoever gives a target directory has seen to it that it is up to date.
 borrow() {
+  # Else libraries in C would be compiled anew, and all that is on top of them: they were without it.
+  unset SOURCE_DATE_EPOCH
   profile=${hostTarget##*/}
   mkdir -p "target/$profile/deps"
   cp -a --reflink=auto "$hostTarget"/{.fingerprint,build} "target/$profile/"

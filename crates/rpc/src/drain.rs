@@ -13,23 +13,41 @@ use crate::v1::{
     drain_server::{self, DrainServer},
 };
 
-/// The service of one component.
-pub struct Drain {
-    begin: Box<dyn Fn() -> Result<(), Status> + Send + Sync>,
-    progress: watch::Receiver<DrainProgress>,
-    tasks: TaskTracker,
+/// How far the drain of a component is.
+#[derive(Debug, Default)]
+pub struct Draining(watch::Sender<DrainProgress>);
+
+impl Draining {
+    /// The service of the component, which is called a `role`. `begin` begins the drain, once however often it is called; false: other
+    /// roles share the process, and nothing was begun. Who is told of it holds a place in `tasks` until it has the last word or
+    /// has gone: the process waits for that.
+    pub fn server(
+        &self,
+        role: &'static str,
+        begin: impl Fn() -> bool + Send + Sync + 'static,
+        tasks: TaskTracker,
+    ) -> DrainServer<Drain> {
+        DrainServer::new(Drain { role, begin: Box::new(begin), progress: self.0.subscribe(), tasks })
+    }
+
+    /// So many connections were there, are left, and were closed as their time was over.
+    pub fn is_at(&self, users: usize, left: usize, closed_at_deadline: usize) {
+        let [users, left, closed_at_deadline] = [users, left, closed_at_deadline].map(|count| count as u64);
+        self.0.send_replace(DrainProgress { users, left, closed_at_deadline, stopped: false });
+    }
+
+    /// The last word.
+    pub fn is_done(&self) {
+        self.0.send_modify(|progress| progress.stopped = true);
+    }
 }
 
-impl Drain {
-    /// `begin` begins the drain, once however often it is called, or says why that cannot be; `progress` is how far it is.
-    /// Who is told of it holds a place in `tasks` until it has the last word or has gone: the process waits for that.
-    pub fn server(
-        begin: impl Fn() -> Result<(), Status> + Send + Sync + 'static,
-        progress: watch::Receiver<DrainProgress>,
-        tasks: TaskTracker,
-    ) -> DrainServer<Self> {
-        DrainServer::new(Self { begin: Box::new(begin), progress, tasks })
-    }
+/// The service of one component.
+pub struct Drain {
+    role: &'static str,
+    begin: Box<dyn Fn() -> bool + Send + Sync>,
+    progress: watch::Receiver<DrainProgress>,
+    tasks: TaskTracker,
 }
 
 impl fmt::Debug for Drain {
@@ -43,7 +61,11 @@ impl drain_server::Drain for Drain {
     type DrainStream = Pin<Box<dyn Stream<Item = Result<DrainProgress, Status>> + Send>>;
 
     async fn drain(&self, _request: Request<DrainRequest>) -> Result<Response<Self::DrainStream>, Status> {
-        (self.begin)()?;
+        if !(self.begin)() {
+            let role = self.role;
+            let why = format!("this {role} shares its process with every other part: stop that");
+            return Err(Status::failed_precondition(why));
+        }
         let mut progress = self.progress.clone();
         // How far it is at once, and then every change.
         progress.mark_changed();
@@ -77,23 +99,22 @@ mod tests {
 
     use super::{drain_server::Drain as _, *};
 
-    fn drain(
-        begin: impl Fn() -> Result<(), Status> + Send + Sync + 'static,
-    ) -> (watch::Sender<DrainProgress>, Drain) {
-        let (tx, progress) = watch::channel(DrainProgress::default());
-        (tx, Drain { begin: Box::new(begin), progress, tasks: TaskTracker::new() })
+    fn drain(can_begin: bool) -> (Draining, Drain) {
+        let draining = Draining::default();
+        let (begin, progress) = (Box::new(move || can_begin), draining.0.subscribe());
+        (draining, Drain { role: "relay", begin, progress, tasks: TaskTracker::new() })
     }
 
     #[tokio::test]
     async fn progress_is_told_at_once_after_every_change_and_to_the_last_word() {
-        let (progress, drain) = drain(|| Ok(()));
+        let (draining, drain) = drain(true);
         let mut told = drain.drain(Request::new(DrainRequest {})).await.unwrap().into_inner();
         assert_eq!(told.next().await.unwrap().unwrap(), DrainProgress::default());
         let some = DrainProgress { users: 2, left: 1, ..DrainProgress::default() };
-        progress.send_replace(some);
+        draining.is_at(2, 1, 0);
         assert_eq!(told.next().await.unwrap().unwrap(), some);
-        progress.send_replace(DrainProgress { stopped: true, ..some });
-        assert!(told.next().await.unwrap().unwrap().stopped);
+        draining.is_done();
+        assert_eq!(told.next().await.unwrap().unwrap(), DrainProgress { stopped: true, ..some });
         assert_eq!(drain.tasks.len(), 1);
         assert!(told.next().await.is_none());
         assert_eq!(drain.tasks.len(), 0);
@@ -101,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_drain_that_cannot_be_is_refused() {
-        let (_progress, drain) = drain(|| Err(Status::failed_precondition("no")));
+        let (_draining, drain) = drain(false);
         let refused = drain.drain(Request::new(DrainRequest {})).await.err().unwrap();
         assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     }

@@ -5,6 +5,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+/// A client that is closed without having been asked has what it has sent by then handled, and answered if that takes no longer.
+pub const SENT_AWAY: Duration = Duration::from_millis(40);
+
 /// How often is looked for turns that have come, and for users who have.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -66,6 +69,9 @@ pub async fn let_go<G: Guest>(
             report(now);
         }
         if over || here.is_empty() {
+            if closed_at_deadline > 0 {
+                tracing::warn!(users = closed_at_deadline, "users who had not left in time were closed");
+            }
             return now;
         }
     }

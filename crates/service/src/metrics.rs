@@ -50,6 +50,18 @@ impl Metrics {
         self.register(|registry| registry.register_collector(Box::new(Reading { name, help, read })));
     }
 
+    /// The same of something that need not live as long as the registry: 0 once it is gone.
+    pub fn register_reading_of<T: Send + Sync + 'static>(
+        &self,
+        whose: &Arc<T>,
+        name: &'static str,
+        help: &'static str,
+        read: fn(&T) -> usize,
+    ) {
+        let whose = Arc::downgrade(whose);
+        self.register_reading(name, help, move || whose.upgrade().map_or(0, |whose| read(&whose)));
+    }
+
     pub(crate) fn with_registry<R>(&self, act: impl FnOnce(&mut Registry) -> R) -> R {
         // A panic while registering leaves at worst a metric out.
         act(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner))

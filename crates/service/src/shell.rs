@@ -70,9 +70,12 @@ impl Shutdown {
         self.leaving.cancelled().await;
     }
 
-    /// Whether roles besides this one would stop with it.
-    pub fn is_shared(&self) -> bool {
-        self.shared
+    /// The same, unless roles besides the caller's would stop with it. False: they would.
+    pub fn leave_unless_shared(&self) -> bool {
+        if !self.shared {
+            self.leave();
+        }
+        !self.shared
     }
 
     /// Begins to drain. Called by the signal handler; by tests; by a role that cannot go on.

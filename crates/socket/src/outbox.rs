@@ -247,9 +247,7 @@ impl Outbox {
                 Some(waker) => waker.clone_from(context.waker()),
                 none => *none = Some(context.waker().clone()),
             }
-            let flushed = state.flushed_waker.take();
-            drop(state);
-            flushed.into_iter().for_each(Waker::wake);
+            wake_flushed(state);
             return Poll::Pending;
         }
         mem::swap(&mut state.lines, into);
@@ -336,9 +334,7 @@ impl Outbox {
     pub(crate) fn written(&self) {
         let mut state = self.lock();
         state.is_written();
-        let flushed = state.flushed_waker.take();
-        drop(state);
-        flushed.into_iter().for_each(Waker::wake);
+        wake_flushed(state);
     }
 
     /// The connection is over: what was not written is dropped.
@@ -347,9 +343,7 @@ impl Outbox {
         state.dropped |= !state.lines.is_empty();
         state.lines = Vec::new();
         state.over = true;
-        let flushed = state.flushed_waker.take();
-        drop(state);
-        flushed.into_iter().for_each(Waker::wake);
+        wake_flushed(state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -365,6 +359,13 @@ impl State {
             self.written_at = WrittenAt::Noted(SystemTime::now());
         }
     }
+}
+
+/// Wakes who waits in [`Outbox::flushed`], with the lock given back.
+fn wake_flushed(mut state: MutexGuard<'_, State>) {
+    let flushed = state.flushed_waker.take();
+    drop(state);
+    flushed.into_iter().for_each(Waker::wake);
 }
 
 impl fmt::Debug for Outbox {

@@ -7,13 +7,10 @@ use std::{
 
 use kurir_directory::{DirectoryError, Member};
 use kurir_protocol::{name::UserKey, session::Rules};
-use kurir_rpc::v1::DrainProgress;
+use kurir_rpc::drain::Draining;
 use kurir_socket::Options;
 use kurir_trail::Trail;
-use tokio::{
-    sync::{Notify, watch},
-    time::timeout,
-};
+use tokio::{sync::Notify, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -66,7 +63,7 @@ pub(crate) struct Manager {
     /// Open client connections: each holds a token.
     pub(crate) connections: TaskTracker,
     /// How far the drain is.
-    pub(crate) draining: watch::Sender<DrainProgress>,
+    pub(crate) draining: Draining,
     /// Closes the client connections that are left.
     pub(crate) closing: CancellationToken,
     /// Somebody's session was claimed again.

@@ -208,25 +208,23 @@ impl Metrics {
 
     /// What is read whenever it is asked for.
     pub(crate) fn register_readings(registry: &Registry, manager: &Arc<Manager>) {
-        let reading = |read: fn(&Manager) -> usize| {
-            // The registry outlives the manager.
-            let manager = Arc::downgrade(manager);
-            move || manager.upgrade().map_or(0, |manager| read(&manager))
-        };
-        registry.register_reading(
+        registry.register_reading_of(
+            manager,
             "manager_outbox_bytes",
             "Waiting to be written to users who are logged in, all together",
-            reading(|manager| manager.sessions.all().iter().map(|online| online.outbox_bytes()).sum()),
+            |manager| manager.sessions.all().iter().map(|online| online.outbox_bytes()).sum(),
         );
-        registry.register_reading(
+        registry.register_reading_of(
+            manager,
             "manager_passwords_waiting",
             "Passwords that wait for their turn to be hashed",
-            reading(|manager| manager.passwords.waiting()),
+            |manager| manager.passwords.waiting(),
         );
-        registry.register_reading(
+        registry.register_reading_of(
+            manager,
             "manager_passwords_hashing",
             "Passwords that are being hashed",
-            reading(|manager| manager.passwords.hashing()),
+            |manager| manager.passwords.hashing(),
         );
         let passwords = manager.passwords.requests();
         registry.register(|registry| {

@@ -12,7 +12,7 @@ use kurir_protocol::{
     name::{self, LoginId, Resource, UserKey, Username},
     replies::{self, StreamCondition},
 };
-use kurir_service::leave::Guest;
+use kurir_service::leave::{Guest, SENT_AWAY};
 use kurir_socket::Outbox;
 
 use crate::{
@@ -23,9 +23,6 @@ use crate::{
 
 /// What may wait for the replies of a request; beyond it the order is given up, and the outbox's own limit applies.
 const HELD_BYTES: usize = 256 * 1024;
-
-/// A client that is closed without having been asked has what it has sent by then handled, and answered if that takes no longer.
-const SENT_AWAY: Duration = Duration::from_millis(40);
 
 /// A user's session at this manager. It is only acted for while the member's generation is the one that the session was
 /// claimed under.

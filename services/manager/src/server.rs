@@ -7,7 +7,7 @@ use kurir_directory::{Address, ComponentId, Directory, Event, Kind, Member, NewC
 use kurir_protocol::{framing::Limits, session::Rules};
 use kurir_rpc::{
     Discovery,
-    drain::Drain,
+    drain::{Drain, Draining},
     v1::{self, drain_server::DrainServer},
 };
 use kurir_service::{Listener, Ready, Shell, Shutdown, leave::Times};
@@ -15,7 +15,7 @@ use kurir_socket::Options;
 use kurir_trail::Trail;
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -215,7 +215,7 @@ impl Bound {
             explaining: Explaining::new(),
             metrics,
             connections: TaskTracker::new(),
-            draining: watch::Sender::default(),
+            draining: Draining::default(),
             closing: CancellationToken::new(),
             reclaimed: Notify::new(),
             #[cfg(test)]
@@ -316,7 +316,7 @@ impl Running {
             tracing::warn!("not all was told to other managers; they find out by this one's end");
         }
         manager.member.leave().await;
-        drain::done(manager);
+        manager.draining.is_done();
         self.stop.cancel();
         self.tasks.close();
         // Streams that the other side does not close.

@@ -15,15 +15,12 @@ use kurir_protocol::{
     relay::{for_device, is_plain},
     replies::{self, StreamCondition},
 };
-use kurir_service::leave::Guest;
+use kurir_service::leave::{Guest, SENT_AWAY};
 use kurir_socket::{Closed, Outbox, outbox::Fill};
 use kurir_trail::Device;
 
 /// A client whose device has another connection now closes this one by itself, once it knows: so long it is served.
 const PARTING: Duration = Duration::from_secs(1);
-
-/// A client that is closed without having been asked has what it has sent by then handled, and answered if that takes no longer.
-const SENT_AWAY: Duration = Duration::from_millis(40);
 
 /// One admitted device. Small: there is one for every user who is online.
 #[derive(Debug)]

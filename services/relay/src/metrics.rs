@@ -116,28 +116,26 @@ impl Metrics {
 
     /// What is read whenever it is asked for.
     pub(crate) fn register_readings(registry: &Registry, relay: &Arc<Relay>) {
-        let reading = |read: fn(&Relay) -> usize| {
-            // The registry outlives the relay.
-            let relay = Arc::downgrade(relay);
-            move || relay.upgrade().map_or(0, |relay| read(&relay))
-        };
-        registry.register_reading(
+        registry.register_reading_of(
+            relay,
             "relay_outbox_bytes",
             "Waiting to be written to users, all together",
-            reading(|relay| {
+            |relay| {
                 let connections = relay.router.table.connections().flatten();
                 connections.map(|connection| connection.outbox.waiting_bytes()).sum()
-            }),
+            },
         );
-        registry.register_reading(
+        registry.register_reading_of(
+            relay,
             "relay_cached_routes",
             "Users elsewhere whose relay is remembered",
-            reading(|relay| relay.router.table.routes()),
+            |relay| relay.router.table.routes(),
         );
-        registry.register_reading(
+        registry.register_reading_of(
+            relay,
             "relay_waiting_bytes",
             "Messages whose receiver is being looked up or whose link settles",
-            reading(|relay| relay.router.waiting_bytes()),
+            |relay| relay.router.waiting_bytes(),
         );
     }
 

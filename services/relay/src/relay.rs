@@ -9,10 +9,9 @@ use std::{
 };
 
 use kurir_directory::{Directory, Member};
-use kurir_rpc::{Discovery, v1::DrainProgress};
+use kurir_rpc::{Discovery, drain::Draining};
 use kurir_socket::Options;
 use kurir_trail::Trail;
-use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -46,7 +45,7 @@ pub(crate) struct Relay {
     pub(crate) next_connection: AtomicU64,
     pub(crate) settings: Settings,
     /// How far the drain is.
-    pub(crate) draining: watch::Sender<DrainProgress>,
+    pub(crate) draining: Draining,
     /// Connections of clients: whoever drains waits for them.
     pub(crate) connections: TaskTracker,
     /// Closes those that are left.

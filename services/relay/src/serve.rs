@@ -14,15 +14,13 @@ use kurir_directory::{Address, ComponentId, Directory, Kind, Member, NewComponen
 use kurir_protocol::framing::Limits;
 use kurir_rpc::{
     Discovery,
+    drain::Draining,
     v1::{self, ComponentKind},
 };
 use kurir_service::{Listener, Shell};
 use kurir_socket::Options;
 use kurir_trail::Trail;
-use tokio::{
-    sync::{mpsc, watch},
-    time::timeout,
-};
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -155,7 +153,7 @@ async fn stop(relay: &Arc<Relay>, shell: &Shell) -> anyhow::Result<()> {
     // What the last connections have taken is not sent to them again elsewhere.
     let _ = timeout(CURSORS_STORED, readers::store_moved(relay)).await;
     relay.member.leave().await;
-    drain::done(relay);
+    relay.draining.is_done();
     relay.over.cancel();
     relay.tasks.close();
     relay.tasks.wait().await;
@@ -221,7 +219,7 @@ fn assemble(
                 first_reply_without_delimiter: false,
             },
         },
-        draining: watch::Sender::default(),
+        draining: Draining::default(),
         connections: TaskTracker::new(),
         closing: over.child_token(),
         tasks,

@@ -122,6 +122,9 @@ impl Plan {
     /// relay, and every relay is linked to every other.
     pub async fn start(self) -> System {
         let mut system = self.start_nothing_but_stores().await;
+        if let Some(redis) = &system.redis {
+            redis.has_been_used().await;
+        }
         for part in system.planned_parts() {
             system.launch(&part);
         }

@@ -17,7 +17,7 @@ pub mod transport;
 
 pub use discovery::Discovery;
 pub use streams::{Peer, Streams};
-pub use transport::{Channel, ConnectError, chain, connect, incoming, server};
+pub use transport::{Channel, ConnectError, chain, connect, incoming, is_url, server};
 
 /// Generated from `proto/kurir/v1`; the `.proto` files hold the documentation.
 #[allow(missing_docs, unreachable_pub, missing_debug_implementations, clippy::pedantic)]

@@ -62,6 +62,14 @@ pub enum ConnectError {
     },
 }
 
+/// Whether [`connect`] understands it: `http://host:port`.
+pub fn is_url(text: &str) -> bool {
+    let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    uri.scheme_str() == Some("http")
+        && uri.host().is_some_and(|host| !host.is_empty())
+        && uri.port_u16().is_some()
+}
+
 /// Connects to another component's gRPC address, `http://host:port`.
 ///
 /// Takes at most [`CONNECT_TIMEOUT`]. Streams on the channel end with an error within twice [`KEEPALIVE`] of the

@@ -114,7 +114,7 @@ impl Listener {
         self.inner
     }
 
-    /// Accepts until draining begins. Each connection's `handler` runs as a task of its own in
+    /// Accepts until draining begins, and whoever is in the backlog by then. Each connection's `handler` runs as a task of its own in
     /// `shell.shutdown.tracker` and must end soon after `shell.shutdown.token` is cancelled. While as many connections
     /// are open as the open-file limit allows, none is accepted: newcomers wait in the kernel's backlog.
     pub async fn run<H, F>(self, shell: &Shell, handler: H)
@@ -126,9 +126,10 @@ impl Listener {
         let mut acceptor = Acceptor { listener: self.inner, connections: &shell.connections, logged: None };
         loop {
             let (stream, peer, permit) = tokio::select! {
+                // Whose connection is there already is accepted still: closing the listener would reset it.
                 biased;
-                () = shell.shutdown.began() => return,
                 next = acceptor.next() => next,
+                () = shell.shutdown.began() => return,
             };
             metrics.accepted.inc();
             metrics.open.inc();

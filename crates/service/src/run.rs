@@ -1,12 +1,13 @@
 //! The life of a server process.
 
 use std::{
+    future::pending,
     io,
     pin::{Pin, pin},
     process::{self, ExitCode},
 };
 
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 use tokio::{
     runtime, select,
     signal::unix::{Signal, SignalKind, signal},
@@ -19,7 +20,7 @@ use crate::{
     open_files::{Connections, raise_open_file_limit},
     process as own_process,
     telemetry::{self, LogConfig, TelemetryError},
-    traces::TracesConfig,
+    traces::{Exporter, TracesConfig},
 };
 
 /// What the process around a role is configured with.
@@ -68,7 +69,8 @@ where
             return ExitCode::from(2);
         }
     };
-    let outcome = runtime.block_on(live(name, settings, serve));
+    let lost_spans = exporter.as_ref().map(Exporter::lost).unwrap_or_default();
+    let outcome = runtime.block_on(live(name, settings, lost_spans, serve));
     if let Some(exporter) = exporter {
         exporter.finish();
     }
@@ -100,7 +102,12 @@ fn explained(error: &anyhow::Error, settings: &Settings) -> String {
     }
 }
 
-async fn live<S, F>(role: &'static str, settings: &Settings, serve: S) -> anyhow::Result<()>
+async fn live<S, F>(
+    role: &'static str,
+    settings: &Settings,
+    lost_spans: Counter,
+    serve: S,
+) -> anyhow::Result<()>
 where
     S: FnOnce(Shell) -> F,
     F: Future<Output = anyhow::Result<()>>,
@@ -122,6 +129,7 @@ where
             "1 from the moment when the process was told to stop",
             draining.clone(),
         );
+        registry.register("lost_spans", "Spans of traces that the collector did not take", lost_spans);
     });
     let admin = Admin::start(&settings.admin, &shell).await?;
     if let Some(address) = admin.address() {
@@ -191,23 +199,35 @@ impl Signals {
 
     /// The first signal, or whatever else has the process leave, begins the stop; another signal ends the process.
     async fn stop(mut self, shell: Shell, shutdown: ShutdownConfig, draining: Gauge) {
-        select! {
-            () = self.next() => {}
-            () = shell.shutdown.leaves() => {}
-        }
+        let by_signal = select! {
+            () = self.next() => true,
+            () = shell.shutdown.leaves() => false,
+        };
         draining.set(1);
         // Before it is logged: whoever reads that line may rely on it.
         shell.health.stopping();
         shell.shutdown.leave();
-        if !shell.shutdown.token.is_cancelled() {
+        if by_signal {
             tracing::info!("told to stop, a second signal stops at once");
+        } else if !shell.shutdown.token.is_cancelled() {
+            tracing::info!("asked to drain and stop");
         }
-        select! {
-            () = sleep(shutdown.pause()) => shell.shutdown.begin(),
-            () = self.next() => {}
-        }
-        if shell.shutdown.token.is_cancelled() {
+        let begin = async {
+            sleep(shutdown.pause()).await;
+            shell.shutdown.begin();
+            pending().await
+        };
+        let signals = async {
+            // Whoever has asked for a drain has sent no signal: the next one is the first.
+            if !by_signal {
+                self.next().await;
+                tracing::info!("told to stop, as it does; a second signal stops at once");
+            }
             self.next().await;
+        };
+        select! {
+            () = begin => {}
+            () = signals => {}
         }
         tracing::warn!("told twice to stop, stopping at once");
         process::exit(1);
@@ -216,7 +236,7 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use std::{future, time::Duration};
+    use std::time::Duration;
 
     use anyhow::anyhow;
     use tokio::time::Instant;
@@ -249,10 +269,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn draining_ends_with_the_grace_and_cuts_what_is_left() {
         let shell = Shell::new(1);
-        shell.shutdown.tracker.spawn(future::pending::<()>());
+        shell.shutdown.tracker.spawn(pending::<()>());
         shell.shutdown.begin();
         let start = Instant::now();
-        serve_and_drain(&shell, &grace(), future::pending()).await.unwrap();
+        serve_and_drain(&shell, &grace(), pending()).await.unwrap();
         assert_eq!(start.elapsed().as_secs(), 10);
         assert_eq!(shell.shutdown.tracker.len(), 1);
     }

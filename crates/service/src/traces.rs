@@ -1,15 +1,20 @@
 //! Spans to a collector, in batches and in the background. What a collector does not take in time is lost: traces never hold up
 //! what they tell of.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use kurir_trace::TARGET;
 use opentelemetry::{KeyValue, trace::TracerProvider};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
-    trace::{Sampler, SdkTracerProvider},
+    error::OTelSdkResult,
+    trace::{self, Sampler, SdkTracerProvider, SpanData},
 };
+use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
@@ -35,7 +40,10 @@ impl Default for TracesConfig {
 
 /// Sends what is left when it is [finished](Exporter::finish).
 #[derive(Debug)]
-pub struct Exporter(SdkTracerProvider);
+pub struct Exporter {
+    provider: SdkTracerProvider,
+    lost: Counter,
+}
 
 /// There can be no exporter to this address.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +72,8 @@ where
         .with_timeout(PATIENCE)
         .build()
         .map_err(|source| ExportError { endpoint: config.otlp_endpoint.clone(), source })?;
+    let lost = Counter::default();
+    let exporter = Watched { exporter, is_failing: AtomicBool::new(false), lost: lost.clone() };
     // Beside what OTEL_RESOURCE_ATTRIBUTES says.
     let resource = Resource::builder()
         .with_service_name(format!("kurir-{role}"))
@@ -75,19 +85,69 @@ where
         .with_resource(resource)
         .with_sampler(sampler)
         .build();
+    let exporter = Exporter { provider, lost };
     let layer = tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer("kurir"))
+        .with_tracer(exporter.provider.tracer("kurir"))
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_filter(Targets::new().with_target(TARGET, LevelFilter::TRACE));
-    Ok(Some((layer, Exporter(provider))))
+    Ok(Some((layer, exporter)))
+}
+
+/// Says when the collector begins to take nothing, and when it takes again, and counts what it did not take.
+#[derive(Debug)]
+struct Watched {
+    exporter: SpanExporter,
+    is_failing: AtomicBool,
+    lost: Counter,
+}
+
+impl trace::SpanExporter for Watched {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let exported = self.exporter.export(batch).await;
+        let was_failing = self.is_failing.swap(exported.is_err(), Ordering::Relaxed);
+        match &exported {
+            Err(error) => {
+                self.lost.inc_by(spans);
+                if !was_failing {
+                    let error = error as &dyn std::error::Error;
+                    tracing::warn!(
+                        error,
+                        spans,
+                        "traces: the collector took nothing; until it does, spans are lost"
+                    );
+                }
+            }
+            Ok(()) if was_failing => tracing::info!("traces: the collector takes spans again"),
+            Ok(()) => {}
+        }
+        exported
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
 }
 
 impl Exporter {
+    /// Spans that no collector took.
+    pub(crate) fn lost(&self) -> Counter {
+        self.lost.clone()
+    }
+
     /// Sends what is left, for three seconds at most. Blocks; not to be called on the runtime's own threads.
     pub fn finish(&self) {
-        if let Err(error) = self.0.shutdown_with_timeout(PATIENCE) {
+        if let Err(error) = self.provider.shutdown_with_timeout(PATIENCE) {
             tracing::debug!(error = &error as &dyn std::error::Error, "the last spans were not taken");
         }
     }

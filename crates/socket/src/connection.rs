@@ -27,7 +27,7 @@ use tokio_util::{
 
 use crate::{
     ended::Ended,
-    outbox::{Closing, Outbox},
+    outbox::{Closing, LAST_ANSWERS, Outbox},
     writer::Writer,
 };
 
@@ -43,6 +43,9 @@ const FRAMING_WAIT: Duration = Duration::from_millis(50);
 
 /// How long a closing connection may take to accept its last bytes, and again to read to the end (PROTOCOL section 0).
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How long answers that are under way are waited for.
+const DUE_ANSWERS: Duration = Duration::from_secs(1);
 
 /// A pause for a client that sends faster than its receivers read; short, since the others it writes to wait too.
 const EASE: Duration = Duration::from_millis(2);
@@ -74,6 +77,17 @@ pub enum Pace {
     Ease,
 }
 
+/// What others may say to a client that sends no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// Nothing: it is closed.
+    None,
+    /// Nobody knows: they are given the time in which they usually come.
+    Possible,
+    /// Some are under way: they are waited for, a second at most.
+    Due,
+}
+
 /// What a service does with the values of one connection.
 pub trait Session: Send {
     /// Handles one JSON object. Replies, canonical stanzas each ended by LF, are appended to `replies`.
@@ -94,6 +108,21 @@ pub trait Session: Send {
     /// When the connection is closed unless a later call says otherwise; asked after each batch.
     fn deadline(&self) -> Option<Instant> {
         None
+    }
+
+    /// Whether others answer yet what the client has sent; asked when it has closed its side, or is sent away.
+    fn answers(&self) -> Answers {
+        Answers::None
+    }
+
+    /// The last words to a client that is here when the process stops: a canonical line without LF, or nothing.
+    fn farewell(&self) -> String {
+        String::new()
+    }
+
+    /// Everything is written. The client is told that no more comes when this is done, or after a second.
+    fn said_all(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
     }
 }
 
@@ -118,10 +147,12 @@ pub async fn run<S: Session>(
         framing_timer: None,
         closing: None,
         parting: None,
+        client_closed: false,
     };
     let ended = connection.serve(shutdown).await;
+    let last = if matches!(ended, Ended::Shutdown) { connection.session.farewell() } else { String::new() };
     // From here on nobody's push can succeed, and what was pushed before is written below.
-    outbox.close("");
+    outbox.close(&last);
     let ended = match ended {
         Ended::Failed(_) => ended,
         // Boxed: while the connection lives nobody pays for its end.
@@ -130,6 +161,8 @@ pub async fn run<S: Session>(
             Err(error) => Ended::Failed(error),
         },
     };
+    // A client that reads no answers either is no trouble of the network.
+    let ended = if connection.client_closed { Ended::ByClient } else { ended };
     // Whoever has written to this client may hold its outbox for long.
     outbox.clear();
     ended
@@ -147,8 +180,24 @@ struct Connection<'a, S> {
     /// Runs while a reply waits for the framing to be decided.
     framing_timer: Option<Pin<Box<Sleep>>>,
     closing: Option<Closing>,
-    /// Runs while a client that parts is still served.
-    parting: Option<Pin<Box<Sleep>>>,
+    parting: Option<Box<Parting>>,
+    /// The client sends no more.
+    client_closed: bool,
+}
+
+/// Of a client that parts and is still served.
+struct Parting {
+    timer: Pin<Box<Sleep>>,
+    /// How long that may be made longer for answers that are under way.
+    until: Instant,
+}
+
+impl Parting {
+    fn new(patience: Duration) -> Self {
+        let now = Instant::now();
+        let until = now + patience.max(DUE_ANSWERS);
+        Self { timer: Box::pin(sleep_until(now + patience)), until }
+    }
 }
 
 /// What `input` holds.
@@ -210,7 +259,11 @@ impl<S: Session> Connection<'_, S> {
             }
             match self.event(&mut deadline, cancelled.as_mut()).await {
                 Event::Closing => {}
-                Event::Read(0) => return Ended::ByClient,
+                Event::Read(0) => {
+                    if !self.waits_for_answers() {
+                        return Ended::ByClient;
+                    }
+                }
                 Event::Read(count) => {
                     if let Some(ended) = self.handle_values().await {
                         return ended;
@@ -223,7 +276,7 @@ impl<S: Session> Connection<'_, S> {
                     if at.is_some_and(|at| at <= Instant::now()) {
                         return Ended::Deadline;
                     }
-                    if shutdown.is_cancelled() {
+                    if shutdown.is_cancelled() && self.parting.is_none() {
                         return Ended::Shutdown;
                     }
                     if count >= READ_BYTES {
@@ -254,12 +307,18 @@ impl<S: Session> Connection<'_, S> {
                 if self.unread == Unread::Values {
                     return Poll::Ready(Event::Read(self.input.len()));
                 }
-                if let Poll::Ready(event) = self.poll_read(context) {
+                if !self.client_closed
+                    && let Poll::Ready(event) = self.poll_read(context)
+                {
                     return Poll::Ready(event);
                 }
             }
             if deadline.as_mut().is_some_and(|timer| timer.as_mut().poll(context).is_ready()) {
                 return Poll::Ready(Event::Deadline);
+            }
+            // Who parts has a time of its own, which is short.
+            if self.parting.is_some() {
+                return Poll::Pending;
             }
             shutdown.as_mut().poll(context).map(|()| Event::Shutdown)
         })
@@ -298,20 +357,38 @@ impl<S: Session> Connection<'_, S> {
         }
     }
 
+    /// The client has closed its side. True: it parts, and is written to while others may answer it.
+    fn waits_for_answers(&mut self) -> bool {
+        self.client_closed = true;
+        if self.session.answers() == Answers::None {
+            return false;
+        }
+        self.outbox.part(String::new(), LAST_ANSWERS);
+        if let Some(Parting { timer, .. }) = self.parting.as_deref_mut() {
+            let at = timer.deadline().min(Instant::now() + LAST_ANSWERS);
+            timer.as_mut().reset(at);
+        }
+        true
+    }
+
     /// Ready when a client that parts has been served for long enough.
     fn poll_parting(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.parting.is_none() {
             let Some(patience) = self.outbox.parting() else { return Poll::Pending };
-            self.parting = Some(Box::pin(tokio::time::sleep(patience)));
+            self.parting = Some(Box::new(Parting::new(patience)));
         }
-        let timer = self.parting.as_mut().map_or(Poll::Pending, |timer| timer.as_mut().poll(context));
-        if timer.is_ready() {
-            self.outbox.close("");
-            if let Poll::Ready(closing) = self.outbox.poll_closing(context) {
-                self.closing = Some(closing);
+        let Some(Parting { timer, until }) = self.parting.as_deref_mut() else { return Poll::Pending };
+        while timer.as_mut().poll(context).is_ready() {
+            if self.session.answers() != Answers::Due || timer.deadline() >= *until {
+                self.outbox.close("");
+                if let Poll::Ready(closing) = self.outbox.poll_closing(context) {
+                    self.closing = Some(closing);
+                }
+                return Poll::Ready(());
             }
+            timer.as_mut().reset((Instant::now() + LAST_ANSWERS).min(*until));
         }
-        timer
+        Poll::Pending
     }
 
     fn poll_framing(&mut self, context: &mut Context<'_>) -> Poll<Framing> {
@@ -427,8 +504,19 @@ impl<S: Session> Connection<'_, S> {
         if !matches!(written, Ok(Ok(()))) {
             return written.unwrap_or(Ok(()));
         }
-        self.stream.shutdown().await?;
+        self.shut_down().await?;
         timeout(LINGER, self.read_rest()).await.unwrap_or(Ok(()))
+    }
+
+    /// Tells the client that no more comes, when the session is done with it or does not become so.
+    async fn shut_down(&mut self) -> io::Result<()> {
+        let mut said_all = pin!(self.session.said_all());
+        let said = timeout(DUE_ANSWERS, said_all.as_mut()).await;
+        let shut_down = self.stream.shutdown().await;
+        if said.is_err() {
+            said_all.await;
+        }
+        shut_down
     }
 
     /// Reads to the end. What a client that parts had sent before it could know is handled, though it cannot be answered.

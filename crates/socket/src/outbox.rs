@@ -17,8 +17,8 @@ use std::{
 #[error("the connection is closing")]
 pub struct Closed;
 
-/// How long a client is served that is sent away.
-const SENT_AWAY: Duration = Duration::from_millis(40);
+/// In this time the answers to what a client has sent usually come.
+pub(crate) const LAST_ANSWERS: Duration = Duration::from_millis(40);
 
 /// How full an outbox is after a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,9 +201,9 @@ impl Outbox {
     }
 
     /// Like [`Outbox::part`], as the process stops: what has been sent by now is handled, and answered if that takes no
-    /// longer than [`SENT_AWAY`].
+    /// longer than 40 ms, or 1 s where some are under way.
     pub fn send_away(&self, last: String) {
-        self.leave(Parting { last, patience: SENT_AWAY, closing: Closing::Shutdown });
+        self.leave(Parting { last, patience: LAST_ANSWERS, closing: Closing::Shutdown });
     }
 
     fn leave(&self, parting: Parting) {

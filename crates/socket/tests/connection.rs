@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kurir_protocol::{Malformed, framing::DELIMITER, replies};
-use kurir_socket::{Ended, Flow, Options, Outbox, Session, run};
+use kurir_socket::{Answers, Ended, Flow, Options, Outbox, Session, run};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -17,16 +17,21 @@ use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answers each value with itself, `{"big":N}` with N bytes, `{"array":N}` with an array, `{"quiet":1}` with nothing, and
-/// closes after `{"bye":1}`.
+/// Answers each value with itself, `{"big":N}` with N bytes, `{"array":N}` with an array, `{"quiet":1}` with nothing, leaves
+/// `{"quiet":"asks"}` to others, and closes after `{"bye":1}`.
 struct Echo {
-    /// Is told of each value.
+    /// Is told of each value, and of the end.
     handled: mpsc::UnboundedSender<String>,
+    asks: bool,
 }
+
+const SAID_ALL: &str = "said all";
+const GOODBYE: &str = r#"{"bye":"bye"}"#;
 
 impl Session for Echo {
     async fn received(&mut self, value: &str, replies: &mut Vec<u8>) -> Result<Flow, Malformed> {
         let _ = self.handled.send(value.to_owned());
+        self.asks |= value.contains("asks");
         if let Some(bytes) = value.strip_prefix("{\"big\":").and_then(|rest| rest.strip_suffix('}')) {
             let text = "x".repeat(bytes.parse().unwrap());
             replies.extend_from_slice(format!("\"{text}\"\n").as_bytes());
@@ -37,6 +42,18 @@ impl Session for Echo {
             replies.push(b'\n');
         }
         Ok(if value.contains("bye") { Flow::Close } else { Flow::Continue })
+    }
+
+    fn answers(&self) -> Answers {
+        if self.asks { Answers::Due } else { Answers::None }
+    }
+
+    fn farewell(&self) -> String {
+        GOODBYE.to_owned()
+    }
+
+    async fn said_all(&mut self) {
+        let _ = self.handled.send(SAID_ALL.to_owned());
     }
 }
 
@@ -71,7 +88,7 @@ impl Served {
         let (tx, handled) = mpsc::unbounded_channel();
         let task = tokio::spawn({
             let (outbox, shutdown) = (Arc::clone(&outbox), shutdown.clone());
-            async move { run(stream, &mut Echo { handled: tx }, &outbox, &options, &shutdown).await }
+            async move { run(stream, &mut Echo { handled: tx, asks: false }, &outbox, &options, &shutdown).await }
         });
         Served { client, outbox, shutdown, task, handled }
     }
@@ -299,7 +316,7 @@ async fn shutdown_writes_what_waits_and_closes() {
     served.receives("{}\n").await;
     served.outbox.push_quietly(b"{\"last\":1}\n").unwrap();
     served.shutdown.cancel();
-    served.receives("{\"last\":1}\n").await;
+    served.receives(format!("{{\"last\":1}}\n{GOODBYE}\n")).await;
     assert!(matches!(served.sees_the_end().await, Ended::Shutdown));
 }
 
@@ -325,6 +342,65 @@ async fn a_client_that_parts_is_answered_until_it_closes_its_side() {
 }
 
 #[tokio::test]
+async fn a_client_that_parts_is_answered_though_the_process_stops() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends("{}\n").await;
+    served.receives("{}\n").await;
+    served.outbox.part(replies::CONFLICT.to_owned(), PATIENCE * 2);
+    served.shutdown.cancel();
+    for _ in 0..2 {
+        served.sends("{\"late\":1}\n").await;
+        served.receives("{\"late\":1}\n").await;
+    }
+    served.client.shutdown().await.unwrap();
+    served.receives(format!("{}\n", replies::CONFLICT)).await;
+    assert!(matches!(served.sees_the_end().await, Ended::ByClient));
+}
+
+/// `{"quiet":"asks"}`, its last word; once it is handled.
+async fn asks_and_closes_its_side(served: &mut Served) {
+    served.sends("{\"quiet\":\"asks\"}\n").await;
+    served.client.shutdown().await.unwrap();
+    timeout(PATIENCE, served.handled.recv()).await.expect("it is not handled").unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_has_closed_its_side_hears_what_others_answer() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    asks_and_closes_its_side(&mut served).await;
+    let is_taken_for_gone = async {
+        while !served.outbox.is_closed() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, is_taken_for_gone).await.expect("others could still write to it");
+    served.outbox.push_replies(b"{\"answer\":1}\n");
+    served.outbox.wake();
+    served.receives("{\"answer\":1}\n").await;
+    served.outbox.close("");
+    assert!(matches!(served.sees_the_end().await, Ended::ByClient));
+}
+
+#[tokio::test]
+async fn so_does_one_that_parts() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.outbox.part(String::new(), PATIENCE * 2);
+    asks_and_closes_its_side(&mut served).await;
+    served.outbox.push_replies(b"{\"answer\":1}\n");
+    served.outbox.wake();
+    served.receives("{\"answer\":1}\n").await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_close_its_side_is_known_to_have_been_told_all() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends("{\"bye\":1}\n").await;
+    served.receives("{\"bye\":1}\n").await;
+    assert_eq!(served.handled.recv().await.as_deref(), Some("{\"bye\":1}"));
+    assert_eq!(served.handled.recv().await.as_deref(), Some(SAID_ALL));
+}
+
+#[tokio::test]
 async fn what_a_client_that_parts_sends_before_it_can_know_is_handled_though_not_answered() {
     let mut served = Served::new(1 << 20, Options::default()).await;
     served.sends("{}\n").await;
@@ -338,8 +414,9 @@ async fn what_a_client_that_parts_sends_before_it_can_know_is_handled_though_not
     served.client.shutdown().await.unwrap();
     let ended = timeout(PATIENCE, served.task).await.expect("the task goes on").unwrap();
     assert!(matches!(ended, Ended::ByServer), "{ended:?}");
-    assert_eq!(served.handled.recv().await.as_deref(), Some("{}"));
-    assert_eq!(served.handled.recv().await.as_deref(), Some("{\"under way\":1}"));
+    for expected in ["{}", SAID_ALL, "{\"under way\":1}"] {
+        assert_eq!(served.handled.recv().await.as_deref(), Some(expected));
+    }
 }
 
 #[tokio::test]
@@ -363,8 +440,9 @@ async fn what_a_client_that_is_closed_sends_is_not_handled() {
     served.sends("{\"late\":1}\n").await;
     served.client.shutdown().await.unwrap();
     timeout(PATIENCE, served.task).await.expect("the task goes on").unwrap();
-    assert_eq!(served.handled.recv().await.as_deref(), Some("{}"));
-    assert_eq!(served.handled.recv().await, None);
+    for expected in [Some("{}"), Some(SAID_ALL), None] {
+        assert_eq!(served.handled.recv().await.as_deref(), expected);
+    }
 }
 
 #[tokio::test]

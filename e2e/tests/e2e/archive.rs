@@ -35,7 +35,7 @@ fn found(messages: &[Value], complete: bool) -> Value {
     json!({"messages": messages, "complete": complete, "log": TEXT})
 }
 
-fn refused(to: Value, kind: &str, condition: &str) -> Value {
+fn refused(to: &Value, kind: &str, condition: &str) -> Value {
     json!({"stanza": "iq", "namespace": "archive", "type": "error", "to": to, "id": "a",
         "error": {"type": kind, "condition": condition}})
 }
@@ -83,11 +83,11 @@ async fn run(system: &System, managers: u16) {
         [json!([]), json!({"limit": "2"}), json!({"with": 7}), json!({"with": "a@elsewhere.example"})]
     {
         esa.manager.sends(asks(&query)).await;
-        esa.manager.receives(refused(json!("esa"), "modify", "bad-request")).await;
+        esa.manager.receives(refused(&json!("esa"), "modify", "bad-request")).await;
     }
     let mut stranger = system.at_manager("a stranger", 1).await;
     stranger.sends(asks(&json!({}))).await;
-    stranger.receives(refused(Value::Null, "auth", "not-authorized")).await;
+    stranger.receives(refused(&Value::Null, "auth", "not-authorized")).await;
 
     reads(&mut esa, &ids).await;
     as_a_named_device_reads_it(system, managers, &log).await;

@@ -131,7 +131,7 @@ impl Terminal {
     }
 
     /// SIGKILL: nothing more is written or said.
-    async fn is_killed(mut self) {
+    async fn gets_killed(mut self) {
         self.child.kill().await.expect("SIGKILL");
     }
 
@@ -262,8 +262,9 @@ async fn packets_are_printed_as_json() {
     let refused = serde_json::json!({"event": "refused", "to": "budi", "body": large, "reason": reason});
     esa.prints(&refused).await;
     // Of a line longer than any message nothing is kept, and the next one is sent.
+    let mebibyte = vec![b'x'; 1024 * 1024];
     for _ in 0..100 {
-        esa.types_bytes(&[b'x'; 1024 * 1024]).await;
+        esa.types_bytes(&mebibyte).await;
     }
     esa.prints(&with(refused, "body", Value::Null)).await;
     esa.types("").await;
@@ -301,7 +302,7 @@ async fn what_was_typed_outlives_a_killed_terminal() {
         esa.types(body).await;
         esa.shows(&format!("[{number}] waits for a connection")).await;
     }
-    esa.is_killed().await;
+    esa.gets_killed().await;
     for relay in ["relay-1", "relay-2"] {
         system.start_again(relay).await;
     }
@@ -480,7 +481,7 @@ async fn a_full_disk_is_said_in_a_line_and_loses_nothing() {
     esa.shows_that_the_relay_is_lost().await;
     esa.types("satu").await;
     esa.shows("[1] waits for a connection").await;
-    esa.is_killed().await;
+    esa.gets_killed().await;
     system.start_again("relay-1").await;
 
     let mut esa = Terminal::start_on_a_full_disk(&system, "esa", &[]);

@@ -54,7 +54,7 @@ impl User {
     /// Asks until it is this user's turn: there is one question a second.
     async fn is_answered(&mut self, query: Value) -> Value {
         let answered = async || {
-            self.manager.sends(asking(query.clone())).await;
+            self.manager.sends(asking(&query)).await;
             let answer = self.manager.next_packet().await?;
             (answer["error"]["condition"] != "resource-constraint").then_some(answer)
         };
@@ -64,12 +64,12 @@ impl User {
     async fn asks(&mut self, stanza_id: &str) -> Vec<Value> {
         let answer = self.is_answered(json!({"stanza_id": stanza_id})).await;
         let events = answer["query"]["events"].clone();
-        assert_eq!(answer, explanation(self.name, json!({"events": events})));
+        assert_eq!(answer, explanation(self.name, &json!({"events": events})));
         events.as_array().unwrap().clone()
     }
 
     async fn is_refused(&mut self, query: Value, kind: &str, condition: &str) {
-        assert_eq!(self.is_answered(query).await, refused(kind, condition, json!(self.name)));
+        assert_eq!(self.is_answered(query).await, refused(kind, condition, &json!(self.name)));
     }
 }
 
@@ -83,15 +83,15 @@ async fn hello(system: &System, name: &str, relay: u16, token: &Value, resume: O
     raw
 }
 
-fn asking(query: Value) -> Value {
+fn asking(query: &Value) -> Value {
     json!({"stanza": "iq", "namespace": "explain", "type": "get", "id": "1", "query": query})
 }
 
-fn explanation(to: &str, query: Value) -> Value {
+fn explanation(to: &str, query: &Value) -> Value {
     json!({"stanza": "iq", "namespace": "explain", "type": "result", "query": query, "to": to, "id": "1"})
 }
 
-fn refused(kind: &str, condition: &str, to: Value) -> Value {
+fn refused(kind: &str, condition: &str, to: &Value) -> Value {
     json!({"stanza": "iq", "namespace": "explain", "type": "error",
         "error": {"type": kind, "condition": condition}, "to": to, "id": "1"})
 }
@@ -230,8 +230,8 @@ async fn strangers(system: &System, esa: &mut User, fajar: &mut User, stanza_id:
         esa.is_refused(bad, "modify", "bad-request").await;
     }
     let mut nobody = Raw::connect("nobody", system.manager(1), Speaks::Lines).await;
-    nobody.sends(asking(json!({"stanza_id": stanza_id}))).await;
-    nobody.receives(refused("auth", "not-authorized", Value::Null)).await;
+    nobody.sends(asking(&json!({"stanza_id": stanza_id}))).await;
+    nobody.receives(refused("auth", "not-authorized", &Value::Null)).await;
 
     let (code, out, err) = system.runs(&["explain", unknown]).await;
     assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
@@ -275,7 +275,7 @@ async fn a_message_that_was_refused_while_the_database_was_away_is_explained() {
     system.pause("relay-2");
     let answer = esa.is_answered(json!({"stanza_id": stanza_id})).await;
     let events = answer["query"]["events"].clone();
-    assert_eq!(answer, explanation("esa", json!({"events": events, "incomplete": true})));
+    assert_eq!(answer, explanation("esa", &json!({"events": events, "incomplete": true})));
     system.kill("relay-2");
     let (code, out, err) = system.runs(&["explain", &stanza_id]).await;
     assert_eq!(code, Some(0), "{err}");

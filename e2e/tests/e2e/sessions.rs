@@ -22,6 +22,17 @@ fn unauthorized() -> Value {
     refusal(401, "Unauthorized")
 }
 
+fn closing(kind: &str, condition: &str) -> Value {
+    json!({"stanza": "stream", "type": "error", "error": {"type": kind, "condition": condition}})
+}
+
+/// Whoever has logged in by session has used Part II, and is told in its words, too.
+async fn is_displaced(raw: &mut Raw) {
+    raw.receives(refusal(409, "Conflict")).await;
+    raw.receives(closing("cancel", "conflict")).await;
+    raw.is_closed().await;
+}
+
 /// A connection that is answered to `auth`, and the session that the answer brings.
 async fn auth(system: &System, manager: u16, auth: Value, expected: Value) -> (Raw, Value) {
     let user = auth["username"].as_str().unwrap().to_owned();
@@ -53,15 +64,14 @@ async fn run(system: &System, other: u16) {
 
     // The answer was lost, it seems: the one before is good until the next is used.
     let (mut third, three) = auth(system, 1, by_session("esa", &one), logged_in()).await;
-    second.receives(refusal(409, "Conflict")).await;
-    second.is_closed().await;
+    is_displaced(&mut second).await;
     let (mut fourth, four) = auth(system, other, by_session("esa", &three), logged_in()).await;
-    third.receives(refusal(409, "Conflict")).await;
-    third.is_closed().await;
+    is_displaced(&mut third).await;
 
     // An older one has been stolen, or is: nobody has the device any more.
     auth(system, 1, by_session("esa", &two), unauthorized()).await;
     fourth.receives(unauthorized()).await;
+    fourth.receives(closing("auth", "not-authorized")).await;
     fourth.is_closed().await;
     auth(system, other, by_session("esa", &four), unauthorized()).await;
 

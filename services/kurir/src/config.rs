@@ -185,7 +185,7 @@ fn outside(config: &Config) -> Option<(&'static str, &'static str)> {
         ("database.max_connections", database.max_connections >= 1, "must be at least 1"),
         (
             "traces.otlp_endpoint",
-            traces.otlp_endpoint.is_empty() || is_url(&traces.otlp_endpoint),
+            traces.otlp_endpoint.is_empty() || kurir_rpc::is_url(&traces.otlp_endpoint),
             "expected http://HOST:PORT, or nothing",
         ),
         ("traces.sample_ratio", (0.0..=1.0).contains(&traces.sample_ratio), "must be from 0 to 1"),
@@ -200,14 +200,18 @@ fn outside(config: &Config) -> Option<(&'static str, &'static str)> {
         ("manager.domain", is_domain(&manager.domain), "expected a domain name, as in user@chat.example"),
         ("manager.device_days", manager.device_days >= 1, "must be at least 1"),
         ("manager.session_days", manager.session_days >= 1, "must be at least 1"),
-        ("manager.trackers", manager.trackers.iter().all(|url| is_url(url)), NO_URL),
-        ("relay.trackers", relay.trackers.iter().all(|url| is_url(url)), NO_URL),
+        ("manager.trackers", manager.trackers.iter().all(|url| kurir_rpc::is_url(url)), NO_URL),
+        ("relay.trackers", relay.trackers.iter().all(|url| kurir_rpc::is_url(url)), NO_URL),
         (
             "manager.grpc_advertise",
-            manager.grpc_advertise.is_empty() || is_url(&manager.grpc_advertise),
+            manager.grpc_advertise.is_empty() || kurir_rpc::is_url(&manager.grpc_advertise),
             NO_URL,
         ),
-        ("relay.grpc_advertise", relay.grpc_advertise.is_empty() || is_url(&relay.grpc_advertise), NO_URL),
+        (
+            "relay.grpc_advertise",
+            relay.grpc_advertise.is_empty() || kurir_rpc::is_url(&relay.grpc_advertise),
+            NO_URL,
+        ),
         // What argon2 itself needs.
         ("manager.argon2_memory_kib", manager.argon2_memory_kib >= 8, "must be at least 8"),
         ("manager.argon2_iterations", manager.argon2_iterations >= 1, "must be at least 1"),
@@ -276,11 +280,6 @@ fn is_address(text: &str) -> bool {
 /// Whether it may name a component; an empty one is made from the port.
 fn is_id(text: &str) -> bool {
     text.is_empty() || text.parse::<ComponentId>().is_ok()
-}
-
-/// Whether components may be reached there.
-fn is_url(text: &str) -> bool {
-    text.strip_prefix("http://").is_some_and(|host| !host.is_empty())
 }
 
 /// A value that its type allows and that is wrong all the same.

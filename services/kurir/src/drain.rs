@@ -50,10 +50,10 @@ Exit code 0: everybody left by themselves, or in their turn, and the component h
 those who had not left in time; or it could not be drained, and why.
 
   $ kurir drain relay-5010
-  relay-5010: 340 of 340 users left
-  relay-5010: 185 of 340 users left
-  relay-5010: 12 of 340 users left
-  relay-5010: 0 of 340 users left
+  relay-5010: 340 of 340 users are here
+  relay-5010: 185 of 340 users are here
+  relay-5010: 12 of 340 users are here
+  relay-5010: 0 of 340 users are here
   relay-5010: stopped";
 
 /// Drains and prints how far it is.
@@ -89,15 +89,16 @@ fn find(rows: &[Row], id: &str) -> anyhow::Result<Component> {
 async fn follow(component: &Component) -> anyhow::Result<DrainProgress> {
     let channel = kurir_rpc::connect(&component.grpc_url).await?;
     let mut client = DrainClient::new(channel);
+    let answer = timeout(ANSWER_WITHIN, client.drain(DrainRequest {})).await;
+    let answer = answer.context("no answer in time; it may begin yet, as kurir status will say")?;
     // The rest of the status is gRPC's own business.
-    let answer = timeout(ANSWER_WITHIN, client.drain(DrainRequest {})).await.context("no answer in time")?;
     let mut told = answer.map_err(|status| anyhow!("{}", status.message().to_owned()))?.into_inner();
     let mut last = DrainProgress::default();
     let mut printed: Option<(Instant, String)> = None;
     loop {
         let progress = told.message().await.ok().flatten().with_context(|| {
             format!(
-                "it was cut off with {} left; whatever has become of it, kurir status says",
+                "it was cut off with {} there; whatever has become of it, kurir status says",
                 of(last.left, last.users)
             )
         })?;
@@ -105,7 +106,8 @@ async fn follow(component: &Component) -> anyhow::Result<DrainProgress> {
         let begun = progress.users > 0 || progress.stopped;
         last = progress;
         let due = printed.as_ref().is_none_or(|(at, _)| at.elapsed() >= PRINT_EVERY) || progress.left == 0;
-        let line = format!("{}: {} left", component.id, of(progress.left, progress.users));
+        let are = if progress.users == 1 { "is" } else { "are" };
+        let line = format!("{}: {} {are} here", component.id, of(progress.left, progress.users));
         if begun && due && printed.as_ref().is_none_or(|(_, before)| *before != line) {
             print(&line)?;
             printed = Some((Instant::now(), line));
@@ -123,7 +125,7 @@ fn of(left: u64, users: u64) -> String {
 /// Waits until that life of the component is active no more. A tracker that is away says nothing against it.
 async fn gone(tracker: &str, component: &Component) {
     loop {
-        let Ok(rows) = status::ask(tracker).await else { return };
+        let Ok(Ok(rows)) = timeout(ANSWER_WITHIN, status::ask(tracker)).await else { return };
         let is_active = |row: &Row| {
             row.active && row.component.as_ref().is_some_and(|other| other.generation == component.generation)
         };

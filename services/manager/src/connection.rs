@@ -14,7 +14,8 @@ use kurir_protocol::{
         self, AccountRequest, ArchiveRequest, Auth, ExplainRequest, FromClient, PresenceRequest, RelayEntry,
         RosterRequest, ToClient,
     },
-    replies,
+    name::UserKey,
+    replies::{self, StreamCondition},
     session::{Access, AfterFailure, Session as Rules},
 };
 use kurir_socket::{Flow, Outbox, Pace};
@@ -39,6 +40,7 @@ pub(crate) async fn serve(manager: Arc<Manager>, stream: TcpStream, address: Soc
         address: address.ip().to_canonical(),
         rules: Rules::new(manager.rules, Instant::now()),
         online: None,
+        part_two: false,
         relays: Box::default(),
         manager,
     };
@@ -46,9 +48,7 @@ pub(crate) async fn serve(manager: Arc<Manager>, stream: TcpStream, address: Soc
     let ended = kurir_socket::run(stream, &mut connection, &outbox, &manager.options, &manager.closing).await;
     tracing::debug!(%address, ?ended, "connection ended");
     manager.metrics.closed.of(ended.label()).inc();
-    if let Some(online) = connection.online.take() {
-        Box::pin(manager.depart(&online, SessionEnd::Lost)).await;
-    }
+    Box::pin(connection.departs()).await;
 }
 
 struct Connection {
@@ -57,6 +57,8 @@ struct Connection {
     address: IpAddr,
     rules: Rules,
     online: Option<Arc<Online>>,
+    /// It has used Part II before it logged in.
+    part_two: bool,
     relays: Box<KnownRelays>,
 }
 
@@ -93,9 +95,24 @@ impl kurir_socket::Session for Connection {
     fn deadline(&self) -> Option<tokio::time::Instant> {
         self.rules.deadline().map(tokio::time::Instant::from_std)
     }
+
+    fn farewell(&self) -> String {
+        replies::last_words("", self.part_two.then_some(StreamCondition::SystemShutdown))
+    }
+
+    /// Whoever sees the end may log in elsewhere at once.
+    async fn said_all(&mut self) {
+        Box::pin(self.departs()).await;
+    }
 }
 
 impl Connection {
+    async fn departs(&mut self) {
+        if let Some(online) = self.online.take() {
+            self.manager.depart(&online, SessionEnd::Lost).await;
+        }
+    }
+
     async fn handle(&mut self, packet: FromClient, replies: &mut Vec<u8>) -> Flow {
         match self.rules.access(&packet) {
             Access::Granted => {}
@@ -108,7 +125,8 @@ impl Connection {
         match packet {
             FromClient::Hello | FromClient::Ignored => Flow::Continue,
             FromClient::Auth(auth) => {
-                let user = auth.username.as_deref();
+                // What is no name is only the client's word, and as long as it likes.
+                let user = auth.username.as_deref().filter(|name| UserKey::of(name).is_ok());
                 let span = kurir_trace::span!("login", user, result = tracing::field::Empty);
                 self.authenticate(&auth, replies).instrument(span).await
             }
@@ -118,7 +136,10 @@ impl Connection {
                         online.used_part_two();
                         request.answer(replies);
                     }
-                    None => request.answer_before_login(replies),
+                    None => {
+                        self.part_two = true;
+                        request.answer_before_login(replies);
+                    }
                 }
                 Flow::Continue
             }

@@ -217,7 +217,12 @@ impl Relay {
         };
         let identity =
             connection::Identity { user: user.as_str().into(), name: name.into(), resource, login, number };
-        let connection = Connection::new(identity, Arc::clone(outbox), Reading::new(device));
+        let connection = Connection::new(
+            identity,
+            Arc::clone(outbox),
+            Reading::new(device),
+            self.metrics.not_delivered.clone(),
+        );
         let replaced_here = self.router.connect(&connection);
         // A new life may have begun since the claim, and then those who claim again may have missed this one.
         if !self.fence.is_claimed(generation) {

@@ -16,8 +16,9 @@ use kurir_protocol::{
     replies::{self, StreamCondition},
 };
 use kurir_service::leave::Guest;
-use kurir_socket::{Closed, Outbox, outbox::Fill};
+use kurir_socket::{Answers, Closed, Outbox, outbox::Fill};
 use kurir_trail::Device;
+use prometheus_client::metrics::counter::Counter;
 
 /// A client whose device has another connection now closes this one by itself, once it knows: so long it is served.
 const PARTING: Duration = Duration::from_secs(1);
@@ -41,6 +42,7 @@ pub(crate) struct Connection {
     part_two: AtomicBool,
     /// Questions of [`crate::lookup::LookUps`] that are open for its messages.
     pub(crate) lookups: AtomicU32,
+    not_delivered: Counter,
     /// How far it has been sent its account's log. Never locked while the outbox is.
     pub(crate) reading: Mutex<Reading>,
     /// In which order its own tracked messages are stored.
@@ -63,7 +65,13 @@ pub(crate) struct Identity {
 }
 
 impl Connection {
-    pub(crate) fn new(identity: Identity, outbox: Arc<Outbox>, reading: Reading) -> Arc<Self> {
+    /// `not_delivered` counts what it was told of by R15.
+    pub(crate) fn new(
+        identity: Identity,
+        outbox: Arc<Outbox>,
+        reading: Reading,
+        not_delivered: Counter,
+    ) -> Arc<Self> {
         let Identity { user, name, resource, login, number } = identity;
         Arc::new(Self {
             user,
@@ -75,6 +83,7 @@ impl Connection {
             alone: AtomicBool::new(true),
             part_two: AtomicBool::new(false),
             lookups: AtomicU32::default(),
+            not_delivered,
             reading: Mutex::new(reading),
             order: Mutex::default(),
             since_us: kurir_trail::now_us(),
@@ -184,7 +193,8 @@ impl Connection {
     pub(crate) fn of_device(user: &str, resource: Resource, number: u64, outbox: Arc<Outbox>) -> Arc<Self> {
         let identity =
             Identity { user: user.into(), name: user.into(), resource, login: LoginId(number), number };
-        Self::new(identity, outbox, Reading::new(kurir_delivery::reading::Device::Plain))
+        let reading = Reading::new(kurir_delivery::reading::Device::Plain);
+        Self::new(identity, outbox, reading, Counter::default())
     }
 
     /// Who it is in the trail.
@@ -203,10 +213,21 @@ impl Connection {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What may still be said to its client once that sends no more: other relays answer, too.
+    pub(crate) fn answers(&self) -> Answers {
+        if self.lookups.load(Ordering::Relaxed) > 0 { Answers::Due } else { Answers::Possible }
+    }
+
+    /// R15, which it appends to `out`.
+    pub(crate) fn write_not_delivered(&self, out: &mut Vec<u8>) {
+        self.not_delivered.inc();
+        replies::not_delivered(out, &self.name);
+    }
+
     /// A message of this connection found no receiver (R15).
     pub(crate) fn not_delivered(&self) {
         let mut line = Vec::new();
-        replies::not_delivered(&mut line, &self.name);
+        self.write_not_delivered(&mut line);
         // A link that breaks answers all that was on it at once: a client that reads must not count as too slow for that.
         self.outbox.push_replies(&line);
         self.outbox.wake();

@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     pub(crate) closed: ByLabel<End, Counter>,
     /// On a link that broke: reported to their senders, delivered or not.
     pub(crate) lost: Counter,
+    /// Answered with R15.
+    pub(crate) not_delivered: Counter,
     pub(crate) trail: Counts,
     tracked: ByLabel<TrackedOutcome, Counter>,
     hellos: ByLabel<HelloOutcome, Counter>,
@@ -105,6 +107,11 @@ impl Metrics {
                 &trail.not_kept,
             );
             registry.register("relay_trail_kept", "Events that are remembered", trail.kept.clone());
+            registry.register(
+                "relay_not_delivered",
+                "Untracked messages that were answered with R15",
+                metrics.not_delivered.clone(),
+            );
             registry.register(
                 "relay_messages",
                 "Untracked messages from clients, by their way",

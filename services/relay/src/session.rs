@@ -11,10 +11,10 @@ use kurir_protocol::{
     Malformed,
     name::{Address, Resource, UserKey},
     relay::{FromClient, Hello, Message, MessageId, Refusal, not_delivered, readdress, refuse, refuse_ack},
-    replies,
+    replies::{self, StreamCondition},
 };
 use kurir_socket::{
-    Flow, Outbox, Pace, Session,
+    Answers, Flow, Outbox, Pace, Session,
     outbox::{Closed, Fill},
 };
 use kurir_trail::Reason;
@@ -39,6 +39,7 @@ pub(crate) async fn serve(relay: Arc<Relay>, stream: TcpStream, peer: SocketAddr
         outbox: Arc::clone(&outbox),
         me: None,
         receiver: None,
+        part_two: false,
         others: Vec::new(),
         batch: Batch::default(),
         complaints: Vec::new(),
@@ -61,6 +62,8 @@ struct Client {
     /// Until there is a hello.
     deadline: Option<Instant>,
     me: Option<Arc<Connection>>,
+    /// It has used Part II before its hello.
+    part_two: bool,
     /// Who the last message went to, by the name that this client wrote, if connected here.
     receiver: Option<Receiver>,
     /// Whom else this batch went to.
@@ -163,6 +166,7 @@ impl Session for Client {
                     me.used_part_two();
                     request.answer(replies);
                 } else {
+                    self.part_two = true;
                     request.answer_before_login(replies);
                 }
                 return Ok(Flow::Continue);
@@ -206,6 +210,14 @@ impl Session for Client {
     fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
+
+    fn answers(&self) -> Answers {
+        self.me.as_ref().map_or(Answers::None, |me| me.answers())
+    }
+
+    fn farewell(&self) -> String {
+        replies::last_words("", self.part_two.then_some(StreamCondition::SystemShutdown))
+    }
 }
 
 impl Client {
@@ -246,7 +258,7 @@ impl Client {
         if !sent {
             self.batch.refused += 1;
             if message.is_bounced() {
-                replies::not_delivered(replies, &me.name);
+                me.write_not_delivered(replies);
             }
         }
     }

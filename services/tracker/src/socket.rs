@@ -1,6 +1,7 @@
 //! The JSON socket for clients (PROTOCOL section 1).
 
 use kurir_protocol::Malformed;
+use kurir_protocol::replies::{self, StreamCondition};
 use kurir_protocol::tracker::{Component, FromClient, Kind, write_components};
 use kurir_rpc::v1::{self, ComponentKind};
 use kurir_socket::{Flow, Session};
@@ -16,11 +17,13 @@ pub(crate) struct Client {
     metrics: Metrics,
     /// Until it has asked for the components: when it is closed.
     deadline: Option<Instant>,
+    /// It has used Part II.
+    part_two: bool,
 }
 
 impl Client {
     pub(crate) fn new(roll: Roll, metrics: Metrics, deadline: Instant) -> Self {
-        Self { roll, metrics, deadline: Some(deadline) }
+        Self { roll, metrics, deadline: Some(deadline), part_two: false }
     }
 
     fn give_components(&mut self, replies: &mut Vec<u8>) {
@@ -39,7 +42,10 @@ impl Session for Client {
             // T2: by the first packet, whatever it says it is; a later one fits no row.
             FromClient::Hello { .. } if self.deadline.is_some() => self.give_components(replies),
             FromClient::GetComponents => self.give_components(replies),
-            FromClient::Iq(request) => request.answer(replies),
+            FromClient::Iq(request) => {
+                self.part_two = true;
+                request.answer(replies);
+            }
             FromClient::Hello { .. } | FromClient::Ignored => {}
         }
         Ok(Flow::Continue)
@@ -47,6 +53,10 @@ impl Session for Client {
 
     fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    fn farewell(&self) -> String {
+        replies::last_words("", self.part_two.then_some(StreamCondition::SystemShutdown))
     }
 }
 

@@ -347,6 +347,14 @@ async fn ping_is_answered() {
     client.send("{\"stanza\":\"iq\",\"namespace\":\"ping\",\"type\":\"get\",\"id\":\"p1\"}\n").await;
     let answer = client.line().await;
     assert_eq!((&answer["type"], &answer["id"]), (&json!("result"), &json!("p1")));
+    // A ping is Part II: it is told why it is closed, and others are only closed.
+    let mut other = tracker.client().await;
+    other.send(&format!("{HELLO}\n")).await;
+    assert_eq!(other.line().await, json!([]));
+    tracker.shell.shutdown.begin();
+    let error = json!({"type": "wait", "condition": "system-shutdown"});
+    assert_eq!(client.line().await, json!({"stanza": "stream", "type": "error", "error": error}));
+    assert_eq!((client.rest().await, other.rest().await), (String::new(), String::new()));
 }
 
 #[tokio::test]

@@ -199,15 +199,21 @@ async fn a_manager_that_stops_says_goodbye_and_its_users_are_offline() {
     let mut esa = Client::registered(manager.address, "esa").await;
     let mut fajar = Client::registered(manager.address, "fajar").await;
     fajar.hears_nothing().await;
-    manager.stop().await;
-    esa.is_closed().await;
-    // He has spoken Part II.
-    fajar
-        .receives(json!({"stanza": "stream", "type": "error",
-            "error": {"type": "wait", "condition": "system-shutdown"}}))
-        .await;
-    fajar.is_closed().await;
+    // Nobody yet, but of Part II.
+    let mut guest = Client::connect(manager.address).await;
+    guest.hears_nothing().await;
     let next = system.manager().await;
-    Client::logged_in(next.address, "esa").await;
+    let clients = async {
+        esa.is_closed().await;
+        // She has not closed her side, and may log in elsewhere.
+        Client::logged_in(next.address, "esa").await;
+        drop(esa);
+        let error = json!({"type": "wait", "condition": "system-shutdown"});
+        for mut of_part_two in [fajar, guest] {
+            of_part_two.receives(json!({"stanza": "stream", "type": "error", "error": error})).await;
+            of_part_two.is_closed().await;
+        }
+    };
+    tokio::join!(manager.stop(), clients);
     Client::logged_in(next.address, "fajar").await;
 }

@@ -1,5 +1,7 @@
 """Each rule finds what it is for: every test breaks one thing in a rendered overlay. `run` says where these and the program are."""
 
+import copy
+import functools
 import os
 import pathlib
 import unittest
@@ -12,8 +14,12 @@ from model import Overlay
 
 
 def overlay(name):
-    text = pathlib.Path(os.environ["RENDERED"], f"{name}.yaml").read_text(encoding="utf-8")
-    return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(text)}
+    return copy.deepcopy(rendered(name))
+
+
+@functools.cache
+def rendered(name):
+    return Overlay.parse(pathlib.Path(os.environ["RENDERED"], f"{name}.yaml").read_text(encoding="utf-8")).objects
 
 
 def problems(objects):
@@ -21,7 +27,7 @@ def problems(objects):
 
 
 def found_by(rule, objects):
-    return sorted(rule(Overlay.parse(yaml.safe_dump_all(objects.values())), {}))
+    return sorted(rule(Overlay(objects), {}))
 
 
 def pod(objects, kind, name):

@@ -215,7 +215,7 @@ class Rules(unittest.TestCase):
         def change(objects):
             policy(objects, "redis")["egress"][0]["ports"][0]["port"] = 6380
             policy(objects, "postgres")["egress"][0]["to"] = [{"ipBlock": {"cidr": "10.0.0.5/32"}}]
-            policy(objects, "names")["egress"][0]["ports"].pop()
+            del policy(objects, "names")["egress"][0]["ports"][1]
 
         pods = ("Deployment tracker", "Deployment manager", "StatefulSet relay", "Job migrate")
         self.broken(

@@ -46,15 +46,20 @@
         }
       );
 
-      # What ./test needs, and rustc and cargo themselves.
+      # What ./test needs (but a Debian, for its stage of images), and rustc and cargo themselves.
       devShells = forEach (
         pkgs: workspace: {
           default = pkgs.mkShell {
             inputsFrom = [ workspace.kurir ];
             packages = workspace.testTools ++ [
+              pkgs.bubblewrap
               pkgs.cargo-deny
               pkgs.clippy
+              pkgs.curl
+              pkgs.jq
               pkgs.just
+              pkgs.patchelf
+              pkgs.python3
               pkgs.rustfmt
             ];
           };

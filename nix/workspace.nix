@@ -36,6 +36,7 @@ rec {
     ++ [
       ../clippy.toml
       ../deny.toml
+      ../docs/metrics.md
       ../e2e
       ../rustfmt.toml
     ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import yaml
 
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
+COMPONENT = "app.kubernetes.io/component"
 POD_NAME = "statefulset.kubernetes.io/pod-name"
 
 

@@ -5,12 +5,32 @@ import argparse
 import sys
 
 import settings
-from model import POD_NAME, Overlay
+from model import COMPONENT, POD_NAME, Overlay, Pod
 
 # Set by an overlay that needs a port of the node; no stricter standard allows it.
 ENFORCE = "pod-security.kubernetes.io/enforce"
-# Namespaces that are not ours and are counted on.
-FOREIGN_NAMESPACES = ("kube-system", "monitoring")
+# Where Prometheus is: the one namespace that is not ours and is counted on.
+MONITORING = "monitoring"
+# Who dials whom, and where: the roles' components, and Redis and PostgreSQL, which may be elsewhere.
+FLOWS = (
+    # Join.
+    ("manager", "tracker", "grpc"),
+    ("relay", "tracker", "grpc"),
+    # Notify; Attach, Log, Trail; Link.
+    ("manager", "manager", "grpc"),
+    ("relay", "manager", "grpc"),
+    ("relay", "relay", "grpc"),
+    # Explain: a user's question, which a manager answers.
+    ("manager", "relay", "grpc"),
+    ("manager", "redis", 6379),
+    ("relay", "redis", 6379),
+    ("manager", "postgres", 5432),
+    ("migrate", "postgres", 5432),
+)
+# Who is no pod here: whoever it may be; some address outside of the cluster.
+ANYBODY, ELSEWHERE = "anybody", "elsewhere"
+# Where each port of a pod is set.
+LISTENS = {"client": "listen", "grpc": "grpc_listen"}
 
 
 def restricted(overlay, _):
@@ -54,12 +74,39 @@ def accounts(overlay, _):
 
 
 def images(overlay, _):
-    """Every image has a version."""
+    """Every image has a version, and ours the one that is built."""
     for pod in overlay.pods():
         for container in pod.containers:
             tag = container["image"].rpartition("/")[2].partition(":")[2]
             if tag in ("", "latest"):
                 yield f"{pod}: image {container['image']} without a version"
+            elif settings.role(pod) and tag != settings.VERSION:
+                yield f"{pod}: image {container['image']}, and Cargo.toml has {settings.VERSION}"
+
+
+def migration(overlay, _):
+    """The Job does what managers leave to it."""
+    for pod in overlay.pods():
+        command = pod.spec["containers"][0].get("command")
+        if settings.role(pod) and pod.kind == "Job" and command != ["/bin/kurir", "migrate"]:
+            yield f"{pod}: its command is {command}"
+
+
+def ports(overlay, configured):
+    """What a part listens at and tells others are the ports of its pod."""
+    for pod in overlay.pods():
+        role = settings.role(pod)
+        for (workload, name), config in configured.items():
+            if workload != pod.name or pod.kind == "Job":
+                continue
+            set_at = {f"{role}.{key}": (port, config[role][key]) for port, key in LISTENS.items()}
+            set_at["admin.listen"] = ("admin", config["admin"]["listen"])
+            if role != "tracker":
+                set_at[f"{role}.grpc_advertise"] = ("grpc", config[role]["grpc_advertise"])
+            for key, (port, address) in set_at.items():
+                number = pod.ports()[port]["containerPort"]
+                if not address.endswith(f":{number}"):
+                    yield f"{name}: {key} is {address!r}, and the port {port} {number}"
 
 
 def services(overlay, _):
@@ -85,7 +132,7 @@ def services(overlay, _):
 def relays_one_by_one(overlay, configured):
     """Every relay that there may be is at an address of its own, the one that clients are given."""
     ways = {
-        service["spec"]["selector"][POD_NAME]: service["spec"]["ports"][0]["nodePort"]
+        service["spec"]["selector"][POD_NAME]: outside_port(service["spec"])
         for service in overlay.of("Service").values()
         if POD_NAME in service["spec"].get("selector", {})
     }
@@ -101,6 +148,12 @@ def relays_one_by_one(overlay, configured):
             if advertised in given and not on_node:
                 yield f"{name}: {advertised} is another relay's"
             given.add(advertised)
+
+
+def outside_port(service):
+    """Where a Service is reached from outside: at a port of every node, or at its own one of an address of its own."""
+    port = service["ports"][0]
+    return port["port"] if service.get("type") == "LoadBalancer" else port.get("nodePort")
 
 
 def policies(overlay, _):
@@ -127,7 +180,7 @@ def rule_problems(overlay, rule, peers, own, direction):
     others = []
     for peer in peers:
         namespace = peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
-        if namespace and namespace not in FOREIGN_NAMESPACES:
+        if namespace and namespace != MONITORING:
             yield f"unknown namespace {namespace}"
         if "podSelector" in peer:
             found = overlay.selected(peer["podSelector"])
@@ -149,20 +202,58 @@ def unknown_ports(ports, pods):
 
 
 def reachable(overlay, _):
-    """Every Service's port is let in, and clients' from everywhere."""
-    for pod in overlay.pods():
-        if not settings.role(pod):
-            continue
-        for port in pod.ports():
-            rules = [
-                rule
-                for policy in overlay.of("NetworkPolicy").values()
-                if pod in overlay.selected(policy["spec"]["podSelector"])
-                for rule in policy["spec"].get("ingress", [])
-                if port in [each["port"] for each in rule.get("ports", [])]
-            ]
-            if not rules or (port == "client" and all("from" in rule for rule in rules)):
-                yield f"{pod}: no policy lets anybody in at port {port}"
+    """Whatever has to reach something is let out where it is and let in where it goes."""
+    pods = list(overlay.pods())
+    of = {name: [pod for pod in pods if pod.labels.get(COMPONENT) == name] for flow in FLOWS for name in flow[:2]}
+    for sender, receiver, port in FLOWS:
+        for one in of[sender]:
+            # Elsewhere nobody asks our policies who is let in.
+            for other in of[receiver] or [ELSEWHERE]:
+                if not lets(overlay, one, "egress", other, port):
+                    yield f"{one}: is not let out to {receiver}, port {port}"
+                if other != ELSEWHERE and not lets(overlay, other, "ingress", one, port):
+                    yield f"{other}: does not let {sender} in at port {port}"
+    for pod in pods:
+        for protocol in ("UDP", "TCP"):
+            if not lets(overlay, pod, "egress", ANYBODY, 53, protocol):
+                yield f"{pod}: may not ask for names by {protocol}"
+        if "client" in pod.ports() and not lets(overlay, pod, "ingress", ANYBODY, "client"):
+            yield f"{pod}: does not let everybody in at port client"
+        if "admin" in pod.ports() and not lets(overlay, pod, "ingress", MONITORING, "admin"):
+            yield f"{pod}: does not let {MONITORING} in at port admin"
+
+
+def lets(overlay, pod, direction, other, port, protocol="TCP"):
+    """Whether the pod's policies allow it: `other` is a pod, the name of a namespace, ANYBODY or ELSEWHERE."""
+    specs = [each["spec"] for each in overlay.of("NetworkPolicy").values()]
+    own = [each for each in specs if direction.capitalize() in each["policyTypes"] and pod in overlay.selected(each["podSelector"])]
+    called = also_called(port, pod if direction == "ingress" else other)
+    peers = "from" if direction == "ingress" else "to"
+    return not own or any(
+        means(overlay, rule.get(peers, []), other)
+        and any(each["port"] in called and each.get("protocol", "TCP") == protocol for each in rule.get("ports", []))
+        for each in own
+        for rule in each.get(direction, [])
+    )
+
+
+def also_called(port, pod):
+    """A port by its number and, of a pod, its name."""
+    pairs = [{name, each["containerPort"]} for name, each in pod.ports().items()] if isinstance(pod, Pod) else []
+    return {port}.union(*(pair for pair in pairs if port in pair))
+
+
+def means(overlay, peers, other):
+    """Whether a rule is for `other`; one without peers is for everybody."""
+    for peer in peers:
+        namespace = peer.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
+        if isinstance(other, Pod):
+            found = "namespaceSelector" not in peer and other in overlay.selected(peer.get("podSelector"))
+        else:
+            found = namespace == other or (other == ELSEWHERE and "ipBlock" in peer)
+        if found:
+            return True
+    return not peers
 
 
 def budgets(overlay, _):
@@ -244,6 +335,8 @@ RULES = (
     restricted,
     accounts,
     images,
+    migration,
+    ports,
     services,
     relays_one_by_one,
     policies,

@@ -2,10 +2,14 @@
 
 import base64
 import os
+import pathlib
 import re
 import subprocess
 import tempfile
 import tomllib
+
+# Of the images, too.
+VERSION = tomllib.loads((pathlib.Path(__file__).resolve().parents[2] / "Cargo.toml").read_text())["workspace"]["package"]["version"]
 
 # Secrets that operators make; examples of what is in them.
 ELSEWHERE = {

@@ -33,8 +33,10 @@ in
   getExe = package: "${package}/bin/${package.meta.mainProgram}";
 
   fileset = {
-    # A file set is here the list of its paths: the flake unites nothing but paths.
-    unions = paths: paths;
+    # A file set is here the list of its paths: the flake unites nothing but paths. One that is not there is refused.
+    unions = map (
+      path: if builtins.pathExists path then path else throw "lib.fileset.unions: ${toString path} does not exist"
+    );
     toSource =
       { root, fileset }:
       {

@@ -132,13 +132,18 @@ in
   mkShell = { packages, inputsFrom }: absent "shell";
 }
 // lib.genAttrs [
+  "bubblewrap"
   "cargo-deny"
   "clippy"
+  "curl"
   "iproute2"
   "iptables"
+  "jq"
   "just"
   "nixfmt-tree"
+  "patchelf"
   "postgresql"
+  "python3"
   "redis"
   "rustfmt"
   "util-linux"

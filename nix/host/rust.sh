@@ -22,7 +22,7 @@ installs() {
   find "target/$profile" -maxdepth 1 -type f -executable -exec cp -t "$out/bin" {} +
 }
 
-# Without the names of the places where it was built, and linked to what is in the store.
+# Without debug information, and linked to what is in the store.
 fixup() {
   local program
   for program in "$out"/bin/*; do
@@ -42,7 +42,13 @@ borrow() {
   find "$hostTarget/deps" \( -name 'lib*' -o -name '*.d' -o -name "$pname-*" \) -exec cp -a --reflink=auto -t "target/$profile/deps" {} +
 }
 
-[[ -z "$hostTarget" ]] || borrow
+# Where panics happen is in the program: without the directories of this machine. What is borrowed was compiled with them, and
+# with other flags cargo would compile all of it again.
+rename() {
+  export RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo --remap-path-prefix=$PWD=/build"
+}
+
+if [[ -n "$hostTarget" ]]; then borrow; else rename; fi
 cp -r --preserve=timestamps "$src" source
 chmod -R u+w source
 (cd source && eval "${buildPhase:-build}")

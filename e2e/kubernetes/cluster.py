@@ -35,10 +35,12 @@ configMapGenerator:
 
 
 class Cluster:
-    """What `options` name: `kubectl`, `namespace`, `host`, `image` (of each name in the manifests another one), `no_validation`, `kill`."""
+    """What `options` name: `kubectl`, `namespace`, `host`, `image` (of each name in the manifests another one), `no_validation`, `kill`,
+    `evidence`."""
 
     def __init__(self, options):
         self.options = options
+        self.followed = {}
         self.command = [options.kubectl, "--namespace", options.namespace]
 
     async def kubectl(self, *args, check=True):
@@ -143,6 +145,26 @@ class Cluster:
                                 return state["terminated"]["exitCode"], said.strip()
             await asyncio.sleep(0.5)
         raise RuntimeError(f"no {component} has stopped")
+
+    async def follow(self):
+        """From now on, what the pods that are there log is kept until they are gone."""
+        if not self.options.evidence:
+            return
+        for component in ("tracker", "manager", "relay"):
+            for pod in await self.pods(component):
+                name = "-".join([pod["metadata"]["name"], pod["metadata"]["uid"][:8], str(life(pod)[1])])
+                if name in self.followed:
+                    continue
+                with open(pathlib.Path(self.options.evidence, f"{name}.log"), "w", encoding="utf-8") as log:
+                    self.followed[name] = await asyncio.create_subprocess_exec(
+                        *self.command, "logs", "--follow", pod["metadata"]["name"], stdout=log, stderr=log
+                    )
+
+    async def follow_no_more(self):
+        for process in self.followed.values():
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
     async def remove(self):
         await self.kubectl("delete", "namespace", self.options.namespace, "--ignore-not-found", "--timeout=180s")

@@ -81,9 +81,19 @@ class Cluster:
             *(self.kubectl("rollout", "status", each, "--timeout=180s") for each in workloads)
         )
 
-    async def pods(self, component):
+    async def pods(self, component, going=False):
+        """Those that are to stay, or those that are just going."""
         found = await self.get("pods", "--selector", f"app.kubernetes.io/component={component}")
-        return [each for each in found["items"] if not each["metadata"].get("deletionTimestamp")]
+        return [each for each in found["items"] if bool(each["metadata"].get("deletionTimestamp")) is going]
+
+    async def replaced(self, workload):
+        """Waits until it is rolled out and those of before are gone: a Deployment's may have users for a while."""
+        await self.ready(workload)
+        deadline = time.monotonic() + 60
+        while going := await self.pods(workload.partition("/")[2], going=True):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{going[0]['metadata']['name']} does not go")
+            await asyncio.sleep(0.5)
 
     async def metrics(self, pod, *names):
         """The values of metrics without labels."""

@@ -5,9 +5,6 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// A client that is closed without having been asked has what it has sent by then handled, and answered if that takes no longer.
-pub const SENT_AWAY: Duration = Duration::from_millis(40);
-
 /// How often is looked for turns that have come, and for users who have.
 const TICK: Duration = Duration::from_millis(50);
 

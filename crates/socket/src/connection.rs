@@ -205,6 +205,7 @@ impl<S: Session> Connection<'_, S> {
             match self.closing {
                 Some(Closing::TooSlow) => return Ended::TooSlow,
                 Some(Closing::Asked) => return Ended::ByServer,
+                Some(Closing::Shutdown) => return Ended::Shutdown,
                 None => {}
             }
             match self.event(&mut deadline, cancelled.as_mut()).await {
@@ -306,7 +307,9 @@ impl<S: Session> Connection<'_, S> {
         let timer = self.parting.as_mut().map_or(Poll::Pending, |timer| timer.as_mut().poll(context));
         if timer.is_ready() {
             self.outbox.close("");
-            self.closing = Some(Closing::Asked);
+            if let Poll::Ready(closing) = self.outbox.poll_closing(context) {
+                self.closing = Some(closing);
+            }
         }
         timer
     }

@@ -17,6 +17,9 @@ use std::{
 #[error("the connection is closing")]
 pub struct Closed;
 
+/// How long a client is served that is sent away.
+const SENT_AWAY: Duration = Duration::from_millis(40);
+
 /// How full an outbox is after a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fill {
@@ -69,6 +72,7 @@ struct Parting {
     /// As [`Outbox::close`] has it.
     last: String,
     patience: Duration,
+    closing: Closing,
 }
 
 /// When everything was written, for whoever wants to know. Nobody else pays for a clock.
@@ -84,8 +88,10 @@ enum WrittenAt {
 /// Why the connection's task is to write what is left and close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// By [`Outbox::close`].
+    /// By [`Outbox::close`] or [`Outbox::part`].
     Asked,
+    /// By [`Outbox::send_away`].
+    Shutdown,
     /// The limit was passed.
     TooSlow,
 }
@@ -175,8 +181,8 @@ impl Outbox {
     pub fn close(&self, last: &str) {
         let mut state = self.lock();
         if state.closing.is_none() {
-            state.closing = Some(Closing::Asked);
             let parting = state.parting.take();
+            state.closing = Some(parting.as_ref().map_or(Closing::Asked, |parting| parting.closing));
             let last = parting.as_ref().map_or(last, |parting| parting.last.as_str());
             if !last.is_empty() {
                 state.lines.extend_from_slice(last.as_bytes());
@@ -191,9 +197,19 @@ impl Outbox {
     /// Like [`Outbox::close`] for a client that has done nothing wrong: pushes are refused at once, but what it has sent, and
     /// sends within `patience`, is handled and answered before `last`. It ends that itself by closing its side.
     pub fn part(&self, last: String, patience: Duration) {
+        self.leave(Parting { last, patience, closing: Closing::Asked });
+    }
+
+    /// Like [`Outbox::part`], as the process stops: what has been sent by now is handled, and answered if that takes no
+    /// longer than [`SENT_AWAY`].
+    pub fn send_away(&self, last: String) {
+        self.leave(Parting { last, patience: SENT_AWAY, closing: Closing::Shutdown });
+    }
+
+    fn leave(&self, parting: Parting) {
         let mut state = self.lock();
         if state.closing.is_none() && state.parting.is_none() {
-            state.parting = Some(Box::new(Parting { last, patience }));
+            state.parting = Some(Box::new(parting));
             self.parted.store(true, Ordering::Release);
         }
         drop(state);

@@ -343,6 +343,16 @@ async fn what_a_client_that_parts_sends_before_it_can_know_is_handled_though_not
 }
 
 #[tokio::test]
+async fn a_client_that_is_sent_away_was_ended_by_the_shutdown() {
+    let mut served = Served::new(1 << 20, Options::default()).await;
+    served.sends("{}\n").await;
+    served.receives("{}\n").await;
+    served.outbox.send_away(replies::CONFLICT.to_owned());
+    served.receives(format!("{}\n", replies::CONFLICT)).await;
+    assert!(matches!(served.sees_the_end().await, Ended::Shutdown));
+}
+
+#[tokio::test]
 async fn what_a_client_that_is_closed_sends_is_not_handled() {
     let mut served = Served::new(1 << 20, Options::default()).await;
     served.sends("{}\n").await;

@@ -153,6 +153,9 @@ impl Connection {
                 let welcome =
                     if auth.register { Welcome::Created(session) } else { Welcome::LoggedIn(session) };
                 self.offer_relay(&online, &welcome, replies);
+                if auth.session.is_some() {
+                    online.used_part_two();
+                }
                 self.online = Some(online);
                 Flow::Continue
             }

@@ -12,7 +12,7 @@ use kurir_protocol::{
     name::{self, LoginId, Resource, UserKey, Username},
     replies::{self, StreamCondition},
 };
-use kurir_service::leave::{Guest, SENT_AWAY};
+use kurir_service::leave::Guest;
 use kurir_socket::Outbox;
 
 use crate::{
@@ -298,7 +298,7 @@ impl Guest for Online {
     /// This process stops; another manager is as good.
     fn send_away(&self) {
         let why = self.speaks_part_two().then_some(StreamCondition::SystemShutdown);
-        self.outbox.part(replies::last_words("", why), SENT_AWAY);
+        self.outbox.send_away(replies::last_words("", why));
     }
 }
 

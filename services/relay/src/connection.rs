@@ -15,7 +15,7 @@ use kurir_protocol::{
     relay::{for_device, is_plain},
     replies::{self, StreamCondition},
 };
-use kurir_service::leave::{Guest, SENT_AWAY};
+use kurir_service::leave::Guest;
 use kurir_socket::{Closed, Outbox, outbox::Fill};
 use kurir_trail::Device;
 
@@ -228,7 +228,7 @@ impl Guest for Connection {
     fn send_away(&self) {
         self.note_written();
         let why = self.speaks_part_two().then_some(StreamCondition::SystemShutdown);
-        self.outbox.part(replies::last_words("", why), SENT_AWAY);
+        self.outbox.send_away(replies::last_words("", why));
     }
 }
 

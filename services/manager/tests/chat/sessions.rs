@@ -59,6 +59,9 @@ async fn an_old_session_revokes_the_device() {
     let (mut esa, session) = comes_back(manager.address, &session, 200).await;
     comes_back(manager.address, &stolen, 401).await;
     esa.receives(json!({"error": true, "msg": "Unauthorized", "code": 401})).await;
+    // A `session` is a key of Part II: such a client is told more.
+    esa.receives(json!({"stanza": "stream", "type": "error", "error": {"type": "auth", "condition": "not-authorized"}}))
+        .await;
     comes_back(manager.address, &session, 401).await;
 }
 

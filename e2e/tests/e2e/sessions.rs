@@ -31,6 +31,13 @@ async fn auth(system: &System, manager: u16, auth: Value, expected: Value) -> (R
     (raw, reply["session"].clone())
 }
 
+/// Who has logged in with a session knows Part II.
+async fn is_told_why_it_is_closed(raw: &mut Raw, kind: &str, condition: &str) {
+    let error = json!({"type": kind, "condition": condition});
+    raw.receives(json!({"stanza": "stream", "type": "error", "error": error})).await;
+    raw.is_closed().await;
+}
+
 #[tokio::test]
 async fn sessions_in_one_process() {
     run(&Plan::new(Topology::OneProcess).cheap_passwords().start().await, 1).await;
@@ -54,15 +61,15 @@ async fn run(system: &System, other: u16) {
     // The answer was lost, it seems: the one before is good until the next is used.
     let (mut third, three) = auth(system, 1, by_session("esa", &one), logged_in()).await;
     second.receives(refusal(409, "Conflict")).await;
-    second.is_closed().await;
+    is_told_why_it_is_closed(&mut second, "cancel", "conflict").await;
     let (mut fourth, four) = auth(system, other, by_session("esa", &three), logged_in()).await;
     third.receives(refusal(409, "Conflict")).await;
-    third.is_closed().await;
+    is_told_why_it_is_closed(&mut third, "cancel", "conflict").await;
 
     // An older one has been stolen, or is: nobody has the device any more.
     auth(system, 1, by_session("esa", &two), unauthorized()).await;
     fourth.receives(unauthorized()).await;
-    fourth.is_closed().await;
+    is_told_why_it_is_closed(&mut fourth, "auth", "not-authorized").await;
     auth(system, other, by_session("esa", &four), unauthorized()).await;
 
     // With the password again; a logout ends it.

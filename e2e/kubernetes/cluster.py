@@ -35,10 +35,12 @@ configMapGenerator:
 
 
 class Cluster:
-    """What `options` name: `kubectl`, `namespace`, `host`, `image` (of each name in the manifests another one), `no_validation`, `kill`."""
+    """What `options` name: `kubectl`, `namespace`, `host`, `image` (of each name in the manifests another one), `no_validation`, `kill`,
+    `evidence`."""
 
     def __init__(self, options):
         self.options = options
+        self.followed = {}
         self.command = [options.kubectl, "--namespace", options.namespace]
 
     async def kubectl(self, *args, check=True):
@@ -79,9 +81,19 @@ class Cluster:
             *(self.kubectl("rollout", "status", each, "--timeout=180s") for each in workloads)
         )
 
-    async def pods(self, component):
+    async def pods(self, component, going=False):
+        """Those that are to stay, or those that are just going."""
         found = await self.get("pods", "--selector", f"app.kubernetes.io/component={component}")
-        return [each for each in found["items"] if not each["metadata"].get("deletionTimestamp")]
+        return [each for each in found["items"] if bool(each["metadata"].get("deletionTimestamp")) is going]
+
+    async def replaced(self, workload):
+        """Waits until it is rolled out and those of before are gone: a Deployment's may have users for a while."""
+        await self.ready(workload)
+        deadline = time.monotonic() + 60
+        while going := await self.pods(workload.partition("/")[2], going=True):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{going[0]['metadata']['name']} does not go")
+            await asyncio.sleep(0.5)
 
     async def metrics(self, pod, *names):
         """The values of metrics without labels."""
@@ -143,6 +155,26 @@ class Cluster:
                                 return state["terminated"]["exitCode"], said.strip()
             await asyncio.sleep(0.5)
         raise RuntimeError(f"no {component} has stopped")
+
+    async def follow(self):
+        """From now on, what the pods that are there log is kept until they are gone."""
+        if not self.options.evidence:
+            return
+        for component in ("tracker", "manager", "relay"):
+            for pod in await self.pods(component):
+                name = "-".join([pod["metadata"]["name"], pod["metadata"]["uid"][:8], str(life(pod)[1])])
+                if name in self.followed:
+                    continue
+                with open(pathlib.Path(self.options.evidence, f"{name}.log"), "w", encoding="utf-8") as log:
+                    self.followed[name] = await asyncio.create_subprocess_exec(
+                        *self.command, "logs", "--follow", pod["metadata"]["name"], stdout=log, stderr=log
+                    )
+
+    async def follow_no_more(self):
+        for process in self.followed.values():
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
     async def remove(self):
         await self.kubectl("delete", "namespace", self.options.namespace, "--ignore-not-found", "--timeout=180s")

@@ -28,16 +28,35 @@ class Counted:
         self.waits.append((self.sent[number], time.monotonic() - self.sent[number]))
 
 
+@dataclass
+class Returned:
+    """Somebody has a connection again, to a relay or to a manager. Times in seconds."""
+
+    at: float
+    to: str
+    # Since the old relay connection has brought the last message or acknowledgement: what is longer than the pause between two of
+    # these is the time without one.
+    absent: float = 0.0
+    # After the turn to leave, where one was told to.
+    late: float = 0.0
+
+
 class Person:
     """A terminal in which somebody chats."""
 
     def __init__(self, options, name):
         self.options, self.name = options, name
         self.process, self.reading = None, None
+        # Set at the end, too.
         self.online = asyncio.Event()
         self.hears = {}
         self.place = 0
         self.refused = 0
+        # Messages that a new connection began with, though they had come.
+        self.again = 0
+        self.returned = []
+        # When the relay was last heard, and when it is this person's turn to leave a relay or manager.
+        self.heard, self.turn = None, None
 
     async def start(self):
         state = os.path.join(self.options.state, f"{self.name}.jsonl")
@@ -55,24 +74,65 @@ class Person:
         log.close()
         self.reading = asyncio.create_task(self.read())
 
+    async def came_online(self):
+        await self.online.wait()
+        if not self.returned:
+            await self.process.wait()
+            raise RuntimeError(f"{self.name} did not come online: {self.complaints()}")
+
+    def complaints(self):
+        """What it has said on stderr."""
+        with open(os.path.join(self.options.state, f"{self.name}.log"), encoding="utf-8") as log:
+            return log.read().strip()
+
     async def read(self):
-        async for line in self.process.stdout:
-            packet = json.loads(line)
-            if isinstance(packet, list):
-                continue
-            # The relay has let it in: what is typed now goes out.
-            if packet.get("stanza") == "stream" and packet.get("type") == "ready":
-                self.online.set()
-            if packet.get("event") == "refused":
-                self.refused += 1
-            counted = self.hears.get(packet.get("from", "").partition("/")[0])
-            if counted and packet.get("stanza") == "message" and (packet.get("body") or "").isdecimal():
-                # What comes again from a place passed is what a new connection begins with, and is shown to nobody.
-                if packet["seq"] > self.place:
-                    self.place = packet["seq"]
-                    counted.arrived(int(packet["body"]))
+        with self.prints() as prints:
+            async for line in self.process.stdout:
+                prints.write(f"{time.time():.3f} {line.decode()}")
+                packet = json.loads(line)
+                if isinstance(packet, dict):
+                    self.learn(packet)
         # Nobody is to wait for one who has gone.
         self.online.set()
+
+    def prints(self):
+        """Where all that it prints is kept, if it is."""
+        folder = self.options.evidence
+        return open(os.path.join(folder, f"{self.name}.prints") if folder else os.devnull, "w", encoding="utf-8")
+
+    def learn(self, packet):
+        match packet:
+            case {"stanza": "stream", "type": "move", "after_ms": after}:
+                self.turn = time.monotonic() + after / 1000
+            # The relay has let it in: what is typed now goes out.
+            case {"stanza": "stream", "type": "ready"}:
+                self.returns("relay")
+                self.online.set()
+            case {"code": 200}:
+                self.returns("manager")
+            case {"event": "refused"}:
+                self.refused += 1
+            case {"stanza": "message"}:
+                self.heard = time.monotonic()
+                self.hear(packet)
+
+    def returns(self, to):
+        now = time.monotonic()
+        absent = now - self.heard if to == "relay" and self.heard else 0.0
+        late = max(now - self.turn, 0.0) if self.turn else 0.0
+        self.turn = None
+        self.returned.append(Returned(now, to, absent, late))
+
+    def hear(self, packet):
+        counted = self.hears.get(packet.get("from", "").partition("/")[0])
+        if not counted or not (packet.get("body") or "").isdecimal():
+            return
+        # What comes again from a place passed is what a new connection begins with, and is shown to nobody.
+        if packet["seq"] <= self.place:
+            self.again += 1
+            return
+        self.place = packet["seq"]
+        counted.arrived(int(packet["body"]))
 
     def type(self, line):
         self.process.stdin.write(f"{line}\n".encode())
@@ -99,12 +159,12 @@ class Load:
         self.counted = [Counted() for _ in range(pairs)]
 
     async def start(self):
-        everybody = self.senders + self.receivers
+        everybody = self.everybody()
         for sender, receiver, counted in zip(self.senders, self.receivers, self.counted):
             receiver.hears[sender.name] = counted
         for person in everybody:
             await person.start()
-        await asyncio.wait_for(asyncio.gather(*(person.online.wait() for person in everybody)), 120)
+        await asyncio.wait_for(asyncio.gather(*(person.came_online() for person in everybody)), 120)
         for sender, receiver in zip(self.senders, self.receivers):
             sender.type(f"/to {receiver.name}")
 
@@ -144,5 +204,16 @@ class Load:
         waits = [wait for each in self.counted for typed, wait in each.waits if typed >= since]
         return max(waits, default=0.0)
 
+    def returned(self, since):
+        """Who has a connection again, after `since`."""
+        return [each for person in self.everybody() for each in person.returned if each.at >= since]
+
+    def again(self):
+        """How many messages new connections began with though they had come on the one before."""
+        return sum(receiver.again for receiver in self.receivers)
+
+    def everybody(self):
+        return self.senders + self.receivers
+
     async def stop(self):
-        await asyncio.gather(*(person.quit() for person in self.senders + self.receivers))
+        await asyncio.gather(*(person.quit() for person in self.everybody()))

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::process::Command;
 
 use crate::process::Launch;
 
@@ -47,6 +48,18 @@ impl Containers {
         let held = [name.clone(), at.to_string(), user.unwrap_or("-").into(), program.display().to_string()];
         let args = held.into_iter().chain(args).collect();
         Launch { name, program: self.program.clone(), args, user: None, env, logs }
+    }
+
+    /// Waits until the container of a part is gone whose process here was killed: the engine kills it a moment later.
+    pub(crate) fn outlives(&self, launch: &Launch) {
+        if launch.program == self.program {
+            let waited = Command::new(&self.program).args(["--gone", &launch.name]).status();
+            assert!(
+                waited.is_ok_and(|waited| waited.success()),
+                "the container of {} is still there",
+                launch.name
+            );
+        }
     }
 }
 

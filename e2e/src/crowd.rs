@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::deadline::{PATIENCE, within};
 use crate::packets;
 use crate::person::{PASSWORD, offered};
-use crate::ports::{local, random};
+use crate::ports::random;
 use crate::raw::{Raw, Speaks};
 use crate::system::System;
 
@@ -284,7 +284,7 @@ impl Places {
         let answer = tokio::time::timeout(ONE_ANSWER, ask).await.ok().flatten().unwrap_or_default();
         let managers =
             answer.as_array().into_iter().flatten().filter(|component| component["type"] == "manager");
-        let named: Vec<SocketAddr> = managers.filter_map(port_of).map(local).collect();
+        let named: Vec<SocketAddr> = managers.map(offered).collect();
         if named.is_empty() { self.managers.clone() } else { named }
     }
 }
@@ -292,10 +292,6 @@ impl Places {
 fn random_between(least: Duration, most: Duration) -> Duration {
     let beyond = u64::try_from(most.saturating_sub(least).as_millis()).expect("a short time");
     least + Duration::from_millis(random(beyond + 1))
-}
-
-fn port_of(component: &Value) -> Option<u16> {
-    component["port"].as_u64().and_then(|port| u16::try_from(port).ok())
 }
 
 async fn alive(raw: &mut Option<Raw>) -> bool {

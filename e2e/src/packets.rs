@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::containers::Containers;
 use crate::pattern::{NUMBER, TEXT};
 
 /// `manager.domain` as it is by default.
@@ -12,7 +13,9 @@ pub const FIRST_BIO: &str = "Feel happy using this application! ;D";
 
 /// PROTOCOL's `R`: the relay that a reply names.
 pub fn relay() -> Value {
-    json!({"username": TEXT, "ip_local": "127.0.0.1", "port": NUMBER, "type": "relay", "connection": NUMBER, "token": TEXT})
+    // In a container each relay has an address of its own; who logs in with `System::person` goes where it says.
+    let at = if Containers::asked_for().is_some() { TEXT } else { "127.0.0.1" };
+    json!({"username": TEXT, "ip_local": at, "port": NUMBER, "type": "relay", "connection": NUMBER, "token": TEXT})
 }
 
 /// The reply to a registration that worked.

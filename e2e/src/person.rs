@@ -266,5 +266,5 @@ async fn relay_offer(manager: &mut Raw) -> Value {
 pub fn offered(offer: &Value) -> SocketAddr {
     let ip = offer["ip_local"].as_str().and_then(|ip| ip.parse::<IpAddr>().ok());
     let port = offer["port"].as_u64().and_then(|port| u16::try_from(port).ok());
-    ip.zip(port).unwrap_or_else(|| panic!("no relay is offered: {offer}")).into()
+    ip.zip(port).unwrap_or_else(|| panic!("no address in {offer}")).into()
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::containers::Containers;
 use crate::deadline::until;
 
 /// How much of a log's end is printed when a scenario fails.
@@ -115,6 +116,9 @@ impl Process {
             let _ = kill_process(self.pid(), Signal::KILL);
             self.killed = true;
             self.ended = self.child.wait().ok();
+            if let Some(containers) = Containers::asked_for() {
+                containers.outlives(&self.launch);
+            }
         }
     }
 

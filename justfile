@@ -5,7 +5,7 @@ fmt:
 # Formatting, lints; warnings are errors.
 lint:
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --test e2e --locked -- -D warnings
 
 # Unit and property tests (Redis and PostgreSQL are started where needed).
 test:

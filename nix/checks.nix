@@ -34,7 +34,7 @@ in
 
   lints =
     check "lints" [ pkgs.clippy ]
-      "cargo clippy --offline --locked --workspace --all-targets -- -D warnings";
+      "cargo clippy --offline --locked --workspace --all-targets --test e2e -- -D warnings";
 
   tests = check "tests" workspace.testTools "cargo test --offline --locked --workspace";
 

@@ -47,6 +47,7 @@ rec {
   testTools = [
     pkgs.iproute2
     pkgs.iptables
+    pkgs.openssl
     pkgs.postgresql
     pkgs.redis
     pkgs.util-linux

@@ -18,6 +18,10 @@ const VERSIONS: &str = "/usr/lib/postgresql";
 /// Those that are used here.
 const PROGRAMS: [&str; 4] = ["initdb", "pg_isready", "postgres", "psql"];
 
+/// What the server shows its clients, for a day.
+const CERTIFICATE: &str =
+    "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=postgres";
+
 /// A cluster of its own, made anew.
 #[derive(Debug)]
 pub struct Postgres {
@@ -53,8 +57,14 @@ impl Postgres {
         );
 
         admits_neighbours(Path::new(&data));
+        let options = format!("{CERTIFICATE} -keyout {data}/server.key -out {data}/server.crt");
+        let openssl = launch("openssl", "openssl", words(&options).collect());
+        // Not one of the server's own programs.
+        let certified = Launch { program: "openssl".into(), ..openssl }.start().end(PATIENCE).await;
+        assert!(certified.success(), "openssl: {certified}");
 
-        let options = "-c unix_socket_directories= -c fsync=off -c max_connections=100";
+        // With TLS, as Debian's own.
+        let options = "-c unix_socket_directories= -c fsync=off -c max_connections=100 -c ssl=on";
         let at_address =
             ["-c".into(), format!("listen_addresses={}", at.ip()), "-p".into(), at.port().to_string()];
         let args = words(options).chain(at_address).chain(["-D".into(), data]).collect();

@@ -141,6 +141,7 @@ in
   "jq"
   "just"
   "nixfmt-tree"
+  "openssl"
   "patchelf"
   "postgresql"
   "python3"

@@ -186,16 +186,24 @@ impl Attempt {
     }
 
     async fn outcome(&mut self, values: &mut Vec<(Socket, String)>) -> Outcome {
-        match discovery::managers(&self.trackers, &self.timing, values).await {
-            Ok(managers) => self.managers = managers,
+        let gone = match discovery::managers(&self.trackers, &self.timing, values).await {
+            // It names no manager that will be gone: where it names that one's address, another one has it, too, behind a load
+            // balancer.
+            Ok(managers) => {
+                self.managers = managers;
+                None
+            }
             // Trackers are for newcomers: who was here before knows where managers are.
-            Err(Failure::NoTracker(_)) if !self.managers.is_empty() => {}
+            Err(Failure::NoTracker(_)) if !self.managers.is_empty() => self.leave.as_deref(),
             Err(failure) => return Outcome::Unreachable(failure),
-        }
-        let avoid = self.avoid.as_deref();
-        self.managers.sort_by_key(|address| Some(address.as_str()) == avoid);
+        };
+        let (avoid, leave) = (self.avoid.as_deref(), self.leave.as_deref());
+        self.managers.sort_by_key(|address| {
+            let address = Some(address.as_str());
+            (address == leave, address == avoid)
+        });
         let mut failure = Failure::NoManager;
-        let others = self.managers.iter().filter(|address| Some(*address) != self.leave.as_ref());
+        let others = self.managers.iter().filter(|address| gone != Some(address.as_str()));
         for address in others {
             match Wire::dial(address, &self.timing).await {
                 Ok(wire) => return self.authenticate(wire, values).await,

@@ -215,7 +215,7 @@ impl Signals {
         let begin = async {
             sleep(shutdown.pause()).await;
             shell.shutdown.begin();
-            pending().await
+            pending::<()>().await;
         };
         let signals = async {
             // Whoever has asked for a drain has sent no signal: the next one is the first.

@@ -131,15 +131,12 @@ impl Connection {
                 self.authenticate(&auth, replies).instrument(span).await
             }
             FromClient::Iq(request) => {
-                match &self.online {
-                    Some(online) => {
-                        online.used_part_two();
-                        request.answer(replies);
-                    }
-                    None => {
-                        self.part_two = true;
-                        request.answer_before_login(replies);
-                    }
+                if let Some(online) = &self.online {
+                    online.used_part_two();
+                    request.answer(replies);
+                } else {
+                    self.part_two = true;
+                    request.answer_before_login(replies);
                 }
                 Flow::Continue
             }

@@ -157,8 +157,8 @@ async fn a_manager_that_will_be_gone_is_used_until_another_has_let_the_device_in
     let mut person = Person::start(|_| {}).await;
     let other = Fake::start().await;
     person.at_manager.writes(&moves(20)).await;
-    // The same one again would not help.
-    knows(&person.tracker, &[&person.manager]).await;
+    knows(&person.tracker, &[]).await;
+    // Another one first, whether or not a tracker knows by now that the one will be gone.
     knows(&person.tracker, &[&person.manager, &other]).await;
     let mut at_other = is_asked(&other, &by_session(1)).await;
     let client = person.client.clone();
@@ -180,6 +180,20 @@ async fn a_manager_that_will_be_gone_is_used_until_another_has_let_the_device_in
     at_other.closes().await;
     knows(&person.tracker, &[&other]).await;
     is_asked(&other, &by_session(2)).await;
+}
+
+/// A tracker names no manager that will be gone: its address leads to another one, as that of a load balancer does.
+#[tokio::test]
+async fn managers_may_be_at_one_address() {
+    let mut person = Person::start(|_| {}).await;
+    person.at_manager.writes(&moves(20)).await;
+    knows(&person.tracker, &[&person.manager]).await;
+    let mut at_other = is_asked(&person.manager, &by_session(1)).await;
+    is_displaced(&mut person.at_manager).await;
+    answers(&mut at_other, &person.relay, 2).await;
+    let mut newer = person.relay.welcomes("ticket-2").await;
+    newer.writes(&message("new")).await;
+    person.reads("new").await;
 }
 
 /// The older connection hears of it all the same.

@@ -72,29 +72,28 @@ async fn open_postgres(
             ("idle_in_transaction_session_timeout", timeout.as_millis().to_string()),
             ("tcp_user_timeout", (timeout * 2).as_millis().to_string()),
         ]);
-    // The pool says only that time ran out; one connection by hand says why.
-    match tokio::time::timeout(timeout, PgConnection::connect_with(&options)).await {
-        Ok(Ok(connection)) => connection.close_hard().await?,
-        Ok(Err(error)) => return Err(error.into()),
+    // The pool says only that time ran out; one connection by hand says why. It says goodbye: `close_hard` would wait, over TLS, for
+    // a word of the server that never comes.
+    let once = async { PgConnection::connect_with(&options).await?.close().await };
+    match tokio::time::timeout(timeout, once).await {
+        Ok(outcome) => outcome?,
         Err(_) => return Err(StoreError::Unavailable(DeadlineExceeded.into())),
     }
     let ping = timeout / PING_SHARE;
     let pool = pool_options::<sqlx::Postgres>(config.max_connections, timeout)
         .test_before_acquire(false)
-        .before_acquire(move |connection, _| Box::pin(alive(connection, ping)))
+        .before_acquire(move |connection, _| Box::pin(async move { Ok(is_alive(connection, ping).await) }))
         // Without it a connection to a machine that is gone would wait here, and occupy its place, for minutes.
-        .after_release(move |connection, _| Box::pin(alive(connection, ping)));
+        .after_release(move |connection, _| Box::pin(async move { Ok(is_alive(connection, ping).await) }));
     let pool: PgPoolOptions = pool;
     let database = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.connect_lazy_with(options));
     Ok(Opened { database, one_writer: false })
 }
 
-/// Whether `connection` answers in time. Writes out, on the way, the rollback of a transaction that was dropped.
-async fn alive(connection: &mut PgConnection, within: Duration) -> Result<bool, sqlx::Error> {
-    match tokio::time::timeout(within, connection.ping()).await {
-        Ok(answer) => answer.map(|()| true),
-        Err(_) => Err(sqlx::Error::PoolTimedOut),
-    }
+/// Whether `connection` answers in time. Writes out, on the way, the rollback of a transaction that was dropped. Never an error,
+/// for which the pool would close it hard and wait.
+async fn is_alive(connection: &mut PgConnection, within: Duration) -> bool {
+    matches!(tokio::time::timeout(within, connection.ping()).await, Ok(Ok(())))
 }
 
 async fn open_sqlite(

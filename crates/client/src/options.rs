@@ -94,7 +94,8 @@ pub struct Timing {
     pub connect: Duration,
     /// One TCP connection, or one tracker's answer. Default 3 s.
     pub dial: Duration,
-    /// The manager's answer to registration or login: hashing waits in a queue there. Default 15 s.
+    /// The manager's answer to registration or login: hashing waits in a queue there. Default 15 s; before the client has been
+    /// online half of `connect` at most, so that another attempt is possible.
     pub login: Duration,
     /// The relay's answer to a hello, which may wait for the tables. Default 5 s.
     pub hello: Duration,

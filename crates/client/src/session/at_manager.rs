@@ -59,13 +59,18 @@ impl Session {
             self.left_manager(address.clone());
             self.went_offline(Socket::Manager, Failure::Moving { address });
         }
+        let mut timing = self.options.timing.clone();
+        if self.starting.is_some() {
+            // What accepts and says nothing, as a proxy with nobody behind it, leaves time for another attempt.
+            timing.login = timing.login.min(timing.connect / 2);
+        }
         let attempt = Attempt {
             trackers: self.options.trackers.clone(),
             managers: std::mem::take(&mut self.managers),
             avoid: self.avoid.clone(),
             leave: self.moving_from.clone(),
             packet: self.account.packet(),
-            timing: self.options.timing.clone(),
+            timing,
         };
         self.manager.connect(attempt.run());
     }

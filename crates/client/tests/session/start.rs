@@ -45,6 +45,32 @@ async fn a_new_user_registers_and_later_logs_in() {
     manager.logs_in(&relay, "ticket-2").await;
 }
 
+/// As a proxy does that has nobody behind it yet.
+#[tokio::test]
+async fn a_manager_that_accepts_and_says_nothing_is_tried_again_in_time() {
+    let (manager, relay) = (Fake::start().await, Fake::start().await);
+    let (tracker, _task) = tracker(&[&manager]).await;
+    let mut options = options(&[&tracker]);
+    options.timing.connect = Duration::from_secs(8);
+    let connecting = connect(options);
+    let _silent = manager.accept().await;
+    let _at_manager = manager.logs_in(&relay, "ticket-1").await;
+    let _at_relay = relay.welcomes("ticket-1").await;
+    within(connecting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_manager_that_says_nothing_is_named_when_time_runs_out() {
+    // The system accepts, and nobody reads.
+    let manager = Fake::start().await;
+    let (tracker, _task) = tracker(&[&manager]).await;
+    let mut options = options(&[&tracker]);
+    options.timing.connect = Duration::from_secs(1);
+    let error = within(connect(options)).await.unwrap().unwrap_err();
+    let ConnectError::TimedOut(Failure::Silent { address }) = error else { panic!("{error:?}") };
+    assert_eq!(address, manager.address());
+}
+
 /// What is looked at on the way in is shown as well, if packets are asked for.
 #[tokio::test]
 async fn every_packet_from_the_trackers_list_on_is_shown() {

@@ -89,7 +89,7 @@ class Cluster:
     async def replaced(self, workload):
         """Waits until it is rolled out and those of before are gone: a Deployment's may have users for a while."""
         await self.ready(workload)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while going := await self.pods(workload.partition("/")[2], going=True):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{going[0]['metadata']['name']} does not go")

@@ -22,6 +22,8 @@ use crate::{
 
 /// How long accepting rests after the system refused a connection for want of files or memory.
 const REST: Duration = Duration::from_millis(100);
+/// So many connections are accepted at most when draining has begun: more than are there already come faster than they are served.
+const LATE: u32 = 4096;
 /// The same trouble is logged at most this often.
 const LOG_AGAIN: Duration = Duration::from_secs(10);
 
@@ -124,7 +126,14 @@ impl Listener {
     {
         let metrics = Metrics::register(&shell.metrics);
         let mut acceptor = Acceptor { listener: self.inner, connections: &shell.connections, logged: None };
+        let mut late = LATE;
         loop {
+            if shell.shutdown.token.is_cancelled() {
+                late -= 1;
+                if late == 0 {
+                    return;
+                }
+            }
             let (stream, peer, permit) = tokio::select! {
                 // Whose connection is there already is accepted still: closing the listener would reset it.
                 biased;

@@ -7,8 +7,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{Health, Metrics, leave::Times, open_files::Connections};
 
-/// What is left of the grace when the users' time is over: closing takes up to 4 s, and what is under way has to arrive.
-const LAST_STEPS: Duration = Duration::from_secs(6);
+/// What is left of the grace when the users' time is over: closing takes up to 5.5 s, and what is under way has to arrive.
+const LAST_STEPS: Duration = Duration::from_secs(8);
 
 /// Everything a role needs from the process it runs in. Cheap to clone; clones are the same shell.
 #[derive(Clone, Debug)]
@@ -100,7 +100,7 @@ pub struct ShutdownConfig {
     /// Over how long the users' turns are spread, at most until the time that they have is over: who speaks Part II is told
     /// when to connect elsewhere, others are closed then. 0: all are closed at once.
     pub spread_seconds: u64,
-    /// How long draining may take, from the first turn to the end of the process. Who has not left a little before (6 s, or
+    /// How long draining may take, from the first turn to the end of the process. Who has not left a little before (8 s, or
     /// half of it) is closed; what is still there at the end is cut, and the log says how many.
     pub grace_seconds: u64,
 }
@@ -140,8 +140,8 @@ mod tests {
             let times = ShutdownConfig { spread_seconds, grace_seconds, ..ShutdownConfig::default() }.times();
             (times.spread.as_millis(), times.stay.as_millis())
         };
-        assert_eq!(times(5, 15), (5000, 9000));
-        assert_eq!(times(60, 15), (9000, 9000));
+        assert_eq!(times(5, 15), (5000, 7500));
+        assert_eq!(times(60, 15), (7500, 7500));
         assert_eq!(times(5, 3), (1500, 1500));
         assert_eq!(times(5, 0), (0, 0));
         assert_eq!(times(0, 15), (0, 0));

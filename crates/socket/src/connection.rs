@@ -44,8 +44,8 @@ const FRAMING_WAIT: Duration = Duration::from_millis(50);
 /// How long a closing connection may take to accept its last bytes, and again to read to the end (PROTOCOL section 0).
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long answers that are under way are waited for.
-const DUE_ANSWERS: Duration = Duration::from_secs(1);
+/// How long answers that are under way are waited for: longer than Redis is (1 s), after which they are given all the same.
+const DUE_ANSWERS: Duration = Duration::from_millis(1500);
 
 /// A pause for a client that sends faster than its receivers read; short, since the others it writes to wait too.
 const EASE: Duration = Duration::from_millis(2);
@@ -77,17 +77,6 @@ pub enum Pace {
     Ease,
 }
 
-/// What others may say to a client that sends no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answers {
-    /// Nothing: it is closed.
-    None,
-    /// Nobody knows: they are given the time in which they usually come.
-    Possible,
-    /// Some are under way: they are waited for, a second at most.
-    Due,
-}
-
 /// What a service does with the values of one connection.
 pub trait Session: Send {
     /// Handles one JSON object. Replies, canonical stanzas each ended by LF, are appended to `replies`.
@@ -110,17 +99,18 @@ pub trait Session: Send {
         None
     }
 
-    /// Whether others answer yet what the client has sent; asked when it has closed its side, or is sent away.
-    fn answers(&self) -> Answers {
-        Answers::None
+    /// Whether others may answer yet what the client has sent. If so, it is written to for a while when it has closed its side,
+    /// parts, or the process stops.
+    fn is_owed(&self) -> bool {
+        false
     }
 
     /// The last words to a client that is here when the process stops: a canonical line without LF, or nothing.
-    fn farewell(&self) -> String {
+    fn goodbye(&self) -> String {
         String::new()
     }
 
-    /// Everything is written. The client is told that no more comes when this is done, or after a second.
+    /// Everything is written. The client is told that no more comes when this is done, or after a while.
     fn said_all(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }
@@ -150,7 +140,7 @@ pub async fn run<S: Session>(
         client_closed: false,
     };
     let ended = connection.serve(shutdown).await;
-    let last = if matches!(ended, Ended::Shutdown) { connection.session.farewell() } else { String::new() };
+    let last = if matches!(ended, Ended::Shutdown) { connection.session.goodbye() } else { String::new() };
     // From here on nobody's push can succeed, and what was pushed before is written below.
     outbox.close(&last);
     let ended = match ended {
@@ -276,7 +266,7 @@ impl<S: Session> Connection<'_, S> {
                     if at.is_some_and(|at| at <= Instant::now()) {
                         return Ended::Deadline;
                     }
-                    if shutdown.is_cancelled() && self.parting.is_none() {
+                    if shutdown.is_cancelled() && self.is_done() {
                         return Ended::Shutdown;
                     }
                     if count >= READ_BYTES {
@@ -285,7 +275,11 @@ impl<S: Session> Connection<'_, S> {
                     }
                 }
                 Event::Deadline => return Ended::Deadline,
-                Event::Shutdown => return Ended::Shutdown,
+                Event::Shutdown => {
+                    if self.is_done() {
+                        return Ended::Shutdown;
+                    }
+                }
                 Event::Failed(error) => return Ended::Failed(error),
             }
         }
@@ -357,17 +351,24 @@ impl<S: Session> Connection<'_, S> {
         }
     }
 
+    /// The process stops. False: the client parts, which has a time of its own, because it is owed an answer or was told to before.
+    fn is_done(&mut self) -> bool {
+        if self.session.is_owed() {
+            self.outbox.send_away(self.session.goodbye());
+        }
+        !self.outbox.has_parted()
+    }
+
     /// The client has closed its side. True: it parts, and is written to while others may answer it.
     fn waits_for_answers(&mut self) -> bool {
         self.client_closed = true;
-        if self.session.answers() == Answers::None {
+        if !self.session.is_owed() {
             return false;
         }
         self.outbox.part(String::new(), LAST_ANSWERS);
-        if let Some(Parting { timer, .. }) = self.parting.as_deref_mut() {
-            let at = timer.deadline().min(Instant::now() + LAST_ANSWERS);
-            timer.as_mut().reset(at);
-        }
+        let parting = self.parting.get_or_insert_with(|| Box::new(Parting::new(LAST_ANSWERS)));
+        let at = parting.timer.deadline().min(Instant::now() + LAST_ANSWERS);
+        parting.timer.as_mut().reset(at);
         true
     }
 
@@ -379,7 +380,7 @@ impl<S: Session> Connection<'_, S> {
         }
         let Some(Parting { timer, until }) = self.parting.as_deref_mut() else { return Poll::Pending };
         while timer.as_mut().poll(context).is_ready() {
-            if self.session.answers() != Answers::Due || timer.deadline() >= *until {
+            if !self.session.is_owed() || timer.deadline() >= *until {
                 self.outbox.close("");
                 if let Poll::Ready(closing) = self.outbox.poll_closing(context) {
                     self.closing = Some(closing);

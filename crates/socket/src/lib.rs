@@ -17,6 +17,6 @@ pub mod ended;
 pub mod outbox;
 mod writer;
 
-pub use connection::{Answers, Flow, Options, Pace, Session, run};
+pub use connection::{Flow, Options, Pace, Session, run};
 pub use ended::{End, Ended};
 pub use outbox::{Closed, Outbox};

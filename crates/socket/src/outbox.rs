@@ -141,13 +141,15 @@ impl Outbox {
     }
 
     /// Appends answers to what the client itself has sent, past the limit too: what it may have under way bounds them,
-    /// since its connection reads nothing more while too many wait.
-    pub fn push_replies(&self, lines: &[u8]) {
+    /// since its connection reads nothing more while too many wait. False: it is closing, and is told nothing more.
+    pub fn push_replies(&self, lines: &[u8]) -> bool {
         let mut state = self.lock();
-        if state.closing.is_none() {
+        let is_open = state.closing.is_none();
+        if is_open {
             state.lines.extend_from_slice(lines);
             state.reply_bytes += lines.len();
         }
+        is_open
     }
 
     /// How many bytes wait to be taken by the connection's task.
@@ -201,7 +203,7 @@ impl Outbox {
     }
 
     /// Like [`Outbox::part`], as the process stops: what has been sent by now is handled, and answered if that takes no
-    /// longer than 40 ms, or 1 s where some are under way.
+    /// longer than 40 ms, or 1.5 s where some are under way.
     pub fn send_away(&self, last: String) {
         self.leave(Parting { last, patience: LAST_ANSWERS, closing: Closing::Shutdown });
     }

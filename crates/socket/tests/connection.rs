@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kurir_protocol::{Malformed, framing::DELIMITER, replies};
-use kurir_socket::{Answers, Ended, Flow, Options, Outbox, Session, run};
+use kurir_socket::{Ended, Flow, Options, Outbox, Session, run};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -44,11 +44,11 @@ impl Session for Echo {
         Ok(if value.contains("bye") { Flow::Close } else { Flow::Continue })
     }
 
-    fn answers(&self) -> Answers {
-        if self.asks { Answers::Due } else { Answers::None }
+    fn is_owed(&self) -> bool {
+        self.asks
     }
 
-    fn farewell(&self) -> String {
+    fn goodbye(&self) -> String {
         GOODBYE.to_owned()
     }
 

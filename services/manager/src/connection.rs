@@ -48,7 +48,9 @@ pub(crate) async fn serve(manager: Arc<Manager>, stream: TcpStream, address: Soc
     let ended = kurir_socket::run(stream, &mut connection, &outbox, &manager.options, &manager.closing).await;
     tracing::debug!(%address, ?ended, "connection ended");
     manager.metrics.closed.of(ended.label()).inc();
-    Box::pin(connection.departs()).await;
+    if let Some(online) = connection.online.take() {
+        Box::pin(manager.depart(&online, SessionEnd::Lost)).await;
+    }
 }
 
 struct Connection {
@@ -96,23 +98,20 @@ impl kurir_socket::Session for Connection {
         self.rules.deadline().map(tokio::time::Instant::from_std)
     }
 
-    fn farewell(&self) -> String {
-        replies::last_words("", self.part_two.then_some(StreamCondition::SystemShutdown))
+    fn goodbye(&self) -> String {
+        let of_nobody = || replies::last_words("", self.part_two.then_some(StreamCondition::SystemShutdown));
+        self.online.as_ref().map_or_else(of_nobody, |online| online.goodbye())
     }
 
-    /// Whoever sees the end may log in elsewhere at once.
+    /// Whoever sees the end may log in elsewhere at once. What is read until the client closes its side is still this user's.
     async fn said_all(&mut self) {
-        Box::pin(self.departs()).await;
+        if let Some(online) = self.online.clone() {
+            Box::pin(self.manager.release(&online, SessionEnd::Lost)).await;
+        }
     }
 }
 
 impl Connection {
-    async fn departs(&mut self) {
-        if let Some(online) = self.online.take() {
-            self.manager.depart(&online, SessionEnd::Lost).await;
-        }
-    }
-
     async fn handle(&mut self, packet: FromClient, replies: &mut Vec<u8>) -> Flow {
         match self.rules.access(&packet) {
             Access::Granted => {}

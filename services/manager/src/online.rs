@@ -199,6 +199,11 @@ impl Online {
         self.outbox.close(&replies::last_words(reply, self.speaks_part_two().then_some(why)));
     }
 
+    /// The last words as this process stops; another manager is as good.
+    pub(crate) fn goodbye(&self) -> String {
+        replies::last_words("", self.speaks_part_two().then_some(StreamCondition::SystemShutdown))
+    }
+
     fn speaks_part_two(&self) -> bool {
         self.named.is_some() || self.lock().part_two
     }
@@ -295,10 +300,8 @@ impl Guest for Online {
         true
     }
 
-    /// This process stops; another manager is as good.
     fn send_away(&self) {
-        let why = self.speaks_part_two().then_some(StreamCondition::SystemShutdown);
-        self.outbox.send_away(replies::last_words("", why));
+        self.outbox.send_away(self.goodbye());
     }
 }
 

@@ -34,7 +34,7 @@ const TRACKER_WAIT: Duration = Duration::from_secs(5);
 
 /// When the users' time is over: how long their goodbyes may take, and then their delivery to other managers. It fits into
 /// what they leave of `shutdown.grace_seconds`.
-const GOODBYE: Duration = Duration::from_secs(4);
+const GOODBYE: Duration = Duration::from_secs(6);
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// How often metrics and the load shown by `kurir status` are set.

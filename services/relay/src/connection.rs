@@ -1,7 +1,7 @@
 //! A client connection that has said hello, as the rest of the relay sees it.
 
 use std::{
-    ops::DerefMut,
+    ops::{Deref, DerefMut},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -16,7 +16,7 @@ use kurir_protocol::{
     replies::{self, StreamCondition},
 };
 use kurir_service::leave::Guest;
-use kurir_socket::{Answers, Closed, Outbox, outbox::Fill};
+use kurir_socket::{Closed, Outbox, outbox::Fill};
 use kurir_trail::Device;
 use prometheus_client::metrics::counter::Counter;
 
@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     part_two: AtomicBool,
     /// Questions of [`crate::lookup::LookUps`] that are open for its messages.
     pub(crate) lookups: AtomicU32,
+    /// Its messages whose fate is open: [`Author`].
+    undecided: AtomicU32,
     not_delivered: Counter,
     /// How far it has been sent its account's log. Never locked while the outbox is.
     pub(crate) reading: Mutex<Reading>,
@@ -51,6 +53,31 @@ pub(crate) struct Connection {
     since_us: i64,
     /// Who it is in the trail, once there is something to note.
     traced: OnceLock<Arc<Device>>,
+}
+
+/// Who has sent a message whose fate is open, for as long as it is.
+#[derive(Debug)]
+pub(crate) struct Author(Arc<Connection>);
+
+impl Author {
+    pub(crate) fn new(connection: &Arc<Connection>) -> Self {
+        connection.undecided.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Deref for Author {
+    type Target = Arc<Connection>;
+
+    fn deref(&self) -> &Arc<Connection> {
+        &self.0
+    }
+}
+
+impl Drop for Author {
+    fn drop(&mut self) {
+        self.0.undecided.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Who a connection is.
@@ -83,6 +110,7 @@ impl Connection {
             alone: AtomicBool::new(true),
             part_two: AtomicBool::new(false),
             lookups: AtomicU32::default(),
+            undecided: AtomicU32::default(),
             not_delivered,
             reading: Mutex::new(reading),
             order: Mutex::default(),
@@ -213,9 +241,14 @@ impl Connection {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What may still be said to its client once that sends no more: other relays answer, too.
-    pub(crate) fn answers(&self) -> Answers {
-        if self.lookups.load(Ordering::Relaxed) > 0 { Answers::Due } else { Answers::Possible }
+    /// Whether it may still be told of a message that it has sent.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.undecided.load(Ordering::Relaxed) > 0
+    }
+
+    /// The last words to it as this process stops; another relay is as good.
+    pub(crate) fn goodbye(&self) -> String {
+        replies::last_words("", self.speaks_part_two().then_some(StreamCondition::SystemShutdown))
     }
 
     /// R15, which it appends to `out`.
@@ -227,9 +260,11 @@ impl Connection {
     /// A message of this connection found no receiver (R15).
     pub(crate) fn not_delivered(&self) {
         let mut line = Vec::new();
-        self.write_not_delivered(&mut line);
+        replies::not_delivered(&mut line, &self.name);
         // A link that breaks answers all that was on it at once: a client that reads must not count as too slow for that.
-        self.outbox.push_replies(&line);
+        if self.outbox.push_replies(&line) {
+            self.not_delivered.inc();
+        }
         self.outbox.wake();
     }
 }
@@ -248,8 +283,7 @@ impl Guest for Connection {
 
     fn send_away(&self) {
         self.note_written();
-        let why = self.speaks_part_two().then_some(StreamCondition::SystemShutdown);
-        self.outbox.send_away(replies::last_words("", why));
+        self.outbox.send_away(self.goodbye());
     }
 }
 

@@ -15,7 +15,7 @@ use kurir_rpc::v1::{Batch, Bounces, Delivery, Displaced, Frame, Parted, Sibling,
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::connection::Connection;
+use crate::connection::Author;
 
 /// A batch is closed at this size: large enough that a frame's cost is spread over thousands of messages, and small enough
 /// that several fit into a stream's window and the other side answers early.
@@ -31,7 +31,7 @@ const NEWS: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Parcel {
     /// Its sender here; none of a copy, which nobody is told of.
-    pub(crate) from: Option<Arc<Connection>>,
+    pub(crate) from: Option<Author>,
     /// Case-mapped name of the receiver.
     pub(crate) to: Bytes,
     /// What the receiver is to be sent: a canonical line with its LF.

@@ -21,7 +21,7 @@ use kurir_rpc::v1::{Batch, Delivery};
 use kurir_socket::outbox::Fill;
 
 use crate::{
-    connection::Connection,
+    connection::{Author, Connection},
     link::{Link, Parcel, Position, Refusal, Rest, Settled, Trips},
     lookup::{Answer, LookUps, Question},
     table::{Line, Path, Shard, Spread, Table, Wait, Waiting},
@@ -83,7 +83,7 @@ impl Router {
         let parcel = |to: Bytes| {
             let mut line = Vec::new();
             write(&mut line);
-            let (from, device) = (Some(Arc::clone(from)), device.map(Into::into));
+            let (from, device) = (Some(Author::new(from)), device.map(Into::into));
             Parcel { from, to, line: line.into(), device, trips: Trips::Fresh }
         };
         let mut shard = self.table.shard(to);

@@ -56,10 +56,10 @@ const TRACKER_WAIT: Duration = Duration::from_secs(5);
 /// then reachable from all of them at once.
 const LINKS_OPEN: Duration = Duration::from_secs(2);
 
-/// Clients have been closed, and those that are not gone after this time are cut with the process: closing takes up to 4 s.
+/// Clients have been closed, and those that are not gone after this time are cut with the process: closing takes up to 5.5 s.
 /// With the times below it fits into what the users leave of `shutdown.grace_seconds`, so that this relay always takes its
 /// leave: nobody has to wait for its lease to run out.
-const CLIENTS_GO: Duration = Duration::from_secs(4);
+const CLIENTS_GO: Duration = Duration::from_secs(6);
 
 /// Storing how far the last clients have read may take so long.
 const CURSORS_STORED: Duration = Duration::from_secs(1);

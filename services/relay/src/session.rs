@@ -14,7 +14,7 @@ use kurir_protocol::{
     replies::{self, StreamCondition},
 };
 use kurir_socket::{
-    Answers, Flow, Outbox, Pace, Session,
+    Flow, Outbox, Pace, Session,
     outbox::{Closed, Fill},
 };
 use kurir_trail::Reason;
@@ -211,12 +211,13 @@ impl Session for Client {
         self.deadline
     }
 
-    fn answers(&self) -> Answers {
-        self.me.as_ref().map_or(Answers::None, |me| me.answers())
+    fn is_owed(&self) -> bool {
+        self.me.as_ref().is_some_and(|me| me.is_owed())
     }
 
-    fn farewell(&self) -> String {
-        replies::last_words("", self.part_two.then_some(StreamCondition::SystemShutdown))
+    fn goodbye(&self) -> String {
+        let of_nobody = || replies::last_words("", self.part_two.then_some(StreamCondition::SystemShutdown));
+        self.me.as_ref().map_or_else(of_nobody, |me| me.goodbye())
     }
 }
 

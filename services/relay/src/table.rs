@@ -330,7 +330,7 @@ impl Entry {
             return;
         }
         line.bounced.retain(|(earlier, parcel)| {
-            let from = parcel.from.as_ref();
+            let from = parcel.from.as_deref();
             let overtaken = *earlier < position && from.is_some_and(|from| Arc::ptr_eq(from, sender));
             if overtaken {
                 parcel.not_delivered();
@@ -364,7 +364,7 @@ impl Line {
     /// None: it is empty.
     pub(crate) fn first_sender(&self) -> Option<&Arc<Connection>> {
         let bounced = self.bounced.first().map(|(_, parcel)| parcel);
-        bounced.or(self.fresh.first()).and_then(|parcel| parcel.from.as_ref())
+        bounced.or(self.fresh.first()).and_then(|parcel| parcel.from.as_deref())
     }
 
     /// The same messages, waiting for something else. What came back is in its place now.

@@ -55,7 +55,7 @@ impl Session for Client {
         self.deadline
     }
 
-    fn farewell(&self) -> String {
+    fn goodbye(&self) -> String {
         replies::last_words("", self.part_two.then_some(StreamCondition::SystemShutdown))
     }
 }

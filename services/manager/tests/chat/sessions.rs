@@ -65,6 +65,23 @@ async fn an_old_session_revokes_the_device() {
     comes_back(manager.address, &session, 401).await;
 }
 
+/// Said when the manager has said its own goodbye, and before the client could know.
+#[tokio::test]
+async fn a_logout_that_meets_the_end_of_the_manager_ends_the_session() {
+    let system = System::start();
+    let (manager, other) = (system.manager().await, system.manager().await);
+    let mut esa = Client::connect(manager.address).await;
+    esa.send(&json!({"type": "auth", "username": "esa", "password": "12345", "register": true})).await;
+    let session = esa.receive().await["session"].clone();
+    let client = async {
+        esa.is_closed().await;
+        esa.send(&json!({"stanza": "presence", "from": "esa", "type": "unavailable"})).await;
+        drop(esa);
+    };
+    tokio::join!(manager.stop(), client);
+    comes_back(other.address, &session, 401).await;
+}
+
 #[tokio::test]
 async fn one_device_too_many_is_refused() {
     let system = System::start();

@@ -1,6 +1,7 @@
 use kurir_socket::Outbox;
 
 use super::*;
+use crate::connection::Connection;
 
 fn sender() -> Arc<Connection> {
     Connection::alone("esa", 1, Outbox::new(1000))
@@ -8,7 +9,7 @@ fn sender() -> Arc<Connection> {
 
 fn parcel(line: &'static str) -> Parcel {
     let (to, line) = (Bytes::from_static(b"fajar"), Bytes::from_static(line.as_bytes()));
-    Parcel { from: Some(sender()), to, line, device: None, trips: Trips::Fresh }
+    Parcel { from: Some(Author::new(&sender())), to, line, device: None, trips: Trips::Fresh }
 }
 
 fn link(limit_bytes: usize) -> Arc<Link> {

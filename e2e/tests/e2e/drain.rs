@@ -125,9 +125,10 @@ async fn clients_of_the_original_are_closed_in_turn_and_what_they_wrote_arrives(
     wrote.sort_by_key(|(_, _, at)| *at);
     let closed: Vec<_> = wrote.iter().map(|(_, _, at)| (*at - told).as_secs_f64()).collect();
     println!("closed after {closed:.2?} s");
-    // Eleven twelfths of three seconds lie between the first turn and the last, and nobody is closed before its turn.
-    let spread = closed[CLIENTS - 1] - closed[0];
-    assert!(spread > 2.0, "spread over {spread} s");
+    // Twelve turns over three seconds, and nobody is closed before its own.
+    for (turn, at) in (0_u32..).zip(&closed) {
+        assert!(*at >= f64::from(turn) * 0.25, "{closed:?}");
+    }
     system.part("relay-1").end(STOPS_WITHIN).await;
 
     // Everything arrives that was written before the close was seen, and in order.

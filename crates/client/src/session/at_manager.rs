@@ -93,7 +93,7 @@ impl Session {
     }
 
     /// The manager will be gone soon: after this time another one is logged in at. The connection is used until that has
-    /// worked, and a login at the same one would not help.
+    /// worked; its address is the last that is tried.
     fn move_manager(&mut self, after: Duration) {
         if self.leaving.is_some() || !self.manager.is_settled() {
             return;

@@ -48,6 +48,11 @@ pub(crate) fn no_receiver<'o>(out: &'o mut Vec<u8>, to: &str) -> write::Object<'
         .text("body", "User not found or User not online")
 }
 
+/// The last words to a client as the server stops: none to one of the original.
+pub fn goodbye(is_of_part_two: bool) -> String {
+    last_words("", is_of_part_two.then_some(StreamCondition::SystemShutdown))
+}
+
 /// What is written last before a connection is closed, for an outbox's close: a constant above, or nothing, and for a client
 /// of Part II why. Canonical lines, the last one without its LF.
 pub fn last_words(reply: &str, why: Option<StreamCondition>) -> String {

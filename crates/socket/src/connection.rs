@@ -110,7 +110,8 @@ pub trait Session: Send {
         String::new()
     }
 
-    /// Everything is written. The client is told that no more comes when this is done, or after a while.
+    /// Everything is written, and the client has not closed its side. It is told that no more comes when this is done, or after a
+    /// while.
     fn said_all(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }
@@ -509,8 +510,12 @@ impl<S: Session> Connection<'_, S> {
         timeout(LINGER, self.read_rest()).await.unwrap_or(Ok(()))
     }
 
-    /// Tells the client that no more comes, when the session is done with it or does not become so.
+    /// Tells the client that no more comes, when the session is done with it or does not become so. One that has closed its side
+    /// waits for nothing: the session's own end follows at once.
     async fn shut_down(&mut self) -> io::Result<()> {
+        if self.client_closed {
+            return self.stream.shutdown().await;
+        }
         let mut said_all = pin!(self.session.said_all());
         let said = timeout(DUE_ANSWERS, said_all.as_mut()).await;
         let shut_down = self.stream.shutdown().await;

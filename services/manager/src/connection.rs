@@ -15,7 +15,7 @@ use kurir_protocol::{
         RosterRequest, ToClient,
     },
     name::UserKey,
-    replies::{self, StreamCondition},
+    replies,
     session::{Access, AfterFailure, Session as Rules},
 };
 use kurir_socket::{Flow, Outbox, Pace};
@@ -99,8 +99,7 @@ impl kurir_socket::Session for Connection {
     }
 
     fn goodbye(&self) -> String {
-        let of_nobody = || replies::last_words("", self.part_two.then_some(StreamCondition::SystemShutdown));
-        self.online.as_ref().map_or_else(of_nobody, |online| online.goodbye())
+        self.online.as_ref().map_or_else(|| replies::goodbye(self.part_two), |online| online.goodbye())
     }
 
     /// Whoever sees the end may log in elsewhere at once. What is read until the client closes its side is still this user's.

@@ -201,7 +201,7 @@ impl Online {
 
     /// The last words as this process stops; another manager is as good.
     pub(crate) fn goodbye(&self) -> String {
-        replies::last_words("", self.speaks_part_two().then_some(StreamCondition::SystemShutdown))
+        replies::goodbye(self.speaks_part_two())
     }
 
     fn speaks_part_two(&self) -> bool {

@@ -248,7 +248,7 @@ impl Connection {
 
     /// The last words to it as this process stops; another relay is as good.
     pub(crate) fn goodbye(&self) -> String {
-        replies::last_words("", self.speaks_part_two().then_some(StreamCondition::SystemShutdown))
+        replies::goodbye(self.speaks_part_two())
     }
 
     /// R15, which it appends to `out`.

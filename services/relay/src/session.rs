@@ -11,7 +11,7 @@ use kurir_protocol::{
     Malformed,
     name::{Address, Resource, UserKey},
     relay::{FromClient, Hello, Message, MessageId, Refusal, not_delivered, readdress, refuse, refuse_ack},
-    replies::{self, StreamCondition},
+    replies,
 };
 use kurir_socket::{
     Flow, Outbox, Pace, Session,
@@ -216,8 +216,7 @@ impl Session for Client {
     }
 
     fn goodbye(&self) -> String {
-        let of_nobody = || replies::last_words("", self.part_two.then_some(StreamCondition::SystemShutdown));
-        self.me.as_ref().map_or_else(of_nobody, |me| me.goodbye())
+        self.me.as_ref().map_or_else(|| replies::goodbye(self.part_two), |me| me.goodbye())
     }
 }
 

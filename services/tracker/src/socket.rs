@@ -1,7 +1,7 @@
 //! The JSON socket for clients (PROTOCOL section 1).
 
 use kurir_protocol::Malformed;
-use kurir_protocol::replies::{self, StreamCondition};
+use kurir_protocol::replies;
 use kurir_protocol::tracker::{Component, FromClient, Kind, write_components};
 use kurir_rpc::v1::{self, ComponentKind};
 use kurir_socket::{Flow, Session};
@@ -56,7 +56,7 @@ impl Session for Client {
     }
 
     fn goodbye(&self) -> String {
-        replies::last_words("", self.part_two.then_some(StreamCondition::SystemShutdown))
+        replies::goodbye(self.part_two)
     }
 }
 
